@@ -1,0 +1,122 @@
+//! The file-system seam: every byte that a store reads or writes goes through [`Files`].
+//!
+//! What the seam promises is what a careful reading of POSIX promises, and no more: bytes are durable after
+//! [`OpenFile::sync`], names after [`Files::sync_dir`]. [`real`] is the disk; [`crash`] is a disk in memory that takes
+//! every liberty this contract leaves, and can be told to fail.
+
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use thiserror::Error;
+
+/// Why the file system could not do what was asked.
+#[derive(Debug, Error)]
+pub enum FileError {
+    /// No such file or directory.
+    #[error("{0} does not exist", path.display())]
+    NotFound {
+        /// What was looked for.
+        path: PathBuf,
+    },
+    /// The name is taken.
+    #[error("{0} already exists", path.display())]
+    Exists {
+        /// The name.
+        path: PathBuf,
+    },
+    /// No room (or quota): make room, then start again.
+    #[error("no space left to {operation} {0}", path.display())]
+    Full {
+        /// What was tried.
+        operation: &'static str,
+        /// With what.
+        path: PathBuf,
+    },
+    /// The lock is held by somebody else.
+    #[error("{0} is locked by {holder}", path.display(), holder = Holder(*holder))]
+    Locked {
+        /// The lock file.
+        path: PathBuf,
+        /// The process id written in it, if readable.
+        holder: Option<u32>,
+    },
+    /// A read past the end of a file.
+    #[error("{0} ends before byte {end}", path.display())]
+    Short {
+        /// The file.
+        path: PathBuf,
+        /// The end of what was asked for.
+        end: u64,
+    },
+    /// The operating system or the medium failed.
+    #[error("cannot {operation} {0}: {source}", path.display())]
+    Io {
+        /// What was tried.
+        operation: &'static str,
+        /// With what.
+        path: PathBuf,
+        /// What the system said.
+        source: io::Error,
+    },
+}
+
+struct Holder(Option<u32>);
+
+impl std::fmt::Display for Holder {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self.0 {
+            Some(process) => write!(f, "process {process}"),
+            None => f.write_str("another process"),
+        }
+    }
+}
+
+/// What a file operation gives.
+pub type FileResult<T> = Result<T, FileError>;
+
+/// A file system. Paths are passed through; the store keeps to one directory.
+pub trait Files: Send + Sync {
+    /// Makes a directory and those above it, each made durable in its parent. Nothing happens if it exists.
+    fn create_dir(&self, dir: &Path) -> FileResult<()>;
+    /// The names in a directory, sorted; names that are not UTF-8 are left out.
+    fn list(&self, dir: &Path) -> FileResult<Vec<String>>;
+    /// Makes an empty file; an existing one is [`FileError::Exists`].
+    fn create(&self, path: &Path) -> FileResult<Arc<dyn OpenFile>>;
+    /// Opens an existing file for reading and writing.
+    fn open(&self, path: &Path) -> FileResult<Arc<dyn OpenFile>>;
+    /// Opens an existing file for reading; needs no permission to write.
+    fn open_read_only(&self, path: &Path) -> FileResult<Arc<dyn OpenFile>>;
+    /// Gives a file another name, replacing what had it. Durable after [`Files::sync_dir`].
+    fn rename(&self, from: &Path, to: &Path) -> FileResult<()>;
+    /// Removes a file's name. Durable after [`Files::sync_dir`].
+    fn remove(&self, path: &Path) -> FileResult<()>;
+    /// Makes the names in a directory durable.
+    fn sync_dir(&self, dir: &Path) -> FileResult<()>;
+    /// Takes the advisory lock on a file, made if missing, and writes `holder` (a process id) into it. Held until the
+    /// result is dropped or the process ends; [`FileError::Locked`] if somebody else holds it.
+    fn lock(&self, path: &Path, holder: u32) -> FileResult<Box<dyn FileLock>>;
+    /// Bytes that this process may still allocate on the directory's file system.
+    fn free_space(&self, dir: &Path) -> FileResult<u64>;
+}
+
+/// An open file. All methods take `&self` and may be called from several threads.
+pub trait OpenFile: Send + Sync {
+    /// Bytes in the file.
+    fn length(&self) -> FileResult<u64>;
+    /// Fills `buffer` from `offset` on; [`FileError::Short`] if the file ends before that.
+    fn read_at(&self, offset: u64, buffer: &mut [u8]) -> FileResult<()>;
+    /// Writes all of `bytes` at `offset`; the file grows if need be. Durable after a sync.
+    fn write_at(&self, offset: u64, bytes: &[u8]) -> FileResult<()>;
+    /// Makes the content durable, and the length as far as it is needed to read it (`fdatasync`).
+    fn sync(&self) -> FileResult<()>;
+    /// Makes content and all metadata durable (`fsync`).
+    fn sync_all(&self) -> FileResult<()>;
+    /// Sets the length; what is added reads as zeros.
+    fn truncate(&self, length: u64) -> FileResult<()>;
+    /// Allocates room so that writes below `length` cannot find the disk full; grows the file, never shrinks it.
+    fn preallocate(&self, length: u64) -> FileResult<()>;
+}
+
+/// A lock that is held as long as this lives.
+pub trait FileLock: Send + Sync {}

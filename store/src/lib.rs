@@ -1,0 +1,18 @@
+//! What durable means: stamp, identity, log, and the file-system seam.
+//!
+//! ```text
+//!   open ── identity (lock, store-id) ── stamp (two slots) ── log (segments) ── reserve
+//!      \________________ all of it through files::Files ________________/
+//!                         real: the disk     crash: a disk that loses what was not synced
+//! ```
+//!
+//! Reading order: [`ids`], [`record`], [`files`], [`identity`], [`stamp`], [`log`], [`reserve`], [`open`].
+//! [`state`] is the seam to the key-value engine, [`model`] its in-memory twin. What each file holds, to the byte, is
+//! in `docs/internals/disk.md`.
+
+pub mod files;
+pub mod ids;
+pub mod log;
+pub mod record;
+pub mod stamp;
+pub mod state;

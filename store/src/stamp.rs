@@ -1,0 +1,182 @@
+//! The stamp: the small record in a store that says whose it is and what state it is in.
+//!
+//! Decisions read positions from the log itself; the positions here are for people and quick answers.
+
+use bytes::Bytes;
+use uuid::Uuid;
+
+use crate::ids::{ClusterId, Epoch, GroupId, Incarnation, Position, RaftId, RunId, StoreId};
+use crate::log::SyncedPoint;
+
+/// What both slots of the stamp hold.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Stamp {
+    /// Counted up at each rewrite; shown, never decided on.
+    pub sequence: u64,
+    /// The store this stamp belongs to.
+    pub store_id: StoreId,
+    /// The cluster the store belongs to, once agreed.
+    pub cluster_id: Option<ClusterId>,
+    /// The cluster's name, as configured.
+    pub cluster_name: String,
+    /// The broker's name, as configured.
+    pub broker_name: String,
+    /// Counted up each time the broker leaves a held state.
+    pub incarnation: Incarnation,
+    /// The process that wrote the incarnation.
+    pub run_id: RunId,
+    /// What state the store is in.
+    pub state: StampState,
+    /// The founding in progress, or the one this store took part in.
+    pub forming: Option<FormingState>,
+    /// Each group of the store.
+    pub groups: Vec<GroupStamp>,
+    /// Membership last known.
+    pub members: Vec<StampMember>,
+    /// Position in `system` of the change that made `members`.
+    pub members_position: Position,
+    /// The founding rule's union: who may become a voter without an operator's act.
+    pub possible_members: Vec<StoreId>,
+    /// Initial members before going active, as configured.
+    pub wait_for: u32,
+    /// Recovery mode, as configured.
+    pub recovery: RecoveryMode,
+    /// The kernel's boot id when this was written; empty if unknown.
+    pub boot_id: String,
+    /// The safety number last agreed.
+    pub safety_number: u64,
+    /// Wall-clock time of writing, milliseconds since 1970; shown, never decided on.
+    pub wall_clock_ms: u64,
+    /// Everything before this place of the log was synced when this was written.
+    pub log_synced: SyncedPoint,
+}
+
+/// What state a store is in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum StampState {
+    /// Belongs to no cluster yet.
+    Empty,
+    /// A founding was agreed or is being agreed.
+    Forming,
+    /// In use, or was when the process ended.
+    Dirty,
+    /// Closed by an administrative shutdown.
+    Clean {
+        /// The shutdown's random id.
+        shutdown: Uuid,
+    },
+    /// Marked clean by an operator.
+    Recovered {
+        /// The mark's random id.
+        recovery: Uuid,
+    },
+}
+
+/// The number of a founding proposal: round first, then proposer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Ballot {
+    /// Counted up by every proposer above what it has seen.
+    pub round: u64,
+    /// The proposer.
+    pub store: StoreId,
+}
+
+/// What an acceptor of the founding decision must remember before it answers.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct FormingState {
+    /// The highest ballot promised.
+    pub promised: Option<Ballot>,
+    /// The highest ballot accepted, with its value in the core's own encoding.
+    pub accepted: Option<(Ballot, Bytes)>,
+    /// The accepted value is known to be decided.
+    pub decided: bool,
+}
+
+/// What the stamp says about one group.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct GroupStamp {
+    /// Which.
+    pub group: GroupId,
+    /// The virtual host's name; `system` for group 0.
+    pub vhost: String,
+    /// Every epoch, oldest first.
+    pub lineage: Vec<EpochEntry>,
+    /// Where the group's log ended.
+    pub position: Position,
+    /// Up to where it was synced.
+    pub synced: Position,
+    /// The durability policy in force.
+    pub policy: DurabilityPolicy,
+    /// The weakest policy this store acknowledged under since the last sync that covered everything.
+    pub weakest: Durability,
+}
+
+/// What a node does before it acknowledges; weaker ones compare as less.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[repr(u8)]
+pub enum Durability {
+    /// Nothing; it writes and syncs within a bounded window.
+    NoSync = 0,
+    /// Hands the bytes to the operating system.
+    WriteNoSync = 1,
+    /// Writes and syncs.
+    Sync = 2,
+}
+
+/// A virtual host's durability policy.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct DurabilityPolicy {
+    /// What the leader does.
+    pub leader: Durability,
+    /// What a replica does.
+    pub replicas: Durability,
+}
+
+/// One epoch of a group's lineage.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct EpochEntry {
+    /// Its number; the first is 1.
+    pub number: Epoch,
+    /// Its random id; two lineages are the same only if these are.
+    pub id: Uuid,
+    /// Where the previous epoch was left.
+    pub fork: Position,
+    /// Who forced it: a broker or an operator.
+    pub who: String,
+    /// Wall-clock time, milliseconds since 1970.
+    pub when_ms: u64,
+    /// The reason given.
+    pub why: String,
+}
+
+/// One member as last known.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct StampMember {
+    /// Its store.
+    pub store_id: StoreId,
+    /// Its number inside Raft.
+    pub raft_id: RaftId,
+    /// Its broker's name.
+    pub name: String,
+    /// Where peers reach it.
+    pub cluster_address: String,
+    /// Where clients reach it.
+    pub client_address: String,
+    /// Where operators reach it.
+    pub admin_address: String,
+    /// Voter, or learner.
+    pub voter: bool,
+    /// The incarnation last acknowledged.
+    pub incarnation: Incarnation,
+}
+
+/// Whether a cluster comes back without an operator.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+#[repr(u8)]
+pub enum RecoveryMode {
+    /// Exactly when nothing confirmed can be missing.
+    #[default]
+    Automatic = 0,
+    /// By the design note to the letter.
+    Manual = 1,
+}
