@@ -7,8 +7,8 @@ use crate::wire::{Field, Malformed, Measure, Problem, Reader, Sink, fields};
 
 pub use client::{
     Ack, Argument, Bind, Cancel, ClientFrame, Consume, Credit, DeclareExchange, DeclareQueue, DeleteExchange,
-    DeleteQueue, Hello, ListBindings, ListExchanges, ListQueues, Login, MECHANISM_ANONYMOUS, MECHANISM_PLAIN,
-    Nack, PeekQueue, PurgeQueue, Unbind,
+    DeleteQueue, Hello, ListBindings, ListExchanges, ListQueues, Login, MAGIC, MECHANISM_ANONYMOUS,
+    MECHANISM_PLAIN, Nack, PeekQueue, PurgeQueue, Unbind,
 };
 pub use server::{
     BindingList, Blocked, CancelOk, Confirm, ConsumeOk, ConsumerClosed, Deliver, Delivery, Done,

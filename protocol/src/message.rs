@@ -196,3 +196,84 @@ pub enum PropertyError {
     #[error("a message's properties have at most 32 KiB in all")]
     TooLong,
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::wire::Problem;
+
+    fn message(properties: &Properties, body: &[u8]) -> Bytes {
+        let mut bytes = BytesMut::new();
+        properties.put(&mut bytes);
+        bytes.extend_from_slice(body);
+        bytes.freeze()
+    }
+
+    #[test]
+    fn the_first_property_of_a_name_counts_and_order_is_kept() {
+        let pairs = [("b", &b"1"[..]), ("a", b""), ("b", b"2")];
+        let properties = Properties::new(pairs).unwrap();
+        assert_eq!(properties.get("b"), Some(&b"1"[..]));
+        assert_eq!(properties.get("a"), Some(&b""[..]));
+        assert_eq!(properties.get("c"), None);
+        assert_eq!(properties.iter().collect::<Vec<_>>(), pairs);
+    }
+
+    #[test]
+    fn properties_are_bounded() {
+        assert_eq!(Properties::new([("", &b""[..])]), Err(PropertyError::Name(NameError::Empty)));
+        let many = vec![("p", &b""[..]); PROPERTIES_MAX + 1];
+        assert_eq!(Properties::new(many.clone()), Err(PropertyError::TooMany));
+        assert!(Properties::new(many.into_iter().skip(1)).is_ok());
+        let room = usize::from(PROPERTIES_LENGTH_MAX) - 2 * LENGTH_FIELD - 1;
+        assert!(Properties::new([("p", &vec![0; room][..])]).is_ok());
+        assert_eq!(Properties::new([("p", &vec![0; room + 1][..])]), Err(PropertyError::TooLong));
+    }
+
+    #[test]
+    fn the_same_limits_hold_when_reading() {
+        let one = b"\x01\x00p\x00\x00";
+        let bytes = |count: usize| {
+            let mut bytes = u16::try_from(one.len() * count).unwrap().to_le_bytes().to_vec();
+            bytes.extend(one.repeat(count));
+            Bytes::from(bytes)
+        };
+        assert!(Message::parse(&bytes(PROPERTIES_MAX)).is_ok());
+        assert!(Message::parse(&bytes(PROPERTIES_MAX + 1)).is_err());
+        let too_long = [&(PROPERTIES_LENGTH_MAX + 1).to_le_bytes()[..], &vec![0; 40_000]].concat();
+        assert!(matches!(Message::parse(&too_long.into()).unwrap_err().problem, Problem::TooLong { .. }));
+    }
+
+    proptest! {
+        #[test]
+        fn messages_come_back(
+            pairs in prop::collection::vec(("[a-z-]{1,9}", prop::collection::vec(any::<u8>(), 0..30)), 0..6),
+            body in prop::collection::vec(any::<u8>(), 0..50),
+        ) {
+            let pairs: Vec<_> = pairs.iter().map(|(name, value)| (name.as_str(), value.as_slice())).collect();
+            let properties = Properties::new(pairs.clone()).unwrap();
+            let bytes = message(&properties, &body);
+            let seen = Message::parse(&bytes).unwrap();
+            prop_assert_eq!(seen.properties().iter().collect::<Vec<_>>(), pairs);
+            prop_assert_eq!(seen.properties(), &properties);
+            prop_assert_eq!(&seen.into_body()[..], &body[..]);
+            for shorter in 0..bytes.len() - body.len() {
+                prop_assert!(Message::parse(&bytes.slice(..shorter)).is_err());
+            }
+        }
+
+        #[test]
+        fn random_bytes_never_panic(bytes in prop::collection::vec(any::<u8>(), 0..60), short: bool) {
+            let mut bytes = bytes;
+            if short && bytes.len() > 1 {
+                bytes[0] %= 32;
+                bytes[1] = 0;
+            }
+            if let Ok(message) = Message::parse(&bytes.into()) {
+                prop_assert!(message.properties().iter().count() <= PROPERTIES_MAX);
+            }
+        }
+    }
+}

@@ -121,6 +121,19 @@ name! {
     RoutingKey, may_be_empty: true
 }
 
+name! {
+    /// A broker's name, unique in its cluster.
+    BrokerName, may_be_empty: false
+}
+name! {
+    /// The name that all members of a cluster agree on.
+    ClusterName, may_be_empty: false
+}
+name! {
+    /// Where a broker is reached: `host:port`; empty if nowhere.
+    Address, may_be_empty: true
+}
+
 impl ExchangeName {
     /// Whether this is the default exchange, which exists in every virtual host and cannot be declared or bound.
     pub fn is_default(&self) -> bool {

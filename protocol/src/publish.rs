@@ -381,3 +381,6 @@ impl PublishBuilder {
         Some(PublishBody::parse(self.buffer.freeze()).expect("a batch built from valid parts is valid"))
     }
 }
+
+#[cfg(test)]
+mod tests;

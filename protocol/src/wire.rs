@@ -10,7 +10,9 @@ use uuid::Uuid;
 
 use crate::fault::FaultCode;
 use crate::limits::TEXT_LENGTH_MAX;
-use crate::name::{ExchangeName, NameError, QueueName, RoutingKey, VhostName};
+use crate::name::{
+    Address, BrokerName, ClusterName, ExchangeName, NameError, QueueName, RoutingKey, VhostName,
+};
 
 /// Bytes that are not what the protocol says, and where.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -131,10 +133,6 @@ pub(crate) struct Reader {
 impl Reader {
     pub(crate) fn new(bytes: Bytes) -> Self {
         Self { rest: bytes }
-    }
-
-    pub(crate) fn remaining(&self) -> usize {
-        self.rest.len()
     }
 
     /// The next `length` bytes, shared, if they are there.
@@ -332,7 +330,7 @@ macro_rules! name_field {
     )*};
 }
 
-name_field!(VhostName, QueueName, ExchangeName, RoutingKey);
+name_field!(VhostName, QueueName, ExchangeName, RoutingKey, BrokerName, ClusterName, Address);
 
 impl Field for FaultCode {
     const MINIMUM: usize = 2;
