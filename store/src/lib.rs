@@ -11,8 +11,13 @@
 //! in `docs/internals/disk.md`.
 
 pub mod files;
+pub mod identity;
 pub mod ids;
 pub mod log;
+pub mod model;
+pub mod open;
+pub mod quarantine;
 pub mod record;
+pub mod reserve;
 pub mod stamp;
 pub mod state;

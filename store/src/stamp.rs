@@ -2,9 +2,22 @@
 //!
 //! Decisions read positions from the log itself; the positions here are for people and quick answers.
 
+mod codec;
+mod slots;
+mod text;
+
+#[cfg(test)]
+mod tests;
+#[cfg(test)]
+pub(crate) use self::tests::sample as sample_stamp;
+
 use bytes::Bytes;
+use thiserror::Error;
 use uuid::Uuid;
 
+pub use self::codec::{MAX_STAMP_BYTES, MAX_STAMP_ITEMS, STAMP_FORMAT};
+pub use self::slots::{SLOT_NAMES, StampFile, StampFound};
+use crate::files::FileError;
 use crate::ids::{ClusterId, Epoch, GroupId, Incarnation, Position, RaftId, RunId, StoreId};
 use crate::log::SyncedPoint;
 
@@ -179,4 +192,42 @@ pub enum RecoveryMode {
     Automatic = 0,
     /// By the design note to the letter.
     Manual = 1,
+}
+
+/// Why a stamp could not be read or written.
+#[derive(Debug, Error)]
+pub enum StampError {
+    /// The bytes are no stamp; the data beside it is not to be trusted, nor to be taken for nothing.
+    #[error("unreadable stamp: {0}")]
+    Damaged(String),
+    /// Written by a later version of this software: start that one.
+    #[error(
+        "the stamp has format {found}, this version reads up to {supported}: use the version that wrote it"
+    )]
+    Newer {
+        /// The stamp's format.
+        found: u16,
+        /// The newest that is understood here.
+        supported: u16,
+    },
+    /// More than the limits allow; nothing was written.
+    #[error("a stamp of {bytes} bytes with up to {items} items in a list is above the limits")]
+    TooLarge {
+        /// Length of the content.
+        bytes: usize,
+        /// Length of its longest list.
+        items: usize,
+    },
+    /// Somebody else wrote the stamp since: two processes work on one store. Stop, and find the other.
+    #[error("{slot} is not as it was written last: another process writes to this store")]
+    Changed {
+        /// Which file.
+        slot: &'static str,
+    },
+    /// Refused because of what happened before.
+    #[error("the stamp is not written any more: {0}")]
+    Stopped(&'static str),
+    /// The disk failed.
+    #[error(transparent)]
+    File(#[from] FileError),
 }

@@ -4,6 +4,9 @@
 //! [`OpenFile::sync`], names after [`Files::sync_dir`]. [`real`] is the disk; [`crash`] is a disk in memory that takes
 //! every liberty this contract leaves, and can be told to fail.
 
+pub mod crash;
+pub mod real;
+
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -120,3 +123,31 @@ pub trait OpenFile: Send + Sync {
 
 /// A lock that is held as long as this lives.
 pub trait FileLock: Send + Sync {}
+
+/// A file's whole content; none if it does not exist. A file longer than `limit` bytes is cut after `limit + 1`, so
+/// that the caller sees that it is too long and its length is never trusted for allocation.
+pub fn read_whole(files: &dyn Files, path: &Path, limit: u64) -> FileResult<Option<Vec<u8>>> {
+    let file = match files.open_read_only(path) {
+        Err(FileError::NotFound { .. }) => return Ok(None),
+        opened => opened?,
+    };
+    let length = file.length()?.min(limit.saturating_add(1));
+    let mut content = vec![0; usize::try_from(length).unwrap_or(usize::MAX)];
+    file.read_at(0, &mut content)?;
+    Ok(Some(content))
+}
+
+/// Makes a file with this content so that after a crash it is there whole or not at all: written and synced beside its
+/// place as `name.new`, then renamed, then the directory synced.
+pub fn create_whole(files: &dyn Files, dir: &Path, name: &str, content: &[u8]) -> FileResult<()> {
+    let beside = dir.join(format!("{name}.new"));
+    match files.remove(&beside) {
+        Ok(()) | Err(FileError::NotFound { .. }) => {}
+        Err(error) => return Err(error),
+    }
+    let file = files.create(&beside)?;
+    file.write_at(0, content)?;
+    file.sync_all()?;
+    files.rename(&beside, &dir.join(name))?;
+    files.sync_dir(dir)
+}

@@ -1,0 +1,403 @@
+//! The stamp's content as text, and back. The layout is frozen: a change is a new format version.
+
+use bytes::Bytes;
+use uuid::Uuid;
+
+use super::text::{Reader, Writer};
+use super::{
+    Ballot, Durability, DurabilityPolicy, EpochEntry, FormingState, GroupStamp, RecoveryMode, Stamp,
+    StampError, StampMember, StampState,
+};
+use crate::ids::{ClusterId, Epoch, GroupId, Incarnation, Index, Position, RaftId, RunId, StoreId, Term};
+use crate::log::SyncedPoint;
+
+/// The format this version writes, and the newest it reads.
+pub const STAMP_FORMAT: u16 = 1;
+/// Longest content of a slot, in bytes, without padding.
+pub const MAX_STAMP_BYTES: usize = 1 << 20;
+/// Most groups, members, possible members, and epochs of one group.
+pub const MAX_STAMP_ITEMS: usize = 4096;
+
+const FIRST: &str = "quorate-stamp ";
+const LAST: &str = "crc32 = ";
+
+impl Stamp {
+    /// The content of a slot: first line `quorate-stamp <format>`, then the fields, last line the CRC32 of all before.
+    pub fn encode(&self) -> Result<Vec<u8>, StampError> {
+        let mut out = Writer { text: format!("{FIRST}{STAMP_FORMAT}\n") };
+        self.write(&mut out);
+        let crc = crc32fast::hash(out.text.as_bytes());
+        out.line("crc32", format_args!("{crc:08x}"));
+        let most = [self.groups.len(), self.members.len(), self.possible_members.len()]
+            .into_iter()
+            .chain(self.groups.iter().map(|group| group.lineage.len()))
+            .max()
+            .unwrap_or(0);
+        if out.text.len() > MAX_STAMP_BYTES || most > MAX_STAMP_ITEMS {
+            return Err(StampError::TooLarge { bytes: out.text.len(), items: most });
+        }
+        Ok(out.text.into_bytes())
+    }
+
+    /// Reads what [`Stamp::encode`] wrote. Any other bytes are [`StampError::Damaged`], or [`StampError::Newer`] if
+    /// they are a stamp of a later format, whole by its checksum.
+    pub fn decode(content: &[u8]) -> Result<Self, StampError> {
+        let damaged = |what: &str| StampError::Damaged(what.to_owned());
+        if content.len() > MAX_STAMP_BYTES {
+            return Err(damaged("longer than a stamp can be"));
+        }
+        let text = str::from_utf8(content).map_err(|_| damaged("not text"))?;
+        let body_end = text.strip_suffix('\n').and_then(|text| Some(text.rfind('\n')? + 1));
+        let (body, last) = text.split_at(body_end.ok_or_else(|| damaged("no last line"))?);
+        let crc = last.strip_prefix(LAST).ok_or_else(|| damaged("no checksum"))?;
+        if crc.trim_end_matches('\n') != format!("{:08x}", crc32fast::hash(body.as_bytes())) {
+            return Err(damaged("checksum mismatch"));
+        }
+        let (first, fields) = body.split_once('\n').ok_or_else(|| damaged("no first line"))?;
+        let format = first.strip_prefix(FIRST).ok_or_else(|| damaged("not a stamp"))?;
+        match format.parse::<u16>() {
+            Ok(STAMP_FORMAT) => {}
+            Ok(format) if format > STAMP_FORMAT => {
+                return Err(StampError::Newer { found: format, supported: STAMP_FORMAT });
+            }
+            _ => return Err(damaged("no format version")),
+        }
+        let mut reader = Reader::new(fields);
+        let stamp = Self::read(&mut reader)?;
+        reader.end()?;
+        // One content has one encoding: nothing that a checksum happens to fit is taken for what it is not.
+        if stamp.encode()? != content {
+            return Err(damaged("not in canonical form"));
+        }
+        Ok(stamp)
+    }
+
+    fn write(&self, out: &mut Writer) {
+        out.line("sequence", self.sequence);
+        out.line("store_id", self.store_id);
+        out.optional("cluster_id", self.cluster_id);
+        out.quoted("cluster_name", &self.cluster_name);
+        out.quoted("broker_name", &self.broker_name);
+        out.line("incarnation", self.incarnation);
+        out.line("run_id", self.run_id);
+        match self.state {
+            StampState::Empty => out.line("state", "empty"),
+            StampState::Forming => out.line("state", "forming"),
+            StampState::Dirty => out.line("state", "dirty"),
+            StampState::Clean { shutdown } => out.line("state", format_args!("clean {shutdown}")),
+            StampState::Recovered { recovery } => out.line("state", format_args!("recovered {recovery}")),
+        }
+        write_forming(out, self.forming.as_ref());
+        out.line("groups", self.groups.len());
+        self.groups.iter().for_each(|group| write_group(out, group));
+        out.line("members_position", self.members_position);
+        out.line("members", self.members.len());
+        self.members.iter().for_each(|member| write_member(out, member));
+        out.line("possible_members", self.possible_members.len());
+        self.possible_members.iter().for_each(|store| out.line("possible_member", store));
+        out.line("wait_for", self.wait_for);
+        out.line("recovery", recovery_word(self.recovery));
+        out.quoted("boot_id", &self.boot_id);
+        out.line("safety_number", self.safety_number);
+        out.line("wall_clock_ms", self.wall_clock_ms);
+        out.line("log_synced.generation", self.log_synced.generation);
+        out.line("log_synced.offset", self.log_synced.offset);
+    }
+
+    fn read(reader: &mut Reader<'_>) -> Result<Self, StampError> {
+        Ok(Self {
+            sequence: reader.parsed("sequence")?,
+            store_id: StoreId(reader.parsed("store_id")?),
+            cluster_id: reader.optional("cluster_id")?.map(ClusterId),
+            cluster_name: reader.quoted("cluster_name")?,
+            broker_name: reader.quoted("broker_name")?,
+            incarnation: Incarnation(reader.parsed("incarnation")?),
+            run_id: RunId(reader.parsed("run_id")?),
+            state: read_state(reader)?,
+            forming: read_forming(reader)?,
+            groups: read_many(reader, "groups", read_group)?,
+            members_position: read_position(reader, "members_position")?,
+            members: read_many(reader, "members", read_member)?,
+            possible_members: read_many(reader, "possible_members", |reader| {
+                Ok(StoreId(reader.parsed("possible_member")?))
+            })?,
+            wait_for: reader.parsed("wait_for")?,
+            recovery: read_recovery(reader)?,
+            boot_id: reader.quoted("boot_id")?,
+            safety_number: reader.parsed("safety_number")?,
+            wall_clock_ms: reader.parsed("wall_clock_ms")?,
+            log_synced: SyncedPoint {
+                generation: reader.parsed("log_synced.generation")?,
+                offset: reader.parsed("log_synced.offset")?,
+            },
+        })
+    }
+}
+
+fn read_many<T>(
+    reader: &mut Reader<'_>,
+    key: &str,
+    read: impl Fn(&mut Reader<'_>) -> Result<T, StampError>,
+) -> Result<Vec<T>, StampError> {
+    let count = reader.count(key, MAX_STAMP_ITEMS)?;
+    (0..count).map(|_| read(reader)).collect()
+}
+
+fn read_state(reader: &mut Reader<'_>) -> Result<StampState, StampError> {
+    let value = reader.value("state")?;
+    let id = |id: &str| Uuid::try_parse(id).map_err(|_| reader.wrong("state has no valid id"));
+    Ok(match value.split_once(' ') {
+        None if value == "empty" => StampState::Empty,
+        None if value == "forming" => StampState::Forming,
+        None if value == "dirty" => StampState::Dirty,
+        Some(("clean", shutdown)) => StampState::Clean { shutdown: id(shutdown)? },
+        Some(("recovered", recovery)) => StampState::Recovered { recovery: id(recovery)? },
+        _ => return Err(reader.wrong("unknown state")),
+    })
+}
+
+fn write_forming(out: &mut Writer, forming: Option<&FormingState>) {
+    let Some(forming) = forming else { return out.line("forming", "none") };
+    out.line("forming", if forming.decided { "decided" } else { "open" });
+    out.optional(
+        "forming.promised",
+        forming.promised.map(|ballot| format!("{} {}", ballot.round, ballot.store)),
+    );
+    let Some((ballot, value)) = &forming.accepted else { return out.line("forming.accepted", "none") };
+    out.line("forming.accepted", format_args!("{} {}", ballot.round, ballot.store));
+    out.line("forming.value", hex(value));
+}
+
+fn read_forming(reader: &mut Reader<'_>) -> Result<Option<FormingState>, StampError> {
+    let decided = match reader.value("forming")? {
+        "none" => return Ok(None),
+        "open" => false,
+        "decided" => true,
+        _ => return Err(reader.wrong("unknown forming state")),
+    };
+    let promised = read_ballot(reader, "forming.promised")?;
+    let accepted = match read_ballot(reader, "forming.accepted")? {
+        None => None,
+        Some(ballot) => {
+            let value = unhex(reader.value("forming.value")?);
+            Some((ballot, value.ok_or_else(|| reader.wrong("forming.value is not hexadecimal"))?))
+        }
+    };
+    Ok(Some(FormingState { promised, accepted, decided }))
+}
+
+fn read_ballot(reader: &mut Reader<'_>, key: &str) -> Result<Option<Ballot>, StampError> {
+    let value = reader.value(key)?;
+    if value == "none" {
+        return Ok(None);
+    }
+    let ballot = value.split_once(' ').and_then(|(round, store)| {
+        Some(Ballot { round: round.parse().ok()?, store: StoreId(Uuid::try_parse(store).ok()?) })
+    });
+    ballot.map(Some).ok_or_else(|| reader.wrong(&format!("{key} is no ballot")))
+}
+
+fn hex(bytes: &[u8]) -> String {
+    use std::fmt::Write as _;
+    bytes.iter().fold(String::with_capacity(bytes.len() * 2), |mut text, byte| {
+        write!(text, "{byte:02x}").expect("writing to a string cannot fail");
+        text
+    })
+}
+
+fn unhex(text: &str) -> Option<Bytes> {
+    let digit = |letter: u8| char::from(letter).to_digit(16).and_then(|digit| u8::try_from(digit).ok());
+    let pairs = text.as_bytes().chunks(2);
+    pairs.map(|pair| Some(digit(*pair.first()?)? << 4 | digit(*pair.get(1)?)?)).collect()
+}
+
+fn write_group(out: &mut Writer, group: &GroupStamp) {
+    out.line("group", group.group);
+    out.quoted("group.vhost", &group.vhost);
+    out.line("group.position", group.position);
+    out.line("group.synced", group.synced);
+    out.line(
+        "group.policy",
+        format_args!("{},{}", durability_word(group.policy.leader), durability_word(group.policy.replicas)),
+    );
+    out.line("group.weakest", durability_word(group.weakest));
+    out.line("group.epochs", group.lineage.len());
+    for epoch in &group.lineage {
+        out.line("epoch", epoch.number);
+        out.line("epoch.id", epoch.id);
+        out.line("epoch.fork", epoch.fork);
+        out.quoted("epoch.who", &epoch.who);
+        out.line("epoch.when_ms", epoch.when_ms);
+        out.quoted("epoch.why", &epoch.why);
+    }
+}
+
+fn read_group(reader: &mut Reader<'_>) -> Result<GroupStamp, StampError> {
+    Ok(GroupStamp {
+        group: GroupId(reader.parsed("group")?),
+        vhost: reader.quoted("group.vhost")?,
+        position: read_position(reader, "group.position")?,
+        synced: read_position(reader, "group.synced")?,
+        policy: {
+            let (leader, replicas) = reader.value("group.policy")?.split_once(',').unwrap_or_default();
+            let durability =
+                |word| read_durability(word).ok_or_else(|| reader.wrong("unknown durability policy"));
+            DurabilityPolicy { leader: durability(leader)?, replicas: durability(replicas)? }
+        },
+        weakest: {
+            let word = reader.value("group.weakest")?;
+            read_durability(word).ok_or_else(|| reader.wrong("unknown durability policy"))?
+        },
+        lineage: read_many(reader, "group.epochs", |reader| {
+            Ok(EpochEntry {
+                number: Epoch(reader.parsed("epoch")?),
+                id: reader.parsed("epoch.id")?,
+                fork: read_position(reader, "epoch.fork")?,
+                who: reader.quoted("epoch.who")?,
+                when_ms: reader.parsed("epoch.when_ms")?,
+                why: reader.quoted("epoch.why")?,
+            })
+        })?,
+    })
+}
+
+fn write_member(out: &mut Writer, member: &StampMember) {
+    out.quoted("member", &member.name);
+    out.line("member.store_id", member.store_id);
+    out.line("member.raft_id", member.raft_id);
+    out.quoted("member.cluster_address", &member.cluster_address);
+    out.quoted("member.client_address", &member.client_address);
+    out.quoted("member.admin_address", &member.admin_address);
+    out.line("member.voter", member.voter);
+    out.line("member.incarnation", member.incarnation);
+}
+
+fn read_member(reader: &mut Reader<'_>) -> Result<StampMember, StampError> {
+    Ok(StampMember {
+        name: reader.quoted("member")?,
+        store_id: StoreId(reader.parsed("member.store_id")?),
+        raft_id: RaftId(reader.parsed("member.raft_id")?),
+        cluster_address: reader.quoted("member.cluster_address")?,
+        client_address: reader.quoted("member.client_address")?,
+        admin_address: reader.quoted("member.admin_address")?,
+        voter: reader.parsed("member.voter")?,
+        incarnation: Incarnation(reader.parsed("member.incarnation")?),
+    })
+}
+
+fn read_position(reader: &mut Reader<'_>, key: &str) -> Result<Position, StampError> {
+    let value = reader.value(key)?;
+    let position = || {
+        let (epoch, rest) = value.split_once('.')?;
+        let (term, index) = rest.split_once('.')?;
+        Some(Position {
+            epoch: Epoch(epoch.parse().ok()?),
+            term: Term(term.parse().ok()?),
+            index: Index(index.parse().ok()?),
+        })
+    };
+    position().ok_or_else(|| reader.wrong(&format!("{key} is no position")))
+}
+
+fn recovery_word(recovery: RecoveryMode) -> &'static str {
+    match recovery {
+        RecoveryMode::Automatic => "automatic",
+        RecoveryMode::Manual => "manual",
+    }
+}
+
+fn read_recovery(reader: &mut Reader<'_>) -> Result<RecoveryMode, StampError> {
+    match reader.value("recovery")? {
+        "automatic" => Ok(RecoveryMode::Automatic),
+        "manual" => Ok(RecoveryMode::Manual),
+        _ => Err(reader.wrong("unknown recovery mode")),
+    }
+}
+
+fn durability_word(durability: Durability) -> &'static str {
+    match durability {
+        Durability::NoSync => "no-sync",
+        Durability::WriteNoSync => "write-no-sync",
+        Durability::Sync => "sync",
+    }
+}
+
+fn read_durability(word: &str) -> Option<Durability> {
+    match word {
+        "no-sync" => Some(Durability::NoSync),
+        "write-no-sync" => Some(Durability::WriteNoSync),
+        "sync" => Some(Durability::Sync),
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::super::tests::any_stamp;
+    use super::*;
+
+    proptest! {
+        #[test]
+        fn what_is_written_is_read(stamp in any_stamp()) {
+            prop_assert_eq!(Stamp::decode(&stamp.encode().unwrap()).unwrap(), stamp);
+        }
+
+        #[test]
+        fn any_bytes_are_read_without_harm(bytes in proptest::collection::vec(any::<u8>(), 0..2000)) {
+            prop_assert!(matches!(Stamp::decode(&bytes), Err(StampError::Damaged(_))));
+        }
+
+        #[test]
+        fn fields_with_a_fitting_checksum_are_read_without_harm(
+            stamp in any_stamp(), line in any::<prop::sample::Index>(), junk in "[ -~]{0,30}"
+        ) {
+            let text = String::from_utf8(stamp.encode().unwrap()).unwrap();
+            let mut lines: Vec<&str> = text.lines().collect();
+            lines.pop();
+            let line = line.index(lines.len());
+            lines[line] = &junk;
+            let mut body = lines.join("\n") + "\n";
+            body += &format!("{LAST}{:08x}\n", crc32fast::hash(body.as_bytes()));
+            if let Ok(read) = Stamp::decode(body.as_bytes()) {
+                prop_assert_eq!(read.encode().unwrap(), body.into_bytes());
+            }
+        }
+    }
+
+    #[test]
+    fn every_flipped_bit_is_noticed() {
+        let content = super::super::tests::sample().encode().unwrap();
+        for bit in 0..content.len() * 8 {
+            let mut flipped = content.clone();
+            flipped[bit / 8] ^= 1 << (bit % 8);
+            assert!(matches!(Stamp::decode(&flipped), Err(StampError::Damaged(_))), "bit {bit}");
+        }
+        for end in 0..content.len() {
+            assert!(Stamp::decode(&content[..end]).is_err(), "cut at {end}");
+        }
+    }
+
+    #[test]
+    fn a_later_format_is_told_apart() {
+        let body = "quorate-stamp 9\nwhatever = 1\n";
+        let content = format!("{body}{LAST}{:08x}\n", crc32fast::hash(body.as_bytes()));
+        assert!(matches!(
+            Stamp::decode(content.as_bytes()),
+            Err(StampError::Newer { found: 9, supported: 1 })
+        ));
+        // The same without a fitting checksum is rot, not a later format.
+        assert!(matches!(
+            Stamp::decode(content.replace("whatever", "whatevfr").as_bytes()),
+            Err(StampError::Damaged(_))
+        ));
+    }
+
+    #[test]
+    fn too_much_is_refused_before_it_is_written() {
+        let mut stamp = super::super::tests::sample();
+        stamp.possible_members = vec![stamp.store_id; MAX_STAMP_ITEMS + 1];
+        assert!(matches!(stamp.encode(), Err(StampError::TooLarge { items: 4097, .. })));
+    }
+}

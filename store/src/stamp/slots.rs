@@ -1,0 +1,164 @@
+//! The two files that hold the stamp, `stamp.a` and `stamp.b`.
+//!
+//! Two files rather than two places in one: `cat` shows each, and no write can touch the other's blocks. Each is
+//! rewritten in place, so that a full disk does not stop a state change; only its first content comes by rename.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use super::{MAX_STAMP_BYTES, Stamp, StampError};
+use crate::files::{FileError, Files, create_whole, read_whole};
+use crate::ids::Incarnation;
+
+/// The files' names, in the order in which equal slots are rewritten.
+pub const SLOT_NAMES: [&str; 2] = ["stamp.a", "stamp.b"];
+
+/// A slot's file is filled up with NUL bytes to a multiple of this, which `cat` does not show.
+const PADDING: usize = 4096;
+
+/// What the two slots say.
+#[derive(Debug, PartialEq, Eq)]
+pub enum StampFound {
+    /// No slot exists.
+    Absent,
+    /// The readable slot with the higher sequence.
+    Stamp(Box<Stamp>),
+    /// Slots exist, and none is readable. Never to be taken for empty.
+    Damaged {
+        /// What is wrong with each.
+        reason: String,
+        /// The highest that could be made out.
+        incarnation: Option<Incarnation>,
+    },
+}
+
+/// Writes the stamp; knows what it wrote last.
+pub struct StampFile {
+    files: Arc<dyn Files>,
+    dir: PathBuf,
+    slots: [Slot; 2],
+    sequence: u64,
+    stopped: Option<&'static str>,
+}
+
+#[derive(Clone, Debug, Default)]
+struct Slot {
+    /// The file as it was read or written last; none if it does not exist.
+    raw: Option<Vec<u8>>,
+    /// Its sequence if it is readable.
+    sequence: Option<u64>,
+    /// Why it is not readable.
+    damage: Option<String>,
+}
+
+impl StampFile {
+    /// Reads both slots. Writes nothing.
+    pub fn open(files: Arc<dyn Files>, dir: PathBuf) -> Result<(Self, StampFound), StampError> {
+        let mut slots = [Slot::default(), Slot::default()];
+        let mut newest: Option<Stamp> = None;
+        let mut incarnation = None;
+        for (slot, name) in slots.iter_mut().zip(SLOT_NAMES) {
+            slot.raw = read_slot(files.as_ref(), &dir.join(name))?;
+            let Some(raw) = &slot.raw else { continue };
+            match Stamp::decode(content(raw)) {
+                Ok(stamp) => {
+                    slot.sequence = Some(stamp.sequence);
+                    if newest.as_ref().is_none_or(|newest| newest.sequence < stamp.sequence) {
+                        newest = Some(stamp);
+                    }
+                }
+                Err(StampError::Damaged(what)) => {
+                    slot.damage = Some(format!("{name}: {what}"));
+                    incarnation = incarnation.max(make_out_incarnation(raw));
+                }
+                Err(error) => return Err(error),
+            }
+        }
+        let damage: Vec<&str> = slots.iter().filter_map(|slot| slot.damage.as_deref()).collect();
+        let found = match newest {
+            Some(stamp) => StampFound::Stamp(Box::new(stamp)),
+            None if damage.is_empty() => StampFound::Absent,
+            None => StampFound::Damaged { reason: damage.join("; "), incarnation },
+        };
+        let sequence = slots.iter().filter_map(|slot| slot.sequence).max().unwrap_or(0);
+        let stopped =
+            matches!(found, StampFound::Damaged { .. }).then_some("both slots were found unreadable");
+        Ok((Self { files, dir, slots, sequence, stopped }, found))
+    }
+
+    /// What is wrong with a slot whose twin is readable; the next write repairs it.
+    pub fn damage(&self) -> Option<&str> {
+        self.slots.iter().find_map(|slot| slot.damage.as_deref())
+    }
+
+    /// Counted up at each write; 0 before the first.
+    pub fn sequence(&self) -> u64 {
+        self.sequence
+    }
+
+    /// Writes both slots, one after the other, each synced; the sequence is filled in and returned. The slots are
+    /// read back first: [`StampError::Changed`] if they are not what was written last. After any error every further
+    /// write fails.
+    pub fn write(&mut self, mut stamp: Stamp) -> Result<u64, StampError> {
+        if let Some(why) = self.stopped {
+            return Err(StampError::Stopped(why));
+        }
+        stamp.sequence = self.sequence.checked_add(1).expect("2^64 stamps are never written");
+        let encoded = stamp.encode()?;
+        self.stopped = Some("an earlier write failed");
+        self.read_back()?;
+        // The worse slot goes first, so that one whole slot stays whatever happens.
+        let first = usize::from(self.slots[1].sequence < self.slots[0].sequence);
+        for number in [first, 1 - first] {
+            self.write_slot(number, &encoded, stamp.sequence)?;
+        }
+        self.sequence = stamp.sequence;
+        self.stopped = None;
+        Ok(stamp.sequence)
+    }
+
+    fn read_back(&self) -> Result<(), StampError> {
+        for (slot, name) in self.slots.iter().zip(SLOT_NAMES) {
+            if read_slot(self.files.as_ref(), &self.dir.join(name))? != slot.raw {
+                return Err(StampError::Changed { slot: name });
+            }
+        }
+        Ok(())
+    }
+
+    fn write_slot(&mut self, number: usize, encoded: &[u8], sequence: u64) -> Result<(), StampError> {
+        let (slot, name) = (&mut self.slots[number], SLOT_NAMES[number]);
+        let old_length = slot.raw.as_ref().map_or(0, Vec::len);
+        // Never shorter than before: then no byte of an older content is left behind.
+        let length = encoded.len().max(old_length).next_multiple_of(PADDING);
+        let mut raw = encoded.to_vec();
+        raw.resize(length, 0);
+        if slot.raw.is_some() {
+            let file = self.files.open(&self.dir.join(name))?;
+            file.write_at(0, &raw)?;
+            file.sync_all()?;
+        } else {
+            create_whole(self.files.as_ref(), &self.dir, name, &raw)?;
+        }
+        *slot = Slot { raw: Some(raw), sequence: Some(sequence), damage: None };
+        Ok(())
+    }
+}
+
+fn read_slot(files: &dyn Files, path: &std::path::Path) -> Result<Option<Vec<u8>>, FileError> {
+    let limit = MAX_STAMP_BYTES.next_multiple_of(PADDING);
+    read_whole(files, path, u64::try_from(limit).unwrap_or(u64::MAX))
+}
+
+/// A slot's content without its padding.
+fn content(raw: &[u8]) -> &[u8] {
+    let end = raw.iter().rposition(|byte| *byte != 0).map_or(0, |last| last + 1);
+    raw.get(..end).unwrap_or_default()
+}
+
+/// The incarnation in an unreadable slot, for counting up from it.
+fn make_out_incarnation(raw: &[u8]) -> Option<Incarnation> {
+    let text = String::from_utf8_lossy(raw);
+    let value = text.lines().find_map(|line| line.strip_prefix("incarnation = "))?;
+    value.parse().ok().map(Incarnation)
+}

@@ -1,0 +1,329 @@
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use proptest::collection::vec;
+use proptest::option;
+use proptest::prelude::*;
+
+use super::*;
+use crate::files::Files;
+use crate::files::crash::{CrashFiles, Fault, Operation};
+use crate::ids::{Index, Term};
+
+fn any_position() -> impl Strategy<Value = Position> {
+    (any::<u32>(), any::<u64>(), any::<u64>()).prop_map(|(epoch, term, index)| Position {
+        epoch: Epoch(epoch),
+        term: Term(term),
+        index: Index(index),
+    })
+}
+
+fn any_uuid() -> impl Strategy<Value = Uuid> {
+    any::<u128>().prop_map(Uuid::from_u128)
+}
+
+fn any_durability() -> impl Strategy<Value = Durability> {
+    prop_oneof![Just(Durability::NoSync), Just(Durability::WriteNoSync), Just(Durability::Sync)]
+}
+
+fn any_state() -> impl Strategy<Value = StampState> {
+    prop_oneof![
+        Just(StampState::Empty),
+        Just(StampState::Forming),
+        Just(StampState::Dirty),
+        any_uuid().prop_map(|shutdown| StampState::Clean { shutdown }),
+        any_uuid().prop_map(|recovery| StampState::Recovered { recovery }),
+    ]
+}
+
+fn any_forming() -> impl Strategy<Value = FormingState> {
+    let ballot = || (any::<u64>(), any_uuid()).prop_map(|(round, id)| Ballot { round, store: StoreId(id) });
+    let accepted = option::of((ballot(), vec(any::<u8>(), 0..40).prop_map(Bytes::from)));
+    (option::of(ballot()), accepted, any::<bool>()).prop_map(|(promised, accepted, decided)| FormingState {
+        promised,
+        accepted,
+        decided,
+    })
+}
+
+fn any_epoch() -> impl Strategy<Value = EpochEntry> {
+    (any::<u32>(), any_uuid(), any_position(), any::<String>(), any::<u64>(), any::<String>()).prop_map(
+        |(number, id, fork, who, when_ms, why)| EpochEntry {
+            number: Epoch(number),
+            id,
+            fork,
+            who,
+            when_ms,
+            why,
+        },
+    )
+}
+
+fn any_group() -> impl Strategy<Value = GroupStamp> {
+    let policy = (any_durability(), any_durability(), any_durability());
+    (any::<u32>(), any::<String>(), vec(any_epoch(), 0..3), any_position(), any_position(), policy).prop_map(
+        |(group, vhost, lineage, position, synced, (leader, replicas, weakest))| GroupStamp {
+            group: GroupId(group),
+            vhost,
+            lineage,
+            position,
+            synced,
+            policy: DurabilityPolicy { leader, replicas },
+            weakest,
+        },
+    )
+}
+
+fn any_member() -> impl Strategy<Value = StampMember> {
+    (any_uuid(), any::<u64>(), any::<[String; 4]>(), any::<bool>(), any::<u64>()).prop_map(
+        |(store, raft, [name, cluster_address, client_address, admin_address], voter, incarnation)| {
+            StampMember {
+                store_id: StoreId(store),
+                raft_id: RaftId(raft),
+                name,
+                cluster_address,
+                client_address,
+                admin_address,
+                voter,
+                incarnation: Incarnation(incarnation),
+            }
+        },
+    )
+}
+
+/// Stamps with anything in their fields.
+pub(super) fn any_stamp() -> impl Strategy<Value = Stamp> {
+    let ids = (any_uuid(), option::of(any_uuid()), any_uuid(), any::<u64>());
+    let names = any::<[String; 3]>();
+    let lists = (vec(any_group(), 0..3), vec(any_member(), 0..3), vec(any_uuid(), 0..3));
+    let numbers = any::<[u64; 5]>();
+    (
+        ids,
+        names,
+        any_state(),
+        option::of(any_forming()),
+        lists,
+        any_position(),
+        any::<u32>(),
+        any::<bool>(),
+        numbers,
+    )
+        .prop_map(|(ids, names, state, forming, lists, members_position, wait_for, manual, numbers)| {
+            let [cluster_name, broker_name, boot_id] = names;
+            let [sequence, safety_number, wall_clock_ms, generation, offset] = numbers;
+            Stamp {
+                sequence,
+                store_id: StoreId(ids.0),
+                cluster_id: ids.1.map(ClusterId),
+                cluster_name,
+                broker_name,
+                incarnation: Incarnation(ids.3),
+                run_id: RunId(ids.2),
+                state,
+                forming,
+                groups: lists.0,
+                members: lists.1,
+                members_position,
+                possible_members: lists.2.into_iter().map(StoreId).collect(),
+                wait_for,
+                recovery: if manual { RecoveryMode::Manual } else { RecoveryMode::Automatic },
+                boot_id,
+                safety_number,
+                wall_clock_ms,
+                log_synced: SyncedPoint { generation, offset },
+            }
+        })
+}
+
+/// An ordinary stamp of a broker in use.
+pub(crate) fn sample() -> Stamp {
+    let store = |number: u128| StoreId(Uuid::from_u128(number));
+    let member = |number: u64| StampMember {
+        store_id: store(u128::from(number)),
+        raft_id: RaftId(number),
+        name: format!("b{number}"),
+        cluster_address: format!("h{number}:7421"),
+        client_address: format!("h{number}:7420"),
+        admin_address: format!("h{number}:7422"),
+        voter: number < 3,
+        incarnation: Incarnation(number),
+    };
+    let position = Position { epoch: Epoch(1), term: Term(4), index: Index(900) };
+    Stamp {
+        sequence: 0,
+        store_id: store(1),
+        cluster_id: Some(ClusterId(Uuid::from_u128(77))),
+        cluster_name: "quorate".into(),
+        broker_name: "b1".into(),
+        incarnation: Incarnation(3),
+        run_id: RunId(Uuid::from_u128(5)),
+        state: StampState::Dirty,
+        forming: Some(FormingState {
+            promised: Some(Ballot { round: 2, store: store(2) }),
+            accepted: Some((Ballot { round: 1, store: store(1) }, Bytes::from_static(b"value"))),
+            decided: true,
+        }),
+        groups: vec![GroupStamp {
+            group: GroupId(1),
+            vhost: "/".into(),
+            lineage: vec![EpochEntry {
+                number: Epoch(1),
+                id: Uuid::from_u128(6),
+                fork: Position::default(),
+                who: "b1".into(),
+                when_ms: 1,
+                why: "founded \"here\"\n".into(),
+            }],
+            position,
+            synced: position,
+            policy: DurabilityPolicy { leader: Durability::Sync, replicas: Durability::WriteNoSync },
+            weakest: Durability::Sync,
+        }],
+        members: (1..=3).map(member).collect(),
+        members_position: position,
+        possible_members: vec![store(1), store(2)],
+        wait_for: 2,
+        recovery: RecoveryMode::Automatic,
+        boot_id: "a6f8".into(),
+        safety_number: 12,
+        wall_clock_ms: 1_700_000_000_000,
+        log_synced: SyncedPoint { generation: 2, offset: 8192 },
+    }
+}
+
+const DIR: &str = "/store";
+
+fn open(disk: &CrashFiles) -> (StampFile, StampFound) {
+    StampFile::open(Arc::new(disk.clone()), PathBuf::from(DIR)).unwrap()
+}
+
+fn disk() -> CrashFiles {
+    let disk = CrashFiles::new();
+    disk.create_dir(Path::new(DIR)).unwrap();
+    disk
+}
+
+/// The name in the readable stamp; none if there is no stamp. Never damage.
+fn name_in(disk: &CrashFiles) -> Option<String> {
+    match open(disk).1 {
+        StampFound::Absent => None,
+        StampFound::Stamp(stamp) => Some(stamp.broker_name.clone()),
+        found @ StampFound::Damaged { .. } => panic!("{found:?}"),
+    }
+}
+
+fn named(name: &str) -> Stamp {
+    // Of different lengths, over several sectors, so that old and new mix in every way.
+    Stamp { broker_name: name.into(), cluster_name: name.repeat(900), ..sample() }
+}
+
+/// At every operation of three writes the power is cut, with many endings each: old or new, never a third.
+#[test]
+fn a_cut_at_every_step_leaves_the_old_or_the_new() {
+    let names = ["one", "second", "3"];
+    let mut states = 0;
+    for cut in 1.. {
+        let disk = disk();
+        let (mut stamp, _) = open(&disk);
+        disk.cut_power_at(cut);
+        let mut written = None;
+        let mut trying = None;
+        for name in names {
+            trying = Some(name.to_owned());
+            if stamp.write(named(name)).is_err() {
+                break;
+            }
+            written.clone_from(&trying);
+        }
+        if !disk.is_off() {
+            assert!(cut > 20, "only {cut} operations");
+            break;
+        }
+        for seed in 0..40 {
+            let disk = disk.fork();
+            disk.crash(seed);
+            let found = name_in(&disk);
+            assert!(found == written || found == trying, "cut {cut} seed {seed}: {found:?}, not {written:?}");
+            // It can be written again, and cut again while that happens.
+            disk.cut_power_at(seed % 5 + 1);
+            if open(&disk).0.write(named("later")).is_err() {
+                disk.crash(seed);
+            }
+            let again = name_in(&disk);
+            assert!(again == found || again.as_deref() == Some("later"), "cut {cut} seed {seed}: {again:?}");
+            states += 1;
+        }
+    }
+    assert!(states >= 800, "only {states} states");
+}
+
+#[test]
+fn one_rotten_slot_does_no_harm_and_two_are_damage() {
+    let disk = disk();
+    open(&disk).0.write(named("b1")).unwrap();
+    let rot = |disk: &CrashFiles, name: &str| {
+        let path = Path::new(DIR).join(name);
+        let mut bytes = disk.content(&path).unwrap();
+        bytes[30] ^= 4;
+        disk.replace(&path, &bytes);
+    };
+    for name in SLOT_NAMES {
+        let disk = disk.fork();
+        rot(&disk, name);
+        let (mut stamp, found) = open(&disk);
+        assert!(matches!(found, StampFound::Stamp(_)));
+        assert!(stamp.damage().unwrap().contains(name));
+        assert_eq!(stamp.write(named("b2")).unwrap(), 2);
+        assert_eq!(open(&disk).0.damage(), None, "not repaired");
+    }
+    SLOT_NAMES.iter().for_each(|name| rot(&disk, name));
+    let before = disk.everything();
+    let (mut stamp, found) = open(&disk);
+    let StampFound::Damaged { reason, incarnation } = found else { panic!("{found:?}") };
+    assert!(reason.contains("stamp.a") && reason.contains("stamp.b"), "{reason}");
+    assert_eq!(incarnation, Some(Incarnation(3)));
+    assert!(matches!(stamp.write(sample()), Err(StampError::Stopped(_))));
+    assert_eq!(disk.everything(), before, "damage was written over");
+}
+
+#[test]
+fn empty_and_zeroed_files_are_damage() {
+    for bytes in [vec![], vec![0; 4096], vec![b'x'; 2 << 20]] {
+        let disk = disk();
+        disk.replace(&Path::new(DIR).join("stamp.a"), &bytes);
+        assert!(matches!(open(&disk).1, StampFound::Damaged { incarnation: None, .. }));
+    }
+}
+
+#[test]
+fn a_second_writer_is_noticed_before_anything_is_written() {
+    let disk = disk();
+    let (mut one, _) = open(&disk);
+    one.write(named("b1")).unwrap();
+    let (mut two, _) = open(&disk);
+    two.write(named("b2")).unwrap();
+    let before = disk.everything();
+    assert!(matches!(one.write(named("b1")), Err(StampError::Changed { slot: "stamp.a" })));
+    assert!(matches!(one.write(named("b1")), Err(StampError::Stopped(_))));
+    assert_eq!(disk.everything(), before);
+    assert_eq!(two.write(named("b2")).unwrap(), 3, "the sequence is counted on over restarts");
+}
+
+#[test]
+fn a_failed_sync_is_not_tried_again() {
+    let disk = disk();
+    let (mut stamp, _) = open(&disk);
+    stamp.write(named("b1")).unwrap();
+    disk.fail_after(Operation::Sync, 1, Fault::Io);
+    assert!(matches!(stamp.write(named("b2")), Err(StampError::File(_))));
+    assert!(matches!(stamp.write(named("b2")), Err(StampError::Stopped(_))));
+}
+
+#[test]
+fn a_full_disk_does_not_stop_a_change_of_state() {
+    let disk = disk();
+    let (mut stamp, _) = open(&disk);
+    stamp.write(sample()).unwrap();
+    disk.set_capacity(0);
+    stamp.write(Stamp { state: StampState::Clean { shutdown: Uuid::from_u128(9) }, ..sample() }).unwrap();
+}
