@@ -246,6 +246,16 @@ mod tests {
         assert!(matches!(Message::parse(&too_long.into()).unwrap_err().problem, Problem::TooLong { .. }));
     }
 
+    #[test]
+    fn property_names_are_names() {
+        let problem = |bytes: &'static [u8]| Message::parse(&Bytes::from_static(bytes)).unwrap_err();
+        for bytes in
+            [&b"\x05\x00\x01\x00\xff\x00\x00"[..], b"\x05\x00\x01\x00\n\x00\x00", b"\x04\x00\x00\x00\x00\x00"]
+        {
+            assert!(matches!(problem(bytes), Malformed { field: "properties", problem: Problem::Name(_) }));
+        }
+    }
+
     proptest! {
         #[test]
         fn messages_come_back(

@@ -191,6 +191,8 @@ pub(crate) fn announce(length: usize) -> u32 {
 pub(crate) trait Field: Sized {
     /// The fewest bytes it can take: bounds how many a list can hold.
     const MINIMUM: usize;
+    /// The most of them in one list, if the frame's own limit is not enough.
+    const LIST_MAXIMUM: usize = usize::MAX;
     fn put(&self, sink: &mut impl Sink);
     fn get(reader: &mut Reader) -> Result<Self, Malformed>;
 }
@@ -304,6 +306,9 @@ impl<T: Field> Field for Vec<T> {
     }
     fn get(reader: &mut Reader) -> Result<Self, Malformed> {
         let announced = length(u32::get(reader)?);
+        if announced > T::LIST_MAXIMUM {
+            return Err(too_long(announced, T::LIST_MAXIMUM));
+        }
         // Bytes that arrived bound the list before it is allocated.
         reader.require(announced.saturating_mul(T::MINIMUM.max(1)))?;
         let mut items = Self::with_capacity(announced);

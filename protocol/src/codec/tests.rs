@@ -7,7 +7,9 @@ use crate::frame::{
     QueueEntry, QueueList, SyncPolicy,
 };
 use crate::frame::{Argument, Confirm, Failed, PeekOk, Peeked, PurgeQueue, Refused, Settled, Unblocked};
-use crate::limits::{FRAME_LIMIT_MIN, MESSAGE_FRAME_ROOM, TEXT_LENGTH_MAX};
+use crate::limits::{
+    ARGUMENT_LENGTH_MAX, ARGUMENTS_MAX, FRAME_LIMIT_MIN, MESSAGE_FRAME_ROOM, TEXT_LENGTH_MAX,
+};
 use crate::message::Properties;
 use crate::name::{ExchangeName, QueueName, RoutingKey, VhostName};
 use crate::publish::{PublishBody, PublishBuilder};
@@ -403,6 +405,20 @@ fn a_bad_name_has_its_own_fault_and_names_the_field() {
     payload.extend_from_slice(&[1, 0, 0, 0, 2, 0, b'a', b'\n']);
     let problem = read_payload::<ClientFrame>(0x05, payload.freeze()).unwrap_err();
     assert_eq!((problem.fault(), problem.field), (FaultCode::InvalidName, "queue"));
+}
+
+#[test]
+fn arguments_are_bounded() {
+    let declare = |count, length| {
+        let argument = Argument { name: "a".into(), value: Bytes::from(vec![0; length]) };
+        let arguments = vec![argument; count];
+        let queue = QueueName::new("q").unwrap();
+        let frame = DeclareQueue { request: 1, queue, passive: false, max_length: 0, arguments };
+        decode_all::<ClientFrame>(&encoded(&ClientFrame::from(frame), 1), 1 << 20)
+    };
+    assert!(declare(ARGUMENTS_MAX, ARGUMENT_LENGTH_MAX).is_ok());
+    assert!(declare(ARGUMENTS_MAX + 1, 0).is_err());
+    assert!(declare(1, ARGUMENT_LENGTH_MAX + 1).is_err());
 }
 
 #[test]

@@ -3,7 +3,7 @@
 use bytes::Bytes;
 
 use super::{Binding, Close, ExchangeKind, Heartbeat, NumberRange, fields, frames};
-use crate::limits::{ARGUMENT_LENGTH_MAX, NAME_LENGTH_MAX, SECRET_LENGTH_MAX};
+use crate::limits::{ARGUMENT_LENGTH_MAX, ARGUMENTS_MAX, NAME_LENGTH_MAX, SECRET_LENGTH_MAX};
 use crate::name::{ExchangeName, QueueName, VhostName};
 use crate::publish::PublishBody;
 use crate::version::VersionRange;
@@ -154,6 +154,7 @@ pub struct Argument {
 
 impl Field for Argument {
     const MINIMUM: usize = 6;
+    const LIST_MAXIMUM: usize = ARGUMENTS_MAX;
     fn put(&self, sink: &mut impl Sink) {
         self.name.put(sink);
         self.value.put(sink);
@@ -183,7 +184,7 @@ fields! {
         pub passive: bool,
         /// The most messages it holds; publishes beyond it are refused. 0: no limit.
         pub max_length: u64,
-        /// Whatever later versions add.
+        /// Whatever later versions add; at most [`ARGUMENTS_MAX`].
         pub arguments: Vec<Argument>,
     }
 }
