@@ -1,0 +1,58 @@
+# The two commands of this repository are `make demo` and `make test`. Both install what is missing and say so.
+#
+# Everything is built with the one profile of Cargo.toml, into CARGO_TARGET_DIR if that is set from outside.
+
+SHELL := /bin/bash
+.DEFAULT_GOAL := help
+
+CARGO_TARGET_DIR ?= $(CURDIR)/target
+export CARGO_TARGET_DIR
+# A toolchain that the set-up has just put in place is not on this shell's path yet.
+export PATH := $(PATH):$(or $(CARGO_HOME),$(HOME)/.cargo)/bin
+
+# How many simulated worlds `make sim` plays, and the seed of the first.
+SEEDS ?= 100
+FIRST ?= 1
+
+.PHONY: help setup build demo test check doc docs-check book sim clean
+
+help: ## list these targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' Makefile
+
+setup: ## install what the build needs, if it is missing
+	@.ci/setup
+
+build: setup ## leave quorated and quorate in target/release
+	@.ci/cache seed
+	cargo build --release -p quorate-broker -p quorate-tools --bins
+	@.ci/cache save build
+
+demo: build ## three brokers, real text, a killed leader, a killed cluster, and a count
+	@scripts/demo
+
+test: ## everything the gate asks: format, lints, build, docs, tests, simulation
+	@.ci/setup test
+	@.ci/test
+
+check: setup ## format and lints only
+	@.ci/cache seed
+	cargo fmt --all --check
+	cargo clippy --release --workspace --all-targets -- -D warnings
+
+doc: setup ## the crates' documentation, in target/doc
+	@.ci/cache seed
+	RUSTDOCFLAGS="-D warnings" cargo doc --release --workspace --no-deps
+
+docs-check: ## links, commands and flags named in the documentation
+	@.ci/docs-check
+
+book: ## the book as HTML, in target/book (needs mdbook)
+	@if command -v mdbook >/dev/null; then mdbook build --dest-dir "$(CARGO_TARGET_DIR)/book"; \
+	else echo "mdbook is not installed: skipped. The pages of docs/ read well as they are."; fi
+
+sim: ## simulated clusters: make sim SEEDS=1000 FIRST=1
+	@.ci/setup test
+	@.ci/sim $(SEEDS) $(FIRST)
+
+clean: ## remove what was built here (not the cache outside)
+	cargo clean
