@@ -1,0 +1,307 @@
+//! Whom a decision counts: the brokers of the own kind and cluster, each store and each name once.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use quorate_store::ids::{ClusterId, GroupId, StoreId};
+
+use super::assembly::Assembly;
+use super::facts::Facts;
+use super::status::{InitialStatus, StoreState};
+
+/// The facts sorted out: who counts, and who does not and why.
+#[derive(Debug)]
+pub(crate) struct Company<'a> {
+    own: &'a InitialStatus,
+    choice: Choice,
+    members: Vec<&'a InitialStatus>,
+    asides: Vec<Aside<'a>>,
+}
+
+/// The cluster this is about.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Choice {
+    /// Nobody here belongs to one.
+    None,
+    /// The own one, or the only candidate.
+    One(ClusterId),
+    /// An empty or forming store sees several and none of them has the better claim.
+    Several(BTreeSet<ClusterId>),
+}
+
+/// A broker that is here and does not count.
+#[derive(Clone, Debug)]
+pub(crate) struct Aside<'a> {
+    pub(crate) status: &'a InitialStatus,
+    pub(crate) why: Why,
+}
+
+/// Why a broker does not count.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Why {
+    OtherKind,
+    OtherClusterName,
+    Damaged,
+    StoreTwice,
+    NameTwice,
+    Foreign(ClusterId),
+    WaitsFor(ClusterId),
+}
+
+impl<'a> Company<'a> {
+    pub(crate) fn of(facts: &'a Facts) -> Self {
+        let own = &facts.own;
+        let mut here: Vec<&InitialStatus> =
+            facts.seen.iter().filter(|seen| seen.key != own.key).chain([own]).collect();
+        here.sort_by_key(|status| status.key);
+        here.dedup_by_key(|status| status.key);
+
+        let mut asides = Vec::new();
+        let mut set_aside = |here: &mut Vec<&'a InitialStatus>,
+                             test: &dyn Fn(&InitialStatus) -> Option<Why>| {
+            here.retain(|status| match test(status) {
+                Some(why) => {
+                    asides.push(Aside { status, why });
+                    false
+                }
+                None => true,
+            });
+        };
+        set_aside(&mut here, &|status| {
+            (status.is_transient() != own.is_transient()).then_some(Why::OtherKind)
+        });
+        set_aside(&mut here, &|status| {
+            (status.cluster_name != own.cluster_name).then_some(Why::OtherClusterName)
+        });
+        set_aside(&mut here, &|status| {
+            matches!(status.state, StoreState::Damaged { .. }).then_some(Why::Damaged)
+        });
+        let twice = stores_twice(&here);
+        set_aside(&mut here, &|status| twice.contains(&status.key).then_some(Why::StoreTwice));
+        let choice = choose(own, &here);
+        set_aside(&mut here, &|status| outside(status, &choice));
+        let losers = names_twice(&here);
+        set_aside(&mut here, &|status| losers.contains(&status.key.store).then_some(Why::NameTwice));
+        Self { own, choice, members: here, asides }
+    }
+
+    pub(crate) fn own(&self) -> &'a InitialStatus {
+        self.own
+    }
+
+    pub(crate) fn choice(&self) -> &Choice {
+        &self.choice
+    }
+
+    /// The cluster, if there is exactly one candidate.
+    pub(crate) fn cluster(&self) -> Option<ClusterId> {
+        if let Choice::One(id) = self.choice { Some(id) } else { None }
+    }
+
+    /// Who counts, ascending by store; the own broker among them unless it is set aside itself.
+    pub(crate) fn members(&self) -> &[&'a InitialStatus] {
+        &self.members
+    }
+
+    /// Who does not count.
+    pub(crate) fn asides(&self) -> &[Aside<'a>] {
+        &self.asides
+    }
+
+    /// Why the own broker does not count, if it does not.
+    pub(crate) fn own_aside(&self) -> Option<&Why> {
+        self.asides.iter().find(|aside| aside.status.key == self.own.key).map(|aside| &aside.why)
+    }
+
+    /// Foreign stores that are here, by cluster.
+    pub(crate) fn foreign(&self) -> BTreeMap<ClusterId, Vec<&'a InitialStatus>> {
+        let mut foreign: BTreeMap<ClusterId, Vec<&InitialStatus>> = BTreeMap::new();
+        for aside in &self.asides {
+            if let Why::Foreign(id) = aside.why {
+                foreign.entry(id).or_default().push(aside.status);
+            }
+        }
+        foreign
+    }
+
+    /// The member whose word on an active group is the latest: the highest term, its leader first.
+    pub(crate) fn active(&self, group: GroupId) -> Option<&'a InitialStatus> {
+        let rank = |status: &InitialStatus| {
+            let part = status.group(group)?;
+            let active = part.active?;
+            Some((active.term, active.leader == status.key.store, part.position, status.key))
+        };
+        self.members
+            .iter()
+            .copied()
+            .filter(|member| member.is_active(group))
+            .max_by_key(|member| rank(member))
+    }
+
+    /// The largest `--cluster-wait-for` of those who count; at least 1.
+    pub(crate) fn wait_for(&self) -> usize {
+        let largest = self.members.iter().map(|member| member.wait_for).max().unwrap_or(1).max(1);
+        usize::try_from(largest).unwrap_or(usize::MAX)
+    }
+
+    /// Names that are answered by a damaged or an empty store: nothing more can be expected under them.
+    pub(crate) fn answered_names(&self) -> BTreeSet<&'a str> {
+        let damaged = self.asides.iter().filter(|aside| aside.why == Why::Damaged).map(|aside| aside.status);
+        let blank = self.members.iter().copied().filter(|member| !member.belongs());
+        damaged.chain(blank).map(|status| status.name.as_str()).collect()
+    }
+
+    /// How this group's members stand to each other.
+    pub(crate) fn assembly(&self, group: GroupId) -> Assembly<'a> {
+        Assembly::of(&self.members, self.cluster(), group, &self.answered_names())
+    }
+
+    /// What people should know besides the verdict.
+    pub(crate) fn notes(&self) -> Vec<String> {
+        let mut notes = Vec::new();
+        for Aside { status, why } in &self.asides {
+            if status.key == self.own.key {
+                continue;
+            }
+            let (name, address) = (&status.name, &status.cluster_address);
+            let why = match why {
+                Why::OtherKind if status.is_transient() => "it is transient".to_owned(),
+                Why::OtherKind => "it is persistent".to_owned(),
+                Why::OtherClusterName => format!("its --cluster-name is {}", status.cluster_name),
+                Why::Damaged => format!("its store is {}", status.state),
+                Why::StoreTwice => format!("store {} is there twice", status.key.store),
+                Why::NameTwice => "another broker has its name".to_owned(),
+                Why::Foreign(id) => format!("its store belongs to cluster {id}"),
+                Why::WaitsFor(id) => format!("it only joins cluster {id}"),
+            };
+            notes.push(format!("{name} at {address} does not count: {why}"));
+        }
+        let waits: BTreeSet<u32> = self.members.iter().map(|member| member.wait_for).collect();
+        if waits.len() > 1 {
+            notes.push(format!(
+                "--cluster-wait-for differs between the members; the largest, {}, is used",
+                self.wait_for()
+            ));
+        }
+        notes
+    }
+}
+
+/// Every run of a store that is there twice, but the one that an active cluster acknowledged.
+fn stores_twice(here: &[&InitialStatus]) -> BTreeSet<crate::io::PeerKey> {
+    let mut runs: BTreeMap<StoreId, Vec<&InitialStatus>> = BTreeMap::new();
+    for status in here {
+        runs.entry(status.key.store).or_default().push(status);
+    }
+    let acknowledged = |status: &InitialStatus| {
+        status.is_active(GroupId::SYSTEM)
+            || here.iter().any(|witness| {
+                witness.key.store != status.key.store
+                    && witness.is_active(GroupId::SYSTEM)
+                    && witness
+                        .recorded
+                        .iter()
+                        .any(|seen| seen.store == status.key.store && seen.run == Some(status.key.run))
+            })
+    };
+    let mut twice = BTreeSet::new();
+    for same in runs.values().filter(|same| same.len() > 1) {
+        let kept: Vec<_> = same.iter().filter(|status| acknowledged(status)).collect();
+        let kept = if let [only] = kept.as_slice() { Some(only.key) } else { None };
+        twice.extend(same.iter().map(|status| status.key).filter(|key| Some(*key) != kept));
+    }
+    twice
+}
+
+/// The cluster this broker is in, or would join.
+fn choose(own: &InitialStatus, here: &[&InitialStatus]) -> Choice {
+    if own.belongs() {
+        return own.cluster_id.map_or(Choice::None, Choice::One);
+    }
+    if let Some(wanted) = own.cluster_id_wanted {
+        return Choice::One(wanted);
+    }
+    let belonging = || here.iter().copied().filter(|status| status.belongs());
+    let candidates: BTreeSet<ClusterId> = belonging().filter_map(|status| status.cluster_id).collect();
+    // A store that answered a cluster's founding belongs there, if that cluster came to be.
+    if let StoreState::Forming(forming) = &own.state
+        && let Some(value) = forming.value()
+        && candidates.contains(&value.cluster_id)
+    {
+        return Choice::One(value.cluster_id);
+    }
+    let active: BTreeSet<ClusterId> = belonging()
+        .filter(|status| status.is_active(GroupId::SYSTEM))
+        .filter_map(|status| status.cluster_id)
+        .collect();
+    let complete = || candidates.iter().copied().filter(|id| stands_alone(here, *id)).collect();
+    let best = if active.is_empty() && candidates.len() > 1 {
+        let complete: BTreeSet<ClusterId> = complete();
+        if complete.is_empty() { candidates } else { complete }
+    } else if active.is_empty() {
+        candidates
+    } else {
+        active
+    };
+    match (best.first(), best.len()) {
+        (None, _) => Choice::None,
+        (Some(id), 1) => Choice::One(*id),
+        (Some(_), _) => Choice::Several(best),
+    }
+}
+
+/// Whether the stores of this cluster could restore it by themselves (row C1 for `system`).
+pub(crate) fn stands_alone(here: &[&InitialStatus], cluster: ClusterId) -> bool {
+    let side: Vec<&InitialStatus> = here
+        .iter()
+        .copied()
+        .filter(|status| status.belongs() && status.cluster_id == Some(cluster))
+        .collect();
+    Assembly::of(&side, Some(cluster), GroupId::SYSTEM, &BTreeSet::new()).is_restorable()
+}
+
+/// Why a broker is outside the chosen cluster, if it is.
+fn outside(status: &InitialStatus, choice: &Choice) -> Option<Why> {
+    if status.belongs() {
+        return match (choice, status.cluster_id) {
+            (Choice::One(chosen), Some(id)) if *chosen == id => None,
+            (_, Some(id)) => Some(Why::Foreign(id)),
+            // A stamp beyond forming without a cluster id contradicts itself.
+            (_, None) => Some(Why::Damaged),
+        };
+    }
+    match (choice, status.cluster_id_wanted) {
+        (Choice::One(chosen), Some(wanted)) if *chosen != wanted => Some(Why::WaitsFor(wanted)),
+        _ => None,
+    }
+}
+
+/// The stores that lose their name to another one: active before recorded before belonging before older, and the
+/// smaller store id last.
+fn names_twice(here: &[&InitialStatus]) -> BTreeSet<StoreId> {
+    let recorded: BTreeSet<StoreId> = here
+        .iter()
+        .filter_map(|status| status.group(GroupId::SYSTEM))
+        .flat_map(|group| group.voters.iter().chain(&group.learners))
+        .map(|voter| voter.store)
+        .collect();
+    let claim = |status: &InitialStatus| {
+        (
+            status.is_active(GroupId::SYSTEM),
+            recorded.contains(&status.key.store),
+            status.belongs(),
+            status.incarnation,
+            std::cmp::Reverse(status.key.store),
+        )
+    };
+    let mut best: BTreeMap<&str, &InitialStatus> = BTreeMap::new();
+    for status in here {
+        let holder = best.entry(&status.name).or_insert(status);
+        if claim(status) > claim(holder) {
+            *holder = status;
+        }
+    }
+    here.iter()
+        .filter(|status| best.get(status.name.as_str()).is_some_and(|best| best.key != status.key))
+        .map(|status| status.key.store)
+        .collect()
+}

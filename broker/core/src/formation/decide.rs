@@ -1,0 +1,181 @@
+//! The start-up decision: labelled rows over plain facts, tried in order.
+
+mod found;
+mod join;
+mod next;
+mod refuse;
+mod restore;
+#[cfg(test)]
+mod tests;
+
+use quorate_store::ids::{ClusterId, GroupId};
+
+use super::assembly::Assembly;
+use super::company::Company;
+use super::facts::Facts;
+use super::rows::Row;
+
+/// Exit status of every refusal.
+const EXIT_REFUSED: u8 = 3;
+
+/// What to do, for one group.
+///
+/// A broker that goes on keeps to that: it decides again only after it lost what it went on with (a quorum it had, the
+/// leader it joined), and shows the row it went on by.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Verdict {
+    /// `FORM`: found a cluster with those present.
+    Form,
+    /// `RESTORE`: go on from the own log as a voter; the group elects the most recent.
+    Restore,
+    /// `JOIN`: take part as a non-voter until updated.
+    Join,
+    /// The group goes on without a restore: resume as a voter at once. Shown as active.
+    Resume,
+    /// `WAIT`.
+    Wait,
+    /// `NEEDS-OPERATOR`.
+    NeedsOperator,
+    /// Held apart; never exits.
+    Held,
+    /// `REFUSE`: end the process.
+    Refuse {
+        /// With this exit status.
+        exit_status: u8,
+    },
+}
+
+impl Verdict {
+    /// Whether the broker takes part in the group under this verdict.
+    pub fn goes_on(self) -> bool {
+        matches!(self, Self::Form | Self::Restore | Self::Join | Self::Resume)
+    }
+}
+
+/// A verdict and why.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Decision {
+    /// The first row whose facts hold.
+    pub row: Row,
+    /// What to do.
+    pub verdict: Verdict,
+    /// Why, for people: who is missing, k of N.
+    pub reason: String,
+    /// Names, or addresses where no name is known, of the brokers not counted or waited for.
+    pub missing: Vec<String>,
+    /// What to type next, most useful first.
+    pub next: Vec<String>,
+    /// What else was noticed: brokers that do not count and why, settings that differ.
+    pub notes: Vec<String>,
+    /// The cluster this is about; none while founding.
+    pub cluster_id: Option<ClusterId>,
+}
+
+/// Decides for the group `system`, that is, for the broker as a whole.
+pub fn decide(facts: &Facts) -> Decision {
+    decide_group(facts, GroupId::SYSTEM)
+}
+
+/// Decides for one group: `system` first, then the group by its own log and configuration. A group that cannot go on
+/// waits alone.
+pub fn decide_group(facts: &Facts, group: GroupId) -> Decision {
+    let company = Company::of(facts);
+    let system = Case::new(&company, GroupId::SYSTEM).decide();
+    if group == GroupId::SYSTEM {
+        return system;
+    }
+    let held_apart =
+        matches!(system.verdict, Verdict::Held | Verdict::Refuse { .. }) || system.row == Row::R2;
+    let runs = company.active(group).is_some() && !held_apart;
+    if system.verdict == Verdict::Form || !(system.verdict.goes_on() || runs) {
+        return system;
+    }
+    Case::new(&company, group).decide()
+}
+
+/// One group's facts, sorted once for all rows.
+#[derive(Debug)]
+pub(crate) struct Case<'a> {
+    pub(crate) company: &'a Company<'a>,
+    pub(crate) group: GroupId,
+    pub(crate) assembly: Assembly<'a>,
+}
+
+impl<'a> Case<'a> {
+    fn new(company: &'a Company<'a>, group: GroupId) -> Self {
+        Self { company, group, assembly: company.assembly(group) }
+    }
+
+    fn decide(&self) -> Decision {
+        TABLE
+            .iter()
+            .filter(|(_, scope, _)| *scope == Scope::Group || self.group == GroupId::SYSTEM)
+            .find_map(|(_, _, test)| test(self))
+            .expect("the last row always holds")
+    }
+
+    fn decision(&self, row: Row, verdict: Verdict, reason: String) -> Decision {
+        Decision {
+            row,
+            verdict,
+            reason,
+            missing: Vec::new(),
+            next: Vec::new(),
+            notes: self.company.notes(),
+            cluster_id: self.company.cluster(),
+        }
+    }
+
+    /// The group as people call it.
+    fn group_name(&self) -> String {
+        if self.group == GroupId::SYSTEM {
+            return "the cluster".to_owned();
+        }
+        let vhost = self.company.members().iter().find_map(|member| member.group(self.group));
+        vhost.map_or_else(|| format!("group {}", self.group), |part| format!("virtual host {}", part.vhost))
+    }
+}
+
+/// Names joined for people.
+fn list<T: AsRef<str>>(items: &[T]) -> String {
+    let items: Vec<&str> = items.iter().map(AsRef::as_ref).collect();
+    items.join(", ")
+}
+
+/// Which groups a row decides for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Scope {
+    /// The broker as a whole, that is, `system`.
+    Broker,
+    /// Every group.
+    Group,
+}
+
+/// A row's test: a decision if its facts hold.
+type Test = fn(&Case<'_>) -> Option<Decision>;
+
+/// The table: the first row whose facts hold decides.
+///
+/// Rows whose machinery does not exist in this version are absent. They will stand: P1 (designated primary) after Q1;
+/// O1 (an operator's mark) after X1. X1 so far knows plain forks; superseding marks and what a forced epoch recorded
+/// for a store come with them. J1 holds every store with epochs of its own as forked, whatever they hold.
+pub(crate) const TABLE: [(Row, Scope, Test); Row::ALL.len()] = [
+    (Row::R1, Scope::Broker, refuse::row_r1),
+    (Row::R2, Scope::Broker, refuse::row_r2),
+    (Row::R3, Scope::Broker, refuse::row_r3),
+    (Row::R4, Scope::Broker, refuse::row_r4),
+    (Row::R5, Scope::Broker, refuse::row_r5),
+    (Row::J1, Scope::Group, join::row_j1),
+    (Row::J2, Scope::Group, join::row_j2),
+    (Row::Q1, Scope::Group, join::row_q1),
+    (Row::W1, Scope::Broker, found::row_w1),
+    (Row::F1, Scope::Broker, found::row_f1),
+    (Row::F2, Scope::Broker, found::row_f2),
+    (Row::F3, Scope::Broker, found::row_f3),
+    (Row::X1, Scope::Group, restore::row_x1),
+    (Row::C3, Scope::Group, restore::row_c3),
+    (Row::C2, Scope::Group, restore::row_c2),
+    (Row::C1, Scope::Group, restore::row_c1),
+    (Row::W2, Scope::Group, restore::row_w2),
+    (Row::N1, Scope::Group, restore::row_n1),
+];

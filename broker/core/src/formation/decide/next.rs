@@ -1,0 +1,63 @@
+//! What the decision tells people to type, in one place.
+
+use quorate_store::ids::ClusterId;
+
+/// Look at the stores, without changing anything.
+pub(super) fn inspect() -> String {
+    "quorate store inspect DIR…".to_owned()
+}
+
+/// Choose one store to go on from.
+pub(super) fn mark_clean() -> String {
+    "quorate store mark-clean DIR --reason TEXT".to_owned()
+}
+
+/// Choose one of two histories.
+pub(super) fn mark_clean_against() -> String {
+    "quorate store mark-clean DIR --against DIR… --reason TEXT".to_owned()
+}
+
+/// Save the messages of a store that will not be used again.
+pub(super) fn export() -> String {
+    "quorate store export DIR".to_owned()
+}
+
+/// Let a new store take the place of a lost one.
+pub(super) fn replace(name: &str) -> String {
+    format!("quorate member replace --name {name}")
+}
+
+/// Start all members that are here with a smaller number to wait for.
+pub(super) fn wait_for(members: usize) -> String {
+    format!("quorated … --cluster-wait-for {members}")
+}
+
+/// Permit founding by half of the possible members or fewer.
+pub(super) fn allow_small() -> String {
+    "quorated … --allow-small-cluster".to_owned()
+}
+
+/// Say which cluster an empty store is for.
+pub(super) fn cluster_id(id: ClusterId) -> String {
+    format!("quorated … --cluster-id {id}")
+}
+
+/// Give a broker its own name.
+pub(super) fn name() -> String {
+    "quorated … --name NAME".to_owned()
+}
+
+/// Give a broker a directory of its own.
+pub(super) fn data_dir() -> String {
+    "quorated … --data-dir DIR".to_owned()
+}
+
+/// Go on with the nodes that are left of a group.
+pub(super) fn required_nodes(members: usize) -> String {
+    format!("quorate group set --required-nodes {members} --confirm CLUSTER-ID --reason TEXT")
+}
+
+/// Go on with the one that is left of two.
+pub(super) fn take_over(name: &str) -> String {
+    format!("quorate group take-over --node {name} --confirm CLUSTER-ID --reason TEXT")
+}

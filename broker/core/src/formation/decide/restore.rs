@@ -1,0 +1,142 @@
+//! Rows X1, C3, C2, C1, W2 and N1: some store belongs to a cluster, and none is active.
+
+use std::collections::BTreeMap;
+use std::fmt::Write as _;
+
+use uuid::Uuid;
+
+use super::super::assembly::clean_id;
+use super::super::rows::Row;
+use super::{Case, Decision, Verdict, list, next};
+
+/// Two histories of one group: neither is chosen automatically.
+pub(super) fn row_x1(case: &Case<'_>) -> Option<Decision> {
+    let (one, other) = case.assembly.forked()?;
+    let mut names = [one.name.as_str(), other.name.as_str()];
+    names.sort_unstable();
+    let reason = format!(
+        "the histories of {} in the stores of {} forked: each holds what the other does not",
+        case.group_name(),
+        names.join(" and ")
+    );
+    let mut decision = case.decision(Row::X1, Verdict::NeedsOperator, reason);
+    decision.next = vec![next::inspect(), next::mark_clean_against()];
+    Some(decision)
+}
+
+/// Manual mode: clean stores of different shutdowns, or a dirty store later than every clean one.
+pub(super) fn row_c3(case: &Case<'_>) -> Option<Decision> {
+    if !case.assembly.is_manual() {
+        return None;
+    }
+    let mut shutdowns: BTreeMap<Uuid, Vec<&str>> = BTreeMap::new();
+    for clean in case.assembly.clean() {
+        if let Some(id) = clean_id(clean.member) {
+            shutdowns.entry(id).or_default().push(&clean.member.name);
+        }
+    }
+    let reason = if shutdowns.len() > 1 {
+        let told: Vec<String> =
+            shutdowns.iter().map(|(id, names)| format!("{} (shutdown {id})", list(names))).collect();
+        format!("the clean stores were closed by different shutdowns: {}", list(&told))
+    } else {
+        let cleanest = case.assembly.clean().map(|clean| clean.position).max()?;
+        let later = case.assembly.most_recent().filter(|latest| latest.position > cleanest)?;
+        format!(
+            "the store of {} is {} and reaches to {}, beyond every clean one ({cleanest})",
+            later.member.name, later.member.state, later.position
+        )
+    };
+    let mut decision = case.decision(Row::C3, Verdict::NeedsOperator, reason);
+    decision.next = vec![next::inspect(), next::mark_clean()];
+    Some(decision)
+}
+
+/// Manual mode: every recorded voter is here and none is clean.
+pub(super) fn row_c2(case: &Case<'_>) -> Option<Decision> {
+    let assembly = &case.assembly;
+    if !assembly.is_manual() || assembly.clean().next().is_some() || !assembly.missing().is_empty() {
+        return None;
+    }
+    let mut reason =
+        format!("--recovery manual, and none of the {} recorded voters is clean", assembly.voters().len());
+    case.tell_hindrances(&mut reason);
+    let mut decision = case.decision(Row::C2, Verdict::NeedsOperator, reason);
+    decision.next = vec![next::inspect(), next::mark_clean()];
+    Some(decision)
+}
+
+/// A majority of trusted voters of the latest lineage: nothing confirmed can be missing, the most recent is elected.
+pub(super) fn row_c1(case: &Case<'_>) -> Option<Decision> {
+    let assembly = &case.assembly;
+    if !assembly.is_restorable() || (assembly.is_manual() && assembly.clean().next().is_none()) {
+        return None;
+    }
+    let able: Vec<&str> = assembly.able().map(|voter| voter.name.as_str()).collect();
+    let reason = format!(
+        "{} of the {} recorded voters of {} hold all they acknowledged: {}",
+        able.len(),
+        assembly.voters().len(),
+        case.group_name(),
+        list(&able)
+    );
+    Some(case.decision(Row::C1, case.voter_or(Verdict::Restore), reason))
+}
+
+/// Recorded voters are missing whose arrival could complete a majority.
+pub(super) fn row_w2(case: &Case<'_>) -> Option<Decision> {
+    let assembly = &case.assembly;
+    let able = assembly.able().count();
+    let missing = case.missing_names();
+    if missing.is_empty() || able + missing.len() < assembly.majority() {
+        return None;
+    }
+    let needed = assembly.majority().saturating_sub(able);
+    let mut reason = format!(
+        "{able} of the {} recorded voters of {} may vote and {} are needed",
+        assembly.voters().len(),
+        case.group_name(),
+        assembly.majority()
+    );
+    case.tell_hindrances(&mut reason);
+    if needed == 0 {
+        reason.push_str("; --recovery manual waits for a clean store: any of those missing may bring it");
+    } else if needed == missing.len() {
+        reason.push_str("; all of those missing must arrive with trusted stores");
+    } else {
+        reason.push_str("; the arrival of any ");
+        reason.push_str(&needed.to_string());
+        reason.push_str(" of those missing, with a trusted store, completes the majority");
+    }
+    let mut decision = case.decision(Row::W2, Verdict::Wait, reason);
+    decision.missing = missing;
+    // If they never return.
+    decision.next = vec![next::inspect(), next::mark_clean()];
+    Some(decision)
+}
+
+/// Nobody who is missing could complete a majority of trusted voters.
+// Every row's test has this type; this one always holds.
+#[allow(clippy::unnecessary_wraps)]
+pub(super) fn row_n1(case: &Case<'_>) -> Option<Decision> {
+    let assembly = &case.assembly;
+    let mut reason = format!(
+        "{} of the {} recorded voters of {} may vote, {} are needed, and nobody missing could change that",
+        assembly.able().count(),
+        assembly.voters().len(),
+        case.group_name(),
+        assembly.majority()
+    );
+    case.tell_hindrances(&mut reason);
+    if let Some(latest) = assembly.most_recent() {
+        let _ = write!(
+            reason,
+            "; the most recent log, up to {}, is that of {}: inspect all, then mark that one",
+            latest.position, latest.member.name
+        );
+    }
+    let mut decision = case.decision(Row::N1, Verdict::NeedsOperator, reason);
+    decision.missing = case.missing_names();
+    decision.next = vec![next::inspect(), next::mark_clean()];
+    Some(decision)
+}

@@ -1,0 +1,40 @@
+//! What one broker knows when it decides: its own status and those of the peers it is linked to.
+
+use std::collections::BTreeSet;
+
+use quorate_store::ids::{ClusterId, GroupId};
+
+use super::company::Company;
+use super::plan::FoundingPlan;
+use super::status::InitialStatus;
+
+/// The whole input of [`super::decide()`]. The order of `seen` does not matter.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Facts {
+    /// This broker.
+    pub own: InitialStatus,
+    /// The latest status of every peer linked now: a peer whose link closed is taken out at once.
+    pub seen: Vec<InitialStatus>,
+}
+
+impl Facts {
+    /// Every group that some member of the own cluster holds, ascending; `system` always, and first.
+    pub fn groups(&self) -> Vec<GroupId> {
+        let mut groups: BTreeSet<GroupId> = BTreeSet::from([GroupId::SYSTEM]);
+        let company = Company::of(self);
+        let held = company.members().iter().flat_map(|member| &member.groups);
+        groups.extend(held.map(|group| group.group));
+        groups.into_iter().collect()
+    }
+
+    /// The cluster that this broker belongs to or would join by what it sees; none while none is there or while
+    /// there is more than one candidate.
+    pub fn cluster_id(&self) -> Option<ClusterId> {
+        Company::of(self).cluster()
+    }
+
+    /// What to propose now that [`super::decide()`] says `FORM`; none if a founding is not possible by these facts.
+    pub fn founding_plan(&self) -> Option<FoundingPlan> {
+        FoundingPlan::of(self).ok()
+    }
+}

@@ -1,0 +1,38 @@
+//! How brokers become a cluster: one pure decision over what they told each other, and the founding agreement.
+//!
+//! ```text
+//!   stamp, logs, flags ──> InitialStatus ──> peers
+//!                               │
+//!        peers' statuses ──> Facts ──decide──> Decision { row, verdict, reason, missing, next }
+//!                                                 │ FORM
+//!                          FoundingPlan ──────> Founding (single-decree Paxos) ──> FoundingValue
+//! ```
+//!
+//! The broker, the inspector and the dry run call the same [`decide()`]; nothing here reads a clock, a file or a socket.
+
+mod assembly;
+mod company;
+pub mod decide;
+pub mod facts;
+pub mod forming;
+pub mod founding;
+mod founding_message;
+pub mod limits;
+pub mod lineage;
+pub mod plan;
+pub mod rows;
+pub mod status;
+mod status_wire;
+mod wire;
+
+pub use decide::{Decision, Verdict, decide, decide_group};
+pub use facts::Facts;
+pub use forming::{Ballot, FormingState, Founder, FoundingValue, Place};
+pub use founding::{Founding, FoundingAction, FoundingMessage};
+pub use plan::FoundingPlan;
+pub use rows::Row;
+pub use status::InitialStatus;
+pub use wire::DecodeError;
+
+#[cfg(test)]
+mod samples;

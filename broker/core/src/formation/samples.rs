@@ -1,0 +1,172 @@
+//! Statuses to test with: three voters `a`, `b`, `c` of one cluster, and what may have become of them.
+
+use quorate_store::ids::{
+    ClusterId, Epoch, GroupId, Incarnation, Index, Position, RaftId, RunId, StoreId, Term,
+};
+use uuid::Uuid;
+
+use crate::io::PeerKey;
+
+use super::facts::Facts;
+use super::lineage::EpochRef;
+use super::status::{Active, GroupStatus, InitialStatus, PeerRef, RecoveryMode, StoreState, VoterRef};
+
+pub(crate) const CLUSTER: ClusterId = ClusterId(Uuid::from_u128(0xC1));
+pub(crate) const OTHER_CLUSTER: ClusterId = ClusterId(Uuid::from_u128(0xC2));
+/// A group beside `system`.
+pub(crate) const ORDERS: GroupId = GroupId(1);
+const NAMES: [&str; 5] = ["a", "b", "c", "d", "e"];
+
+pub(crate) fn store(number: u128) -> StoreId {
+    StoreId(Uuid::from_u128(number))
+}
+
+pub(crate) fn run(number: u128) -> RunId {
+    RunId(Uuid::from_u128(number))
+}
+
+pub(crate) fn name(number: u128) -> String {
+    let at = usize::try_from(number).unwrap() - 1;
+    NAMES[at].to_owned()
+}
+
+pub(crate) fn address(number: u128) -> String {
+    format!("{}:7421", name(number))
+}
+
+pub(crate) fn position(term: u64, index: u64) -> Position {
+    Position { epoch: Epoch(1), term: Term(term), index: Index(index) }
+}
+
+pub(crate) fn epochs(ids: &[u128]) -> Vec<EpochRef> {
+    (1..).zip(ids).map(|(number, id)| EpochRef { number: Epoch(number), id: Uuid::from_u128(*id) }).collect()
+}
+
+pub(crate) fn voters(numbers: &[u128]) -> Vec<VoterRef> {
+    numbers
+        .iter()
+        .map(|number| VoterRef {
+            store: store(*number),
+            name: name(*number),
+            raft_id: RaftId(u64::try_from(*number).unwrap()),
+        })
+        .collect()
+}
+
+/// An empty broker with this number, `--cluster-wait-for 3`, that lists `a`, `b` and `c` and reached none of them.
+pub(crate) fn empty(number: u128) -> InitialStatus {
+    InitialStatus {
+        key: PeerKey { store: store(number), run: run(number) },
+        name: name(number),
+        cluster_name: "quorate".into(),
+        cluster_address: address(number),
+        client_address: format!("{}:7420", name(number)),
+        admin_address: format!("{}:7422", name(number)),
+        state: StoreState::Empty,
+        cluster_id: None,
+        cluster_id_wanted: None,
+        founded_ms: None,
+        messages: None,
+        incarnation: Incarnation(0),
+        stamped_run: None,
+        recorded: Vec::new(),
+        groups: Vec::new(),
+        wait_for: 3,
+        allow_small: false,
+        recovery: RecoveryMode::Automatic,
+        peers: [1, 2, 3]
+            .into_iter()
+            .map(|peer| PeerRef { text: address(peer), resolved: (peer == number).then(|| store(number)) })
+            .collect(),
+        possible_members: Vec::new(),
+    }
+}
+
+pub(crate) fn group(group: GroupId, vhost: &str) -> GroupStatus {
+    GroupStatus {
+        group,
+        vhost: vhost.into(),
+        lineage: epochs(&[1]),
+        position: position(2, 20),
+        term: Term(2),
+        voters: voters(&[1, 2, 3]),
+        learners: Vec::new(),
+        trusted: true,
+        active: None,
+        was_active_this_run: false,
+    }
+}
+
+/// A dirty, trusted store of [`CLUSTER`] with the voters `a`, `b`, `c`.
+pub(crate) fn dirty(number: u128) -> InitialStatus {
+    InitialStatus {
+        state: StoreState::Dirty,
+        cluster_id: Some(CLUSTER),
+        incarnation: Incarnation(1),
+        stamped_run: Some(run(1000 + number)),
+        groups: vec![group(GroupId::SYSTEM, "system")],
+        ..empty(number)
+    }
+}
+
+/// As [`dirty`], closed by this shutdown.
+pub(crate) fn clean(number: u128, shutdown: u128) -> InitialStatus {
+    InitialStatus { state: StoreState::Clean { shutdown: Uuid::from_u128(shutdown) }, ..dirty(number) }
+}
+
+/// As [`dirty`], after losing what it may have acknowledged.
+pub(crate) fn untrusted(number: u128) -> InitialStatus {
+    let mut status = dirty(number);
+    for group in &mut status.groups {
+        group.trusted = false;
+    }
+    status
+}
+
+/// As [`dirty`], in a process that was active.
+pub(crate) fn ran(number: u128) -> InitialStatus {
+    let mut status = dirty(number);
+    status.stamped_run = Some(status.key.run);
+    for group in &mut status.groups {
+        group.was_active_this_run = true;
+    }
+    status
+}
+
+/// As [`ran`], led now by itself.
+pub(crate) fn active(number: u128) -> InitialStatus {
+    let mut status = ran(number);
+    for group in &mut status.groups {
+        group.active = Some(Active { leader: store(number), term: Term(3) });
+    }
+    status
+}
+
+pub(crate) fn damaged(number: u128) -> InitialStatus {
+    let reason = "stamp: both slots fail their checks".to_owned();
+    InitialStatus { state: StoreState::Damaged { reason }, ..empty(number) }
+}
+
+/// A transient broker that was in no cluster in this run.
+pub(crate) fn transient(number: u128) -> InitialStatus {
+    InitialStatus { state: StoreState::Transient { was_active: false }, ..empty(number) }
+}
+
+/// A transient broker that was active.
+pub(crate) fn survivor(number: u128) -> InitialStatus {
+    InitialStatus { state: StoreState::Transient { was_active: true }, ..ran(number) }
+}
+
+/// Facts in which everyone reached everyone who is here.
+pub(crate) fn facts(own: InitialStatus, seen: impl IntoIterator<Item = InitialStatus>) -> Facts {
+    let mut own = own;
+    let mut seen: Vec<InitialStatus> = seen.into_iter().collect();
+    let here: Vec<(String, StoreId)> =
+        seen.iter().chain([&own]).map(|status| (status.cluster_address.clone(), status.key.store)).collect();
+    for status in seen.iter_mut().chain([&mut own]) {
+        for peer in &mut status.peers {
+            peer.resolved = here.iter().find(|(text, _)| *text == peer.text).map(|(_, store)| *store);
+        }
+    }
+    Facts { own, seen }
+}
