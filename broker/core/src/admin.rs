@@ -1,0 +1,201 @@
+//! What operators may ask the core, and the answers, as plain data. HTTP and JSON are the process's business.
+
+use quorate_store::ids::{ClusterId, Epoch, GroupId, Incarnation, Index, StoreId, Term};
+
+/// An operator's question or command.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum AdminRequest {
+    /// The whole status; also answered while waiting.
+    Status,
+    /// Counters and gauges for `/metrics`.
+    Metrics,
+    /// Creates a virtual host; answered once it exists.
+    CreateVhost {
+        /// Its name.
+        name: String,
+    },
+}
+
+/// The answer.
+#[derive(Clone, Debug, PartialEq)]
+pub enum AdminReply {
+    /// To [`AdminRequest::Status`].
+    Status(Box<Status>),
+    /// To [`AdminRequest::Metrics`].
+    Metrics(Box<Metrics>),
+    /// A command was carried out.
+    Done,
+    /// A command was not carried out.
+    Failed {
+        /// Stable name of the reason.
+        code: &'static str,
+        /// For people.
+        message: String,
+        /// Commands to type next.
+        next: Vec<String>,
+        /// Where the leader is, if that is the reason.
+        leader_admin_address: Option<String>,
+    },
+}
+
+/// One word for the whole broker.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum VerdictWord {
+    /// Serves or follows.
+    Active,
+    /// Waits for members or a quorum.
+    Waiting,
+    /// Is being updated, does not vote yet.
+    Joining,
+    /// Needs a person.
+    NeedsOperator,
+    /// Was refused by the cluster.
+    Refused,
+    /// Held: the same store runs twice.
+    Held,
+    /// Stopping.
+    ShuttingDown,
+}
+
+impl VerdictWord {
+    /// As it appears in JSON.
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Active => "active",
+            Self::Waiting => "waiting",
+            Self::Joining => "joining",
+            Self::NeedsOperator => "needs-operator",
+            Self::Refused => "refused",
+            Self::Held => "held",
+            Self::ShuttingDown => "shutting-down",
+        }
+    }
+}
+
+/// What `quorate cluster status` shows.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Status {
+    /// The verdict.
+    pub verdict: VerdictWord,
+    /// The row of the decision table.
+    pub row: String,
+    /// For people.
+    pub reason: String,
+    /// Commands to type next.
+    pub next: Vec<String>,
+    /// This broker's name.
+    pub name: String,
+    /// This broker's store.
+    pub store_id: StoreId,
+    /// The cluster's name.
+    pub cluster_name: String,
+    /// The cluster, once there is one.
+    pub cluster_id: Option<ClusterId>,
+    /// The latest epoch of `system`.
+    pub epoch: Epoch,
+    /// Without stores.
+    pub transient: bool,
+    /// N in force.
+    pub wait_for: u32,
+    /// Known members, present or not.
+    pub members: Vec<MemberStatus>,
+    /// Bytes in quarantine.
+    pub quarantine_bytes: u64,
+    /// Bytes of log segments.
+    pub log_bytes: u64,
+    /// Publishing is refused for lack of room.
+    pub space_low: bool,
+    /// The groups.
+    pub groups: Vec<GroupStatusView>,
+}
+
+/// One member as this broker sees it.
+#[derive(Clone, Debug, PartialEq)]
+pub struct MemberStatus {
+    /// Its name.
+    pub name: String,
+    /// Its store.
+    pub store_id: StoreId,
+    /// Its incarnation, as far as known.
+    pub incarnation: Incarnation,
+    /// Cluster address.
+    pub address: String,
+    /// Client address.
+    pub client_address: String,
+    /// Admin address.
+    pub admin_address: String,
+    /// empty, forming, dirty, clean, damaged, transient; `unknown` if never seen in this run.
+    pub state: &'static str,
+    /// Linked now (or this broker itself).
+    pub present: bool,
+    /// A voter of `system`.
+    pub voter: bool,
+}
+
+/// One group as this broker sees it.
+#[derive(Clone, Debug, PartialEq)]
+pub struct GroupStatusView {
+    /// Its number.
+    pub group: GroupId,
+    /// Its virtual host; `system` for group 0.
+    pub vhost: String,
+    /// The leader's broker name.
+    pub leader: Option<String>,
+    /// The leader's client address.
+    pub leader_client_address: Option<String>,
+    /// Epoch.
+    pub epoch: Epoch,
+    /// Term.
+    pub term: Term,
+    /// Commit index.
+    pub commit: Index,
+    /// Applied index here.
+    pub applied: Index,
+    /// Led with a quorum now, as this broker knows it.
+    pub quorum: bool,
+    /// This broker's role: leader, replica, learner, waiting.
+    pub role: &'static str,
+    /// How many entries this broker's node is behind what it knows to be committed.
+    pub own_lag: u64,
+    /// Digest of the applied state at `applied`, for comparing members.
+    pub digest: u64,
+    /// Progress of an update by snapshot, if one is being received: bytes so far.
+    pub updating: Option<u64>,
+    /// The nodes.
+    pub nodes: Vec<NodeStatus>,
+}
+
+/// One node of a group.
+#[derive(Clone, Debug, PartialEq)]
+pub struct NodeStatus {
+    /// The broker's name.
+    pub name: String,
+    /// leader, replica, learner, waiting, unreachable.
+    pub role: &'static str,
+    /// Highest index known to be on it (from the leader), if known.
+    pub matched: Option<Index>,
+    /// Entries behind the leader's last, if known.
+    pub lag: Option<u64>,
+    /// Election priority.
+    pub priority: u32,
+}
+
+/// Counters (since the process began) and gauges.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Metrics {
+    /// `(name, help, labels, value)`: counters end in `_total`.
+    pub samples: Vec<MetricSample>,
+}
+
+/// One sample.
+#[derive(Clone, Debug, PartialEq)]
+pub struct MetricSample {
+    /// Metric name without the `quorate_` prefix.
+    pub name: &'static str,
+    /// One line of help.
+    pub help: &'static str,
+    /// Label pairs.
+    pub labels: Vec<(&'static str, String)>,
+    /// Value.
+    pub value: f64,
+}

@@ -1,0 +1,276 @@
+//! Answers for operators.
+
+use quorate_protocol::name::VhostName;
+use quorate_store::ids::{GroupId, Incarnation, RaftId, StoreId};
+
+use super::Node;
+use super::group::Group;
+use super::origin::Origin;
+use crate::admin::{
+    AdminReply, AdminRequest, GroupStatusView, MemberStatus, MetricSample, Metrics, NodeStatus, Status,
+};
+use crate::formation::status::StoreState;
+use crate::io::{AdminId, Output};
+use crate::machine::Command;
+
+impl Node {
+    pub(super) fn admin(&mut self, id: AdminId, request: AdminRequest) {
+        let reply = match request {
+            AdminRequest::Status => AdminReply::Status(Box::new(self.status())),
+            AdminRequest::Metrics => AdminReply::Metrics(Box::new(self.metrics())),
+            AdminRequest::CreateVhost { name } => {
+                match self.create_vhost(id, &name) {
+                    Ok(()) => return,
+                    Err(reply) => reply,
+                }
+            }
+        };
+        self.emit(Output::AdminReply { id, reply });
+    }
+
+    fn create_vhost(&mut self, id: AdminId, name: &str) -> Result<(), AdminReply> {
+        let name = VhostName::new(name).map_err(|error| AdminReply::Failed {
+            code: "INVALID_NAME",
+            message: format!("virtual host: {error}"),
+            next: Vec::new(),
+            leader_admin_address: None,
+        })?;
+        let leads = self.groups.get(&GroupId::SYSTEM).is_some_and(|group| group.leads_surely());
+        if !leads {
+            let leader = self.groups.get(&GroupId::SYSTEM).and_then(|group| self.active_leader(group));
+            let address = leader
+                .and_then(|leader| self.peers.get(leader.leader))
+                .map(|peer| peer.identity.admin_address.clone());
+            return Err(AdminReply::Failed {
+                code: if address.is_some() { "NOT_LEADER" } else { "NO_QUORUM" },
+                message: "this broker does not lead the group `system`".into(),
+                next: vec!["quorate cluster status".into()],
+                leader_admin_address: address,
+            });
+        }
+        self.with_group(GroupId::SYSTEM, |_, group| {
+            group.propose(Command::CreateVhost { name }, Origin::Admin(id));
+        });
+        Ok(())
+    }
+
+    fn status(&self) -> Status {
+        let (verdict, row, reason, next) = self.shown_verdict();
+        let system = self.groups.get(&GroupId::SYSTEM);
+        Status {
+            verdict,
+            row,
+            reason,
+            next,
+            name: self.config.name.clone(),
+            store_id: self.own.store,
+            cluster_name: self.config.cluster_name.clone(),
+            cluster_id: self.cluster_id,
+            epoch: system.map(|group| group.lineage.tag().epoch).unwrap_or_default(),
+            transient: self.transient,
+            wait_for: self.peers.statuses().map(|status| status.wait_for).fold(self.config.wait_for, u32::max),
+            members: self.member_statuses(),
+            quarantine_bytes: self.quarantine_bytes,
+            log_bytes: self.log_bytes,
+            space_low: self.space_low,
+            groups: self.groups.values().map(|group| self.group_view(group)).collect(),
+        }
+    }
+
+    fn member_statuses(&self) -> Vec<MemberStatus> {
+        let voters = |raft_id: RaftId| {
+            self.groups
+                .get(&GroupId::SYSTEM)
+                .is_some_and(|group| group.configuration.voters.contains(&raft_id.0))
+        };
+        let mut members: Vec<MemberStatus> = Vec::new();
+        let known: Vec<(StoreId, RaftId, String, [String; 3], Incarnation)> = match self.system() {
+            Some(system) if system.cluster().is_some() => system
+                .members()
+                .map(|member| {
+                    let addresses =
+                        [&member.cluster_address, &member.client_address, &member.admin_address].map(Clone::clone);
+                    (member.store, member.raft_id, member.name.clone(), addresses, member.incarnation)
+                })
+                .collect(),
+            _ => self.stamp.as_ref().map_or_else(Vec::new, |stamp| {
+                stamp
+                    .members
+                    .iter()
+                    .map(|member| {
+                        let addresses = [&member.cluster_address, &member.client_address, &member.admin_address]
+                            .map(Clone::clone);
+                        (member.store_id, member.raft_id, member.name.clone(), addresses, member.incarnation)
+                    })
+                    .collect()
+            }),
+        };
+        for (store_id, raft_id, name, [address, client_address, admin_address], incarnation) in known {
+            members.push(MemberStatus {
+                name,
+                store_id,
+                incarnation,
+                address,
+                client_address,
+                admin_address,
+                state: self.state_word(store_id),
+                present: store_id == self.own.store || self.peers.is_linked(store_id),
+                voter: voters(raft_id),
+            });
+        }
+        let own = (store_word(&self.store_state()), self.own.store);
+        if !members.iter().any(|member| member.store_id == own.1) {
+            members.push(MemberStatus {
+                name: self.config.name.clone(),
+                store_id: own.1,
+                incarnation: self.incarnation,
+                address: self.config.cluster_address.clone(),
+                client_address: self.config.client_address.clone(),
+                admin_address: self.config.admin_address.clone(),
+                state: own.0,
+                present: true,
+                voter: false,
+            });
+        }
+        for peer in self.peers.all_linked() {
+            if members.iter().any(|member| member.store_id == peer.identity.key.store) {
+                continue;
+            }
+            members.push(MemberStatus {
+                name: peer.identity.name.clone(),
+                store_id: peer.identity.key.store,
+                incarnation: peer.status.as_ref().map(|status| status.incarnation).unwrap_or_default(),
+                address: peer.identity.cluster_address.clone(),
+                client_address: peer.identity.client_address.clone(),
+                admin_address: peer.identity.admin_address.clone(),
+                state: peer.status.as_ref().map_or("unknown", |status| store_word(&status.state)),
+                present: true,
+                voter: false,
+            });
+        }
+        members.sort_by(|a, b| a.name.cmp(&b.name).then(a.store_id.cmp(&b.store_id)));
+        members
+    }
+
+    fn state_word(&self, store: StoreId) -> &'static str {
+        if store == self.own.store {
+            return store_word(&self.store_state());
+        }
+        let status = self.peers.get(store).and_then(|peer| peer.status.as_ref());
+        status.map_or("unknown", |status| store_word(&status.state))
+    }
+
+    fn group_view(&self, group: &Group) -> GroupStatusView {
+        let replica = group.replica.as_ref();
+        let leader = self.active_leader(group).map(|active| active.leader);
+        let commit = replica.map_or(group.applied, |replica| replica.commit().max(group.applied));
+        let last = replica.map_or(group.applied, |replica| replica.last());
+        let leads = group.is_leader();
+        let mut nodes = Vec::new();
+        for (id, voter) in group
+            .configuration
+            .voters
+            .iter()
+            .map(|id| (RaftId(*id), true))
+            .chain(group.configuration.learners.iter().map(|id| (RaftId(*id), false)))
+        {
+            let store = if self.raft_id == Some(id) { Some(self.own.store) } else { self.peers.store_of(id) };
+            let reachable = store.is_some_and(|store| store == self.own.store || self.peers.is_linked(store));
+            let matched = replica.and_then(|replica| replica.matched(id));
+            let role = if store.is_some() && store == leader {
+                "leader"
+            } else if !reachable {
+                "unreachable"
+            } else if !voter {
+                "learner"
+            } else if leader.is_none() {
+                "waiting"
+            } else {
+                "replica"
+            };
+            nodes.push(NodeStatus {
+                name: store.map_or_else(|| format!("node {id}"), |store| self.name_of(store)),
+                role,
+                matched,
+                lag: matched.map(|matched| last.0.saturating_sub(matched.0)),
+                priority: 1,
+            });
+        }
+        let leader_name = leader.map(|store| self.name_of(store));
+        let leader_client_address = leader.map(|store| {
+            if store == self.own.store {
+                self.config.client_address.clone()
+            } else {
+                self.peers.get(store).map(|peer| peer.identity.client_address.clone()).unwrap_or_default()
+            }
+        });
+        GroupStatusView {
+            group: group.id,
+            vhost: group.vhost.clone(),
+            leader: leader_name,
+            leader_client_address,
+            epoch: group.lineage.tag().epoch,
+            term: replica.map(|replica| replica.term()).unwrap_or_default(),
+            commit,
+            applied: group.applied,
+            quorum: leader.is_some(),
+            role: if leads { "leader" } else { group.seen_role },
+            own_lag: commit.0.saturating_sub(group.applied.0),
+            digest: group.machine.digest(),
+            updating: group.sink.as_ref().map(|sink| sink.bytes),
+            nodes,
+        }
+    }
+
+    fn metrics(&self) -> Metrics {
+        let counters = &self.counters;
+        let mut samples = vec![
+            Self::sample("published_total", "Messages confirmed to publishers.", vec![], counters.published),
+            Self::sample("publish_refused_total", "Messages refused.", vec![], counters.refused),
+            Self::sample("publish_duplicates_total", "Messages recognised as sent before.", vec![], counters.duplicates),
+            Self::sample("delivered_total", "Messages sent to consumers.", vec![], counters.delivered),
+            Self::sample("redelivered_total", "Of these, possibly sent before.", vec![], counters.redelivered),
+            Self::sample("acknowledged_total", "Messages acknowledged or rejected for good.", vec![], counters.acknowledged),
+            Self::sample("elections_won_total", "Leaderships won by this broker.", vec![], counters.elections),
+            Self::sample("log_batches_total", "Batches written to the log.", vec![], counters.log_batches),
+            Self::sample("rounds_total", "Rounds of the core.", vec![], counters.rounds),
+            Self::sample("snapshots_sent_total", "Updates by snapshot given.", vec![], counters.snapshots_sent),
+            Self::sample("snapshots_received_total", "Updates by snapshot taken.", vec![], counters.snapshots_received),
+            Self::sample("sessions", "Clients connected.", vec![], self.sessions.len() as u64),
+            Self::sample("space_low", "Publishing is refused for lack of room.", vec![], u64::from(self.space_low)),
+        ];
+        for group in self.groups.values() {
+            samples.extend(self.group_samples(group));
+        }
+        Metrics { samples }
+    }
+
+    fn group_samples(&self, group: &Group) -> Vec<MetricSample> {
+        let labels = || vec![("vhost", group.vhost.clone())];
+        let mut samples = vec![
+            Self::sample("leader", "This broker leads the group.", labels(), u64::from(group.is_leader())),
+            Self::sample(
+                "quorum",
+                "The group is led with a quorum.",
+                labels(),
+                u64::from(self.active_leader(group).is_some()),
+            ),
+            Self::sample("applied_index", "Entries applied.", labels(), group.applied.0),
+        ];
+        if let Some(machine) = group.machine.vhost() {
+            samples.push(Self::sample("messages", "Messages not yet acknowledged.", labels(), machine.live()));
+        }
+        samples
+    }
+}
+
+fn store_word(state: &StoreState) -> &'static str {
+    match state {
+        StoreState::Transient { .. } => "transient",
+        StoreState::Empty => "empty",
+        StoreState::Forming(_) => "forming",
+        StoreState::Dirty => "dirty",
+        StoreState::Clean { .. } | StoreState::Recovered { .. } => "clean",
+        StoreState::Damaged { .. } => "damaged",
+    }
+}

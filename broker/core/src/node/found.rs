@@ -1,0 +1,238 @@
+//! Groups that begin, and the stamp's picture of them.
+
+use bytes::Bytes;
+use quorate_store::ids::{GroupId, Incarnation, Index, Position, StoreId};
+use quorate_store::log::SyncedPoint;
+use quorate_store::stamp::{
+    Durability, DurabilityPolicy, GroupStamp, RecoveryMode, Stamp, StampMember, StampState,
+};
+
+use super::Node;
+use super::config::FIRST_VHOST;
+use super::configuration::Configuration;
+use super::group::{Group, Machine};
+use super::lineage::Lineage;
+use super::startup::Beginning;
+use crate::formation::{Founder, FoundingValue};
+use crate::io::PeerKey;
+use crate::machine::{Command, Founding, Member, Place};
+use crate::peer::Admission;
+
+/// A founder as the stamp remembers it.
+pub(crate) fn stamp_member(founder: &Founder) -> StampMember {
+    StampMember {
+        store_id: founder.store,
+        raft_id: founder.raft_id,
+        name: founder.name.clone(),
+        cluster_address: founder.cluster_address.clone(),
+        client_address: founder.client_address.clone(),
+        admin_address: founder.admin_address.clone(),
+        voter: true,
+        incarnation: Incarnation(0),
+    }
+}
+
+/// The first command of `system`: the same on every founder.
+fn found_command(value: &FoundingValue) -> Command {
+    let members = value
+        .founders
+        .iter()
+        .map(|founder| Member {
+            store: founder.store,
+            raft_id: founder.raft_id,
+            name: founder.name.clone(),
+            cluster_address: founder.cluster_address.clone(),
+            client_address: founder.client_address.clone(),
+            admin_address: founder.admin_address.clone(),
+            incarnation: Incarnation(0),
+            run: None,
+        })
+        .collect();
+    let places = value.union.iter().map(place_of).collect();
+    Command::Found(Founding { cluster: value.cluster_id, name: value.cluster_name.clone(), members, places })
+}
+
+/// A place is taken by the store that answered there; the others wait for whoever comes from there.
+fn place_of(place: &crate::formation::Place) -> Place {
+    match place {
+        crate::formation::Place::Store(store) => Place { address: String::new(), store: Some(*store) },
+        crate::formation::Place::Address(address) => Place { address: address.clone(), store: None },
+    }
+}
+
+impl Node {
+    /// `system` and the first virtual host, as every founder begins them. A founder whose process ended in the middle
+    /// begins them again: it has acknowledged nothing.
+    pub(super) fn make_founded_groups(&mut self, value: &FoundingValue) {
+        let configuration = Configuration {
+            voters: value.founders.iter().map(|founder| founder.raft_id.0).collect(),
+            learners: std::collections::BTreeSet::new(),
+        };
+        for founder in &value.founders {
+            self.peers.route(founder.raft_id, founder.store);
+            if founder.store != self.own.store {
+                self.dial(&founder.cluster_address);
+            }
+        }
+        for (id, name) in [(GroupId::SYSTEM, "system"), FIRST_VHOST] {
+            if self.groups.contains_key(&id) {
+                continue;
+            }
+            let lineage = Lineage::founded(value.cluster_id, id);
+            let space = self.new_space();
+            let mut group = Box::new(Group::new(id, name.to_owned(), lineage, space));
+            group.configuration = configuration.clone();
+            if let Machine::System(machine) = &mut group.machine {
+                let mut data = Vec::new();
+                found_command(value).encode(&mut data);
+                machine.apply(Index(1), &Bytes::from(data));
+            }
+            self.make_group(group);
+        }
+    }
+
+    /// Groups of virtual hosts that `system` knows and this broker has nothing of.
+    pub(super) fn make_missing_vhosts(&mut self) {
+        let missing: Vec<(GroupId, String)> = self
+            .system()
+            .map(|system| {
+                system
+                    .vhosts()
+                    .filter(|(_, group)| !self.groups.contains_key(group))
+                    .map(|(name, group)| (group, name.to_string()))
+                    .collect()
+            })
+            .unwrap_or_default();
+        for (id, name) in missing {
+            let lineage = Lineage::founded(self.cluster(), id);
+            self.make_bare_group(id, name, lineage);
+        }
+    }
+
+    /// A virtual host was created through `system`'s log: its group begins with the configuration that `system` has at
+    /// that very entry, the same on every member.
+    pub(super) fn vhost_created(&mut self, id: GroupId, name: &str, configuration: &Configuration) {
+        if self.groups.contains_key(&id) {
+            return;
+        }
+        let lineage = Lineage::founded(self.cluster(), id);
+        if self.raft_id.is_none_or(|own| !configuration.contains(own.0)) {
+            self.make_bare_group(id, name.to_owned(), lineage);
+            return;
+        }
+        let space = self.new_space();
+        let mut group = Box::new(Group::new(id, name.to_owned(), lineage, space));
+        group.configuration = configuration.clone();
+        self.make_group(group);
+    }
+
+    /// The cluster made this broker a member.
+    pub(super) fn admitted(&mut self, from: PeerKey, admission: Admission) {
+        let by_member = self.peers.get(from.store).and_then(|peer| peer.status.as_ref()).is_some_and(|status| {
+            status.cluster_id == Some(admission.cluster_id) && status.is_active(GroupId::SYSTEM)
+        });
+        if !by_member || admission.cluster_name != self.config.cluster_name {
+            return;
+        }
+        match (&self.phase, self.cluster_id) {
+            (super::Phase::Deciding, None) if self.damage.is_none() => {
+                self.begin(Beginning::Admitted(Box::new(admission)));
+            }
+            (super::Phase::Running, Some(cluster)) if cluster == admission.cluster_id => {
+                self.take_admission(admission);
+            }
+            _ => {}
+        }
+    }
+
+    /// Follows in every group named; the leaders bring the content.
+    pub(super) fn take_admission(&mut self, admission: Admission) {
+        if self.raft_id.is_some_and(|own| own != admission.raft_id) && !self.groups.is_empty() {
+            return;
+        }
+        self.raft_id = Some(admission.raft_id);
+        for (store, raft_id, _, address) in &admission.members {
+            self.peers.route(*raft_id, *store);
+            if *store != self.own.store {
+                self.dial(address);
+            }
+        }
+        for (id, vhost, lineage) in admission.groups {
+            self.make_bare_group(id, vhost, Lineage::adopted(lineage));
+        }
+    }
+
+    pub(super) fn blank_stamp(&self) -> Stamp {
+        let forming = self.stamp.as_ref().and_then(|stamp| stamp.forming.clone());
+        Stamp {
+            sequence: 0,
+            store_id: self.own.store,
+            cluster_id: None,
+            cluster_name: self.config.cluster_name.clone(),
+            broker_name: self.config.name.clone(),
+            incarnation: self.incarnation,
+            run_id: self.own.run,
+            state: StampState::Empty,
+            forming,
+            groups: Vec::new(),
+            members: Vec::new(),
+            members_position: Position::default(),
+            possible_members: Vec::new(),
+            wait_for: self.config.wait_for,
+            recovery: RecoveryMode::Automatic,
+            boot_id: String::new(),
+            safety_number: 0,
+            wall_clock_ms: 0,
+            log_synced: SyncedPoint::default(),
+        }
+    }
+
+    /// Groups, positions and members as they are now.
+    pub(super) fn fill_stamp(&self, stamp: &mut Stamp) {
+        if !self.groups.is_empty() {
+            stamp.groups = self.groups.values().map(|group| group_stamp(group)).collect();
+        }
+        let Some(system) = self.groups.get(&GroupId::SYSTEM) else { return };
+        let Some(machine) = system.machine.system() else { return };
+        if machine.cluster().is_none() {
+            return;
+        }
+        stamp.members = machine
+            .members()
+            .map(|member| StampMember {
+                store_id: member.store,
+                raft_id: member.raft_id,
+                name: member.name.clone(),
+                cluster_address: member.cluster_address.clone(),
+                client_address: member.client_address.clone(),
+                admin_address: member.admin_address.clone(),
+                voter: system.configuration.voters.contains(&member.raft_id.0),
+                incarnation: member.incarnation,
+            })
+            .collect();
+        stamp.members_position =
+            Position { epoch: system.lineage.tag().epoch, term: system.applied_term, index: system.applied };
+        stamp.possible_members = machine.places().iter().filter_map(|place| place.store).collect::<Vec<StoreId>>();
+    }
+}
+
+fn group_stamp(group: &Group) -> GroupStamp {
+    let epoch = group.lineage.tag().epoch;
+    let applied = Position { epoch, term: group.applied_term, index: group.applied };
+    let (position, synced) = match &group.replica {
+        Some(replica) => {
+            let last = Position { epoch, term: replica.last_term(), index: replica.last() };
+            (last, if replica.persisted() == replica.last() { last } else { applied })
+        }
+        None => (applied, applied),
+    };
+    GroupStamp {
+        group: group.id,
+        vhost: group.vhost.clone(),
+        lineage: group.lineage.entries().to_vec(),
+        position,
+        synced,
+        policy: DurabilityPolicy { leader: Durability::Sync, replicas: Durability::Sync },
+        weakest: Durability::Sync,
+    }
+}

@@ -1,0 +1,237 @@
+//! One group on this broker: its node, its state machine, and what is on the way between them and the disk.
+
+use std::collections::{BTreeMap, VecDeque};
+
+use bytes::Bytes;
+use quorate_store::ids::{GroupId, Index, RaftId, Term};
+use quorate_store::record::Entry;
+use quorate_store::state::StateBatch;
+
+use super::configuration::Configuration;
+use super::config::limits;
+use super::lineage::Lineage;
+use super::meta::{Meta, Space};
+use super::origin::{InFlight, Origin, Proposal};
+use super::recovery::RecoveredLog;
+use super::serving::Serving;
+use super::sink::Sink;
+use super::source::Sources;
+use crate::io::Tick;
+use crate::machine::{Command, SystemMachine, VhostMachine};
+use crate::replica::Replica;
+
+/// What a group's entries mean.
+pub(crate) enum Machine {
+    /// The cluster's own metadata.
+    System(Box<SystemMachine>),
+    /// One virtual host.
+    Vhost(Box<VhostMachine>),
+}
+
+impl Machine {
+    pub(crate) fn new(group: GroupId) -> Self {
+        if group == GroupId::SYSTEM {
+            Self::System(Box::new(SystemMachine::new()))
+        } else {
+            Self::Vhost(Box::new(VhostMachine::new()))
+        }
+    }
+
+    pub(crate) fn system(&self) -> Option<&SystemMachine> {
+        match self {
+            Self::System(machine) => Some(machine),
+            Self::Vhost(_) => None,
+        }
+    }
+
+    pub(crate) fn vhost(&self) -> Option<&VhostMachine> {
+        match self {
+            Self::Vhost(machine) => Some(machine),
+            Self::System(_) => None,
+        }
+    }
+
+    pub(crate) fn vhost_mut(&mut self) -> Option<&mut VhostMachine> {
+        match self {
+            Self::Vhost(machine) => Some(machine),
+            Self::System(_) => None,
+        }
+    }
+
+    pub(crate) fn digest(&self) -> u64 {
+        match self {
+            Self::System(machine) => machine.digest(),
+            Self::Vhost(machine) => machine.digest(),
+        }
+    }
+
+    fn checkpoint(&mut self, space: Space, meta: Bytes) -> StateBatch {
+        match self {
+            Self::System(machine) => machine.checkpoint(space.prefix(), meta),
+            Self::Vhost(machine) => machine.checkpoint(space.prefix(), meta),
+        }
+    }
+}
+
+/// How far a checkpoint has come.
+#[derive(Debug, Default)]
+pub(crate) struct Retirement {
+    /// The log may be cut up to here once everything below is spilled and checkpointed.
+    pub(crate) wanted: Option<Index>,
+    /// Where the search for messages to spill goes on.
+    pub(crate) resume: Option<crate::machine::Resume>,
+    /// A load, a write or a checkpoint is on its way.
+    pub(crate) busy: bool,
+}
+
+/// One group.
+pub(crate) struct Group {
+    pub(crate) id: GroupId,
+    pub(crate) vhost: String,
+    pub(crate) lineage: Lineage,
+    pub(crate) space: Space,
+    pub(crate) machine: Machine,
+    pub(crate) configuration: Configuration,
+    pub(crate) applied: Index,
+    pub(crate) applied_term: Term,
+    /// Durable in the state store up to here.
+    pub(crate) checkpointed: Index,
+    /// Bytes of entries applied since the last checkpoint began.
+    pub(crate) bytes_since_checkpoint: u64,
+    pub(crate) checkpoint_running: bool,
+    pub(crate) retirement: Retirement,
+    /// The log as found, until the node starts.
+    pub(crate) recovered: Option<RecoveredLog>,
+    /// None while the group is recovered or made.
+    pub(crate) replica: Option<Replica>,
+    pub(crate) proposals: Vec<Proposal>,
+    pub(crate) in_flight: VecDeque<InFlight>,
+    pub(crate) serving: Option<Serving>,
+    pub(crate) sources: Sources,
+    pub(crate) sink: Option<Sink>,
+    /// Leader only: learners, with the index that each must reach before it votes.
+    pub(crate) learners: BTreeMap<RaftId, Index>,
+    /// What the last round saw, to notice changes.
+    pub(crate) seen_role: &'static str,
+    pub(crate) seen_term: Term,
+    pub(crate) was_active: bool,
+    /// When to ask for votes because the leader's connection closed.
+    pub(crate) campaign_at: Option<Tick>,
+    /// Until when such asking is repeated.
+    pub(crate) campaign_until: Tick,
+    pub(crate) created_reported: bool,
+}
+
+impl Group {
+    pub(crate) fn new(id: GroupId, vhost: String, lineage: Lineage, space: Space) -> Self {
+        Self {
+            id,
+            vhost,
+            lineage,
+            space,
+            machine: Machine::new(id),
+            configuration: Configuration::default(),
+            applied: Index::default(),
+            applied_term: Term::default(),
+            checkpointed: Index::default(),
+            bytes_since_checkpoint: 0,
+            checkpoint_running: false,
+            retirement: Retirement::default(),
+            recovered: None,
+            replica: None,
+            proposals: Vec::new(),
+            in_flight: VecDeque::new(),
+            serving: None,
+            sources: Sources::default(),
+            sink: None,
+            learners: BTreeMap::new(),
+            seen_role: "waiting",
+            seen_term: Term::default(),
+            was_active: false,
+            campaign_at: None,
+            campaign_until: Tick::default(),
+            created_reported: false,
+        }
+    }
+
+    pub(crate) fn meta(&self) -> Meta {
+        Meta {
+            applied: self.applied,
+            applied_term: self.applied_term,
+            configuration: self.configuration.clone(),
+        }
+    }
+
+    /// The state at the applied index, what changed since the last call.
+    pub(crate) fn checkpoint(&mut self) -> StateBatch {
+        self.bytes_since_checkpoint = 0;
+        let meta = self.meta().encode();
+        self.machine.checkpoint(self.space, meta)
+    }
+
+    /// Leads, and its first entry is committed and applied: it knows everything that was ever confirmed.
+    pub(crate) fn leads_surely(&self) -> bool {
+        self.replica.as_ref().is_some_and(|replica| replica.leads_surely() && self.applied_term == replica.term())
+    }
+
+    pub(crate) fn is_leader(&self) -> bool {
+        self.replica.as_ref().is_some_and(Replica::is_leader)
+    }
+
+    pub(crate) fn propose(&mut self, command: Command, origin: Origin) {
+        self.proposals.push(Proposal { command, origin });
+    }
+
+    /// Packs what waits into entries and proposes them; what cannot be proposed now stays.
+    pub(crate) fn flush_proposals(&mut self) {
+        let Some(replica) = &mut self.replica else { return };
+        if self.proposals.is_empty() || !replica.is_leader() {
+            return;
+        }
+        let mut datas = Vec::new();
+        let mut origins: Vec<Vec<Origin>> = Vec::new();
+        let mut taken: Vec<Vec<Proposal>> = Vec::new();
+        let mut data = Vec::new();
+        let mut pack: Vec<Proposal> = Vec::new();
+        for proposal in std::mem::take(&mut self.proposals) {
+            let size = proposal.size();
+            if !pack.is_empty() && (size >= limits::LONE_COMMAND_BYTES || data.len() + size > limits::ENTRY_BYTES) {
+                datas.push(Bytes::from(std::mem::take(&mut data)));
+                taken.push(std::mem::take(&mut pack));
+            }
+            data.reserve(size);
+            proposal.command.encode(&mut data);
+            pack.push(proposal);
+        }
+        if !pack.is_empty() {
+            datas.push(Bytes::from(data));
+            taken.push(pack);
+        }
+        match replica.propose(datas) {
+            Ok(first) => {
+                origins.extend(
+                    taken.into_iter().map(|pack| pack.into_iter().map(|proposal| proposal.origin).collect()),
+                );
+                let term = replica.term();
+                for (offset, origins) in origins.into_iter().enumerate() {
+                    self.in_flight.push_back(InFlight { index: Index(first.0 + offset as u64), term, origins });
+                }
+            }
+            Err(_) => self.proposals = taken.into_iter().flatten().collect(),
+        }
+    }
+
+    /// The origins of a committed entry, if this leadership proposed it.
+    pub(crate) fn take_origins(&mut self, entry: &Entry) -> Vec<Origin> {
+        while let Some(front) = self.in_flight.front() {
+            if front.index > entry.index {
+                break;
+            }
+            let front = self.in_flight.pop_front().expect("just seen");
+            if front.index == entry.index && front.term == entry.term {
+                return front.origins;
+            }
+        }
+        Vec::new()
+    }
+}

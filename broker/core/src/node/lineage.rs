@@ -1,0 +1,58 @@
+//! A group's epochs as this broker keeps them.
+
+use quorate_store::ids::{ClusterId, Epoch, GroupId, Position};
+use quorate_store::stamp::EpochEntry;
+use uuid::Uuid;
+
+use crate::formation::status::EpochRef;
+use crate::peer::LineageTag;
+
+/// The list of epochs, oldest first; never empty for a group that exists.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Lineage {
+    epochs: Vec<EpochEntry>,
+}
+
+impl Lineage {
+    /// The lineage of a group that begins: its first epoch's id follows from cluster and group, so that every founder
+    /// names it alike.
+    pub(crate) fn founded(cluster: ClusterId, group: GroupId) -> Self {
+        let mut raw = *cluster.0.as_bytes();
+        for (byte, salt) in raw.iter_mut().zip(group.0.to_be_bytes()) {
+            *byte ^= salt;
+        }
+        let id = Uuid::from_bytes(raw);
+        Self::adopted(LineageTag { epoch: Epoch(1), id })
+    }
+
+    /// The lineage as another broker names it, when this one has nothing of the group yet.
+    pub(crate) fn adopted(tag: LineageTag) -> Self {
+        let first = EpochEntry {
+            number: tag.epoch,
+            id: tag.id,
+            fork: Position::default(),
+            who: "founding".into(),
+            when_ms: 0,
+            why: "the cluster was founded".into(),
+        };
+        Self { epochs: vec![first] }
+    }
+
+    /// From the stamp; `None` if it names none.
+    pub(crate) fn from_stamp(epochs: &[EpochEntry]) -> Option<Self> {
+        if epochs.is_empty() { None } else { Some(Self { epochs: epochs.to_vec() }) }
+    }
+
+    pub(crate) fn tag(&self) -> LineageTag {
+        let last = self.epochs.last().expect("a lineage is never empty");
+        LineageTag { epoch: last.number, id: last.id }
+    }
+
+    pub(crate) fn entries(&self) -> &[EpochEntry] {
+        &self.epochs
+    }
+
+    pub(crate) fn refs(&self) -> Vec<EpochRef> {
+        self.epochs.iter().map(|epoch| EpochRef { number: epoch.number, id: epoch.id }).collect()
+    }
+}

@@ -1,0 +1,337 @@
+//! Links, messages and members: who is there, who is let in, who becomes a voter.
+
+use quorate_store::ids::{GroupId, Index, RaftId, StoreId};
+use quorate_store::record::EntryKind;
+
+use super::group::Group;
+use super::origin::Origin;
+use super::{Node, Phase};
+use crate::event::Event;
+use crate::formation::InitialStatus;
+use crate::io::{Output, PeerIdentity, PeerKey};
+use crate::machine::{Command, Member};
+use crate::peer::{Admission, PeerMessage};
+use crate::replica::wire::MembershipChange;
+
+/// How often membership is looked over, and an unanswered admission repeated, in milliseconds.
+const REVIEW_MILLIS: u64 = 100;
+const REPEAT_MILLIS: u64 = 1000;
+
+impl Node {
+    pub(super) fn peer_linked(&mut self, peer: PeerIdentity, dialed: &str) {
+        self.facts_changed = true;
+        self.peers.resolve(dialed, peer.key.store);
+        self.peers.resolve(&peer.cluster_address, peer.key.store);
+        let key = peer.key;
+        let name = peer.name.clone();
+        if self.peers.linked(peer) {
+            self.event(Event::ContactGained { member: name, peer: key });
+        }
+        let status = self.own_status();
+        self.emit(Output::Send { to: key, message: PeerMessage::Status(Box::new(status)), after: None });
+    }
+
+    pub(super) fn peer_unlinked(&mut self, key: PeerKey) {
+        let Some(identity) = self.peers.unlinked(key) else { return };
+        self.facts_changed = true;
+        self.event(Event::ContactLost { member: identity.name, peer: key });
+        self.admissions.remove(&key.store);
+        for id in self.group_ids() {
+            self.with_group(id, |node, group| node.group_lost_contact(group, key));
+        }
+    }
+
+    /// A closed connection is evidence that the process is gone: nobody waits for a timer.
+    fn group_lost_contact(&mut self, group: &mut Group, key: PeerKey) {
+        self.drop_transfers_with(group, key);
+        let delay = self.roll() % 20;
+        let Some(replica) = &mut group.replica else { return };
+        let Some(raft_id) = raft_id_of(&self.peers, key.store, &group.configuration.voters)
+            .or_else(|| raft_id_of(&self.peers, key.store, &group.configuration.learners))
+        else {
+            return;
+        };
+        if replica.is_leader() {
+            replica.report_unreachable(raft_id);
+        } else if replica.leader() == Some(raft_id) {
+            replica.forget_leader();
+            group.campaign_at = Some(self.now.plus(delay));
+            group.campaign_until = self.now.plus(self.config.timing.election_millis());
+        }
+    }
+
+    pub(super) fn peer_message(&mut self, from: PeerKey, message: PeerMessage) {
+        match message {
+            PeerMessage::Status(status) => self.take_status(from, *status),
+            PeerMessage::Founding(message) => {
+                // A founding of another cluster name is none of ours.
+                let now = self.now;
+                let mut dice = self.dice.clone();
+                self.founding.message(now, from.store, *message, &mut || rand_core::Rng::next_u64(&mut dice));
+                self.dice = dice;
+                self.poll_founding();
+            }
+            PeerMessage::Admit(admission) => self.admitted(from, *admission),
+            PeerMessage::Raft { group, lineage, message } => {
+                if !matches!(self.phase, Phase::Running | Phase::Stopping) {
+                    return;
+                }
+                self.peers.route(RaftId(message.from), from.store);
+                self.with_group(group, |_, group| {
+                    if group.lineage.tag() != lineage {
+                        return;
+                    }
+                    // While a snapshot is received, the old log must not move on under it.
+                    if group.sink.is_some() && !message.entries.is_empty() {
+                        return;
+                    }
+                    if let Some(replica) = &mut group.replica {
+                        replica.step(*message);
+                    }
+                });
+            }
+            PeerMessage::SnapshotOffer { group, lineage, offer } => self.snapshot_offered(from, group, lineage, offer),
+            PeerMessage::SnapshotPull { transfer, chunk } => self.snapshot_pulled(from, transfer, chunk),
+            PeerMessage::SnapshotChunk { transfer, chunk, pairs, last } => {
+                self.snapshot_chunk(from, transfer, chunk, pairs, last);
+            }
+            PeerMessage::SnapshotGone { transfer } => self.snapshot_gone(from, transfer),
+            PeerMessage::SnapshotDone { transfer, installed } => self.snapshot_done(from, transfer, installed),
+        }
+    }
+
+    fn take_status(&mut self, from: PeerKey, status: InitialStatus) {
+        for peer in &status.peers {
+            if let Some(store) = peer.resolved
+                && self.peers.resolved(&peer.text).is_none()
+            {
+                self.peers.resolve(&peer.text, store);
+            }
+        }
+        self.facts_changed |= self.peers.set_status(from, status);
+    }
+
+    /// Tells every peer when the own status has changed. Called once a round.
+    pub(super) fn tell_status(&mut self) {
+        let status = self.own_status();
+        let encoded = status.encode();
+        if self.told_status.as_ref() == Some(&encoded) {
+            return;
+        }
+        self.told_status = Some(encoded);
+        let keys: Vec<_> = self.peers.all_linked().map(|peer| peer.identity.key).collect();
+        for to in keys {
+            self.emit(Output::Send { to, message: PeerMessage::Status(Box::new(status.clone())), after: None });
+        }
+    }
+
+    /// Sends a Raft message to whoever has that Raft id, if it is linked.
+    pub(super) fn send_raft(&mut self, group: &Group, to: RaftId, message: PeerMessage, after: Option<crate::io::Ticket>) -> bool {
+        let Some(key) = self.peers.store_of(to).and_then(|store| self.peers.key(store)) else { return false };
+        debug_assert!(group.replica.is_some(), "only a node sends");
+        self.emit(Output::Send { to: key, message, after });
+        true
+    }
+
+    /// What leaders do about members, a few times a second.
+    pub(super) fn review_membership(&mut self) {
+        if self.now < self.next_membership || !matches!(self.phase, Phase::Running) {
+            return;
+        }
+        self.next_membership = self.now.plus(REVIEW_MILLIS);
+        self.with_group(GroupId::SYSTEM, |node, group| {
+            if group.leads_surely() {
+                node.review_newcomers(group);
+            }
+        });
+        let members: Vec<(StoreId, RaftId)> = self
+            .system()
+            .map(|system| system.members().map(|member| (member.store, member.raft_id)).collect())
+            .unwrap_or_default();
+        let places: Vec<StoreId> = self
+            .system()
+            .map(|system| system.places().iter().filter_map(|place| place.store).collect())
+            .unwrap_or_default();
+        for id in self.group_ids() {
+            self.with_group(id, |node, group| node.review_group(group, &members, &places));
+        }
+    }
+
+    /// The leader of `system` lets in what may join, and keeps the members' addresses.
+    fn review_newcomers(&mut self, group: &mut Group) {
+        let Some(system) = group.machine.system() else { return };
+        let mut commands = Vec::new();
+        let mut admit = Vec::new();
+        for peer in self.peers.all_linked() {
+            let Some(status) = &peer.status else { continue };
+            let store = peer.identity.key.store;
+            let fits = status.cluster_name == self.config.cluster_name
+                && status.is_transient() == self.transient
+                && status.cluster_id.is_none_or(|id| Some(id) == self.cluster_id)
+                && status.cluster_id_wanted.is_none_or(|id| Some(id) == self.cluster_id)
+                && !matches!(status.state, crate::formation::status::StoreState::Damaged { .. });
+            if !fits || system.is_retired(store) {
+                continue;
+            }
+            let told = self.admissions.get(&store).copied();
+            let may_repeat = told.is_none_or(|at| self.now.since(at) >= REPEAT_MILLIS);
+            match system.member(store) {
+                None if status.cluster_id.is_none() && may_repeat => {
+                    let name_taken = system.members().any(|member| {
+                        member.name == status.name && self.peers.is_linked(member.store)
+                    }) || status.name == self.config.name;
+                    if !name_taken {
+                        commands.push((store, self.add_member(system, status)));
+                    }
+                }
+                None => {}
+                Some(member) => {
+                    if status.group(GroupId::SYSTEM).is_none() && may_repeat {
+                        admit.push((peer.identity.key, member.raft_id));
+                    } else if let Some(command) = update_member(member, status)
+                        && may_repeat
+                    {
+                        commands.push((store, command));
+                    }
+                }
+            }
+        }
+        for (store, command) in commands {
+            self.admissions.insert(store, self.now);
+            let origin = match &command {
+                Command::AddMember { .. } => Origin::AddMember(store),
+                _ => Origin::UpdateMember(store),
+            };
+            group.propose(command, origin);
+        }
+        for (key, raft_id) in admit {
+            self.admissions.insert(key.store, self.now);
+            if let Some(admission) = self.admission(group, raft_id) {
+                self.emit(Output::Send { to: key, message: PeerMessage::Admit(Box::new(admission)), after: None });
+            }
+        }
+        self.review_own_member(group);
+    }
+
+    /// The leader's own addresses and run.
+    fn review_own_member(&mut self, group: &mut Group) {
+        let own = self.own.store;
+        let status = self.own_status_of_member();
+        let Some(member) = group.machine.system().and_then(|system| system.member(own)) else { return };
+        let repeat = self.admissions.get(&own).is_none_or(|at| self.now.since(*at) >= REPEAT_MILLIS);
+        if repeat && let Some(command) = update_member(member, &status) {
+            self.admissions.insert(own, self.now);
+            group.propose(command, Origin::UpdateMember(own));
+        }
+    }
+
+    fn add_member(&self, system: &crate::machine::SystemMachine, status: &InitialStatus) -> Command {
+        // A place of the founding rule's union that nobody took, under an address that leads to this broker.
+        let place = system.places().iter().position(|place| {
+            place.store.is_none()
+                && (place.address == status.cluster_address
+                    || self.peers.resolved(&place.address) == Some(status.key.store)
+                    || status
+                        .peers
+                        .iter()
+                        .any(|peer| peer.text == place.address && peer.resolved == Some(status.key.store)))
+        });
+        let member = Member {
+            store: status.key.store,
+            raft_id: RaftId(0),
+            name: status.name.clone(),
+            cluster_address: status.cluster_address.clone(),
+            client_address: status.client_address.clone(),
+            admin_address: status.admin_address.clone(),
+            incarnation: status.incarnation,
+            run: None,
+        };
+        Command::AddMember { member, place: place.and_then(|place| u32::try_from(place).ok()) }
+    }
+
+    fn admission(&self, system: &Group, raft_id: RaftId) -> Option<Admission> {
+        let machine = system.machine.system()?;
+        let mut groups = vec![(system.id, system.vhost.clone(), system.lineage.tag())];
+        groups.extend(self.groups.values().map(|group| (group.id, group.vhost.clone(), group.lineage.tag())));
+        Some(Admission {
+            cluster_id: self.cluster_id?,
+            cluster_name: self.config.cluster_name.clone(),
+            raft_id,
+            groups,
+            members: machine
+                .members()
+                .map(|member| {
+                    (member.store, member.raft_id, member.name.clone(), member.cluster_address.clone())
+                })
+                .collect(),
+        })
+    }
+
+    /// The leader of a group makes members learners, and learners that caught up voters, one step at a time.
+    fn review_group(&mut self, group: &mut Group, members: &[(StoreId, RaftId)], places: &[StoreId]) {
+        if !group.leads_surely() {
+            group.learners.clear();
+            return;
+        }
+        let Some(replica) = &mut group.replica else { return };
+        if replica.membership_pending() {
+            return;
+        }
+        for (store, raft_id) in members {
+            if !group.configuration.contains(raft_id.0) {
+                if self.peers.is_linked(*store) {
+                    replica.propose_membership(MembershipChange::Learner(raft_id.0));
+                    return;
+                }
+                continue;
+            }
+            if !group.configuration.learners.contains(&raft_id.0) {
+                group.learners.remove(raft_id);
+                continue;
+            }
+            // It must have synced an entry that this leader proposed after admitting it: then it holds everything
+            // that was committed when it was let in, and answers in this term.
+            let Some(mark) = group.learners.get(raft_id).copied() else {
+                if let Ok(mark) = replica.propose(vec![bytes::Bytes::new()]) {
+                    group.learners.insert(*raft_id, mark);
+                }
+                continue;
+            };
+            let caught_up = replica.matched(*raft_id).is_some_and(|matched| matched >= mark)
+                && replica.commit() >= mark
+                && mark > Index(0);
+            if caught_up && places.contains(store) {
+                replica.propose_membership(MembershipChange::Voter(raft_id.0));
+                return;
+            }
+        }
+    }
+
+    /// What an entry of the kind `Membership` does here.
+    pub(super) fn is_membership(kind: EntryKind) -> bool {
+        kind == EntryKind::Membership
+    }
+}
+
+fn raft_id_of(
+    peers: &super::peers::Peers,
+    store: StoreId,
+    ids: &std::collections::BTreeSet<u64>,
+) -> Option<RaftId> {
+    ids.iter().copied().map(RaftId).find(|id| peers.store_of(*id) == Some(store))
+}
+
+/// The command that brings a member's record up to date, if it is not.
+fn update_member(member: &Member, status: &InitialStatus) -> Option<Command> {
+    let updated = Member {
+        store: member.store,
+        raft_id: member.raft_id,
+        name: status.name.clone(),
+        cluster_address: status.cluster_address.clone(),
+        client_address: status.client_address.clone(),
+        admin_address: status.admin_address.clone(),
+        incarnation: status.incarnation.max(member.incarnation),
+        run: if status.incarnation >= member.incarnation { status.stamped_run } else { member.run },
+    };
+    (updated != *member).then_some(Command::UpdateMember(updated))
+}

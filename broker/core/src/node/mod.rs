@@ -1,0 +1,468 @@
+//! One broker's deciding half: everything it does follows from what it is told.
+//!
+//! ```text
+//!            ┌───────────────────────── Node ─────────────────────────┐
+//!  Input ───>│ startup (recover, decide, begin) ── peers, membership   │
+//!            │ sessions ─> proposals ─> round ─> replica (Raft) ─> log │───> Output
+//!            │ committed ─> apply ─> machine ─> confirms, deliveries   │
+//!            │ retire (spill, checkpoint), transfer (snapshots)        │
+//!            └────────────────────────────────────────────────────────┘
+//! ```
+//!
+//! A *round* is everything between two moments at which nothing is left to do: all inputs that were there, one log
+//! batch, one sync. Nothing here waits, reads a clock, or rolls dice of its own.
+
+mod admin;
+mod apply;
+mod body;
+pub mod config;
+mod configuration;
+mod deliver;
+mod found;
+mod group;
+mod lineage;
+mod membership;
+mod meta;
+mod origin;
+mod peers;
+mod recovery;
+mod requests;
+mod retire;
+mod round;
+mod serving;
+mod session;
+mod sink;
+mod source;
+mod startup;
+mod status;
+mod stop;
+#[cfg(test)]
+mod tests;
+mod transfer;
+
+use std::collections::{BTreeMap, VecDeque};
+
+use quorate_store::ids::{ClusterId, GroupId, Incarnation, Index, RaftId, StoreId};
+use quorate_store::record::Record;
+use quorate_store::stamp::Stamp;
+use quorate_store::state::ViewId;
+use rand_chacha::ChaCha12Rng;
+use rand_core::{Rng, SeedableRng};
+
+use self::config::NodeConfig;
+use self::group::Group;
+use self::peers::Peers;
+use self::session::Session;
+use self::startup::Phase;
+use crate::admin::MetricSample;
+use crate::event::{Event, Level};
+use crate::formation::{Decision, Founding};
+use crate::io::{Found, FoundStamp, Input, Output, PeerKey, SessionId, Tick, Ticket};
+use crate::replica::wire::MembershipChange;
+
+/// What follows when a ticket is durable.
+#[derive(Debug)]
+enum Then {
+    /// The founding machine goes on.
+    FoundingPersisted,
+    /// The store is dirty on disk: the broker leaves its held state.
+    Begun,
+    /// A new group's first state is durable: its log may begin.
+    GroupStateMade(GroupId),
+    /// A new group's log has begun: its node may start.
+    GroupLogMade(GroupId),
+    /// A checkpoint up to here is durable.
+    Checkpointed(GroupId, Index),
+    /// A source's view is open.
+    SourceReady(GroupId, u64),
+    /// A received chunk is written.
+    SinkWritten(GroupId, u64),
+    /// A received space has become the group's.
+    SinkAssigned(GroupId, u64),
+    /// The last batch before an orderly stop.
+    StopLogged,
+    /// The last checkpoint and the last stamp before an orderly stop.
+    StopStamped,
+}
+
+/// Whom a load is for.
+#[derive(Debug)]
+enum LoadFor {
+    Recovery,
+    Follower(GroupId, crate::replica::Wanted),
+    Deliver(GroupId),
+    Source(GroupId, u64),
+    Spill(GroupId, Vec<crate::machine::Candidate>),
+    Peek(session::Peek),
+}
+
+/// Whom a scan is for.
+#[derive(Debug)]
+enum ScanFor {
+    Recovery,
+    Deliver(GroupId, crate::machine::QueueId),
+    Source(GroupId, u64),
+    Sink(GroupId, u64),
+    Peek(session::Peek),
+}
+
+/// Things counted since the process began.
+#[derive(Debug, Default)]
+struct Counters {
+    published: u64,
+    refused: u64,
+    duplicates: u64,
+    delivered: u64,
+    redelivered: u64,
+    acknowledged: u64,
+    elections: u64,
+    log_batches: u64,
+    rounds: u64,
+    snapshots_sent: u64,
+    snapshots_received: u64,
+}
+
+/// One broker's deciding half.
+pub struct Node {
+    config: NodeConfig,
+    own: PeerKey,
+    transient: bool,
+    dice: ChaCha12Rng,
+    now: Tick,
+    outputs: VecDeque<Output>,
+    /// Inputs were handled since the last round ended.
+    dirty: bool,
+    /// Something that brokers tell each other has changed: decide again, tell again.
+    facts_changed: bool,
+    tell: bool,
+    next_ticket: u64,
+    /// Records of this round, and the ticket of their batch once one is needed.
+    records: Vec<Record>,
+    round_ticket: Option<Ticket>,
+    then: BTreeMap<Ticket, Vec<Then>>,
+    loads: BTreeMap<Ticket, LoadFor>,
+    scans: BTreeMap<Ticket, ScanFor>,
+    phase: Phase,
+    /// The stamp as last handed out, or as found.
+    stamp: Option<Stamp>,
+    stamp_changed: bool,
+    damage: Option<String>,
+    incarnation: Incarnation,
+    cluster_id: Option<ClusterId>,
+    raft_id: Option<RaftId>,
+    founding: Founding,
+    decision: Option<Decision>,
+    told_status: Option<Vec<u8>>,
+    peers: Peers,
+    groups: BTreeMap<GroupId, Box<Group>>,
+    next_space: u32,
+    next_view: u64,
+    next_transfer: u64,
+    sessions: BTreeMap<SessionId, Session>,
+    sessions_to_flush: bool,
+    next_tick: Tick,
+    next_stamp: Tick,
+    next_membership: Tick,
+    /// Newcomers whose admission is proposed or was told, so that it is not repeated at once.
+    admissions: BTreeMap<StoreId, Tick>,
+    space_low: bool,
+    log_bytes: u64,
+    quarantine_bytes: u64,
+    counters: Counters,
+    /// Received states wait for a checkpoint to end.
+    sinks_waiting: bool,
+    /// `system` came by snapshot: its virtual hosts may be new here.
+    system_arrived: bool,
+    stop: Option<stop::Stopping>,
+    exited: bool,
+}
+
+impl Node {
+    /// A broker over what the driver found on the medium. `seed` is all its randomness.
+    pub fn new(config: NodeConfig, found: Found, seed: u64, now: Tick) -> Self {
+        let transient = matches!(found.stamp, FoundStamp::Transient);
+        let own = PeerKey { store: found.store, run: found.run };
+        let (stamp, damage, incarnation) = match &found.stamp {
+            FoundStamp::Transient | FoundStamp::Empty => (None, None, Incarnation(0)),
+            FoundStamp::Stamp(stamp) => (Some((**stamp).clone()), None, stamp.incarnation),
+            FoundStamp::Damaged { reason, incarnation } => {
+                (None, Some(reason.clone()), incarnation.unwrap_or_default())
+            }
+        };
+        let founding = Founding::new(own.store, startup::forming_of(stamp.as_ref()));
+        let mut node = Self {
+            own,
+            transient,
+            dice: ChaCha12Rng::seed_from_u64(seed),
+            now,
+            outputs: VecDeque::new(),
+            dirty: true,
+            facts_changed: true,
+            tell: true,
+            next_ticket: 1,
+            records: Vec::new(),
+            round_ticket: None,
+            then: BTreeMap::new(),
+            loads: BTreeMap::new(),
+            scans: BTreeMap::new(),
+            phase: Phase::Deciding,
+            cluster_id: stamp.as_ref().and_then(|stamp| stamp.cluster_id),
+            raft_id: stamp.as_ref().and_then(|stamp| startup::raft_id_in(stamp, own.store)),
+            stamp,
+            stamp_changed: false,
+            damage,
+            incarnation,
+            founding,
+            decision: None,
+            told_status: None,
+            peers: Peers::default(),
+            groups: BTreeMap::new(),
+            next_space: 1,
+            next_view: 1,
+            next_transfer: 1,
+            sessions: BTreeMap::new(),
+            sessions_to_flush: false,
+            next_tick: now.plus(config.timing.tick_millis),
+            next_stamp: now.plus(config.stamp_interval_millis),
+            next_membership: now,
+            admissions: BTreeMap::new(),
+            space_low: false,
+            log_bytes: found.log_bytes,
+            quarantine_bytes: 0,
+            counters: Counters::default(),
+            sinks_waiting: false,
+            system_arrived: false,
+            stop: None,
+            exited: false,
+            config,
+        };
+        node.peers.resolve(&node.config.cluster_address.clone(), own.store);
+        node.start(found);
+        node
+    }
+
+    /// Something happened. Call [`Self::poll`] until it is empty afterwards; several inputs may come before.
+    pub fn handle(&mut self, now: Tick, input: Input) {
+        self.now = self.now.max(now);
+        self.dirty = true;
+        if self.exited {
+            return;
+        }
+        match input {
+            Input::Tick => {}
+            Input::SessionOpened { session, address, secure } => self.session_opened(session, address, secure),
+            Input::SessionFrame { session, frame, channel, cost } => {
+                self.session_frame(session, channel, frame, cost);
+            }
+            Input::SessionDrained { session, bytes } => self.session_drained(session, bytes),
+            Input::SessionClosed { session } => self.session_closed(session),
+            Input::PeerLinked { peer, dialed } => self.peer_linked(peer, &dialed),
+            Input::PeerIsSelf { dialed } => {
+                self.facts_changed = true;
+                let own = self.own.store;
+                self.peers.resolve(&dialed, own);
+            }
+            Input::PeerUnlinked { peer } => self.peer_unlinked(peer),
+            Input::PeerMessage { from, message } => self.peer_message(from, message),
+            Input::Persisted { ticket } => self.persisted(ticket),
+            Input::Loaded { ticket, entries } => self.loaded(ticket, entries),
+            Input::Scanned { ticket, pairs, complete } => self.scanned(ticket, pairs, complete),
+            Input::SegmentDue { up_to } => self.segment_due(up_to),
+            Input::Space { low } => self.space_changed(low),
+            Input::Usage { log_bytes, quarantine_bytes } => {
+                self.log_bytes = log_bytes;
+                self.quarantine_bytes = quarantine_bytes;
+            }
+            Input::Admin { id, request } => self.admin(id, request),
+            Input::Stop => self.begin_stop(),
+        }
+    }
+
+    /// The next thing to do, in the order in which things must be begun.
+    pub fn poll(&mut self) -> Option<Output> {
+        if self.outputs.is_empty() && self.dirty {
+            self.dirty = false;
+            self.end_round();
+        }
+        self.outputs.pop_front()
+    }
+
+    /// When to call [`Self::handle`] with [`Input::Tick`], if nothing else happens before.
+    pub fn next_deadline(&self) -> Option<Tick> {
+        let mut next = self.next_tick;
+        if let Some(deadline) = self.founding.next_deadline() {
+            next = next.min(deadline);
+        }
+        for group in self.groups.values() {
+            if let Some(at) = group.campaign_at {
+                next = next.min(at);
+            }
+        }
+        Some(next)
+    }
+
+    fn emit(&mut self, output: Output) {
+        self.outputs.push_back(output);
+    }
+
+    fn event(&mut self, event: Event) {
+        self.outputs.push_back(Output::Event(event));
+    }
+
+    fn note(&mut self, level: Level, text: String) {
+        self.event(Event::Note { level, text });
+    }
+
+    fn ticket(&mut self) -> Ticket {
+        let ticket = Ticket(self.next_ticket);
+        self.next_ticket += 1;
+        ticket
+    }
+
+    /// The ticket of this round's log batch.
+    fn log_ticket(&mut self) -> Ticket {
+        if let Some(ticket) = self.round_ticket {
+            return ticket;
+        }
+        let ticket = self.ticket();
+        self.round_ticket = Some(ticket);
+        ticket
+    }
+
+    fn roll(&mut self) -> u64 {
+        self.dice.next_u64()
+    }
+
+    /// Works on a group with the rest of the node at hand.
+    fn with_group<T>(&mut self, id: GroupId, work: impl FnOnce(&mut Self, &mut Group) -> T) -> Option<T> {
+        let mut group = self.groups.remove(&id)?;
+        let result = work(self, &mut group);
+        let previous = self.groups.insert(id, group);
+        assert!(previous.is_none(), "a group must not be made while it is worked on");
+        Some(result)
+    }
+
+    fn group_ids(&self) -> Vec<GroupId> {
+        self.groups.keys().copied().collect()
+    }
+
+    /// `system`'s view of the members: its machine, once there is one.
+    fn system(&self) -> Option<&crate::machine::SystemMachine> {
+        self.groups.get(&GroupId::SYSTEM).and_then(|group| group.machine.system())
+    }
+
+    /// The name to show for a store.
+    fn name_of(&self, store: StoreId) -> String {
+        if store == self.own.store {
+            return self.config.name.clone();
+        }
+        if let Some(member) = self.system().and_then(|system| system.member(store)) {
+            return member.name.clone();
+        }
+        match self.peers.get(store) {
+            Some(peer) => peer.identity.name.clone(),
+            None => store.to_string(),
+        }
+    }
+
+    fn persisted(&mut self, ticket: Ticket) {
+        for id in self.group_ids() {
+            if let Some(replica) = self.groups.get_mut(&id).and_then(|group| group.replica.as_mut()) {
+                replica.on_persisted(ticket);
+            }
+        }
+        for then in self.then.remove(&ticket).unwrap_or_default() {
+            self.facts_changed |= !matches!(then, Then::Checkpointed(..) | Then::SinkWritten(..));
+            match then {
+                Then::FoundingPersisted => self.founding_persisted(),
+                Then::Begun => self.begun(),
+                Then::GroupStateMade(group) => self.group_state_made(group),
+                Then::GroupLogMade(group) => self.group_log_made(group),
+                Then::Checkpointed(group, index) => self.checkpointed(group, index),
+                Then::SourceReady(group, transfer) => self.source_ready(group, transfer),
+                Then::SinkWritten(group, transfer) => self.sink_written(group, transfer),
+                Then::SinkAssigned(group, transfer) => self.sink_assigned(group, transfer),
+                Then::StopLogged => self.stop_logged(),
+                Then::StopStamped => self.stop_stamped(),
+            }
+        }
+    }
+
+    /// Something to follow when this ticket is durable.
+    fn after(&mut self, ticket: Ticket, then: Then) {
+        self.then.entry(ticket).or_default().push(then);
+    }
+
+    fn loaded(&mut self, ticket: Ticket, entries: Vec<quorate_store::record::Entry>) {
+        match self.loads.remove(&ticket) {
+            None => {}
+            Some(LoadFor::Recovery) => self.recovery_loaded(entries),
+            Some(LoadFor::Follower(group, wanted)) => {
+                if let Some(replica) = self.groups.get_mut(&group).and_then(|group| group.replica.as_mut()) {
+                    replica.fetched(wanted, entries);
+                }
+            }
+            Some(LoadFor::Deliver(group)) => self.deliver_loaded(group, entries),
+            Some(LoadFor::Source(group, transfer)) => self.source_loaded(group, transfer, entries),
+            Some(LoadFor::Spill(group, candidates)) => self.spill_loaded(group, candidates, &entries),
+            Some(LoadFor::Peek(peek)) => self.peek_loaded(peek, entries),
+        }
+    }
+
+    fn scanned(&mut self, ticket: Ticket, pairs: Vec<quorate_store::state::Pair>, complete: bool) {
+        match self.scans.remove(&ticket) {
+            None => {}
+            Some(ScanFor::Recovery) => self.recovery_scanned(pairs, complete),
+            Some(ScanFor::Deliver(group, queue)) => self.deliver_scanned(group, queue, pairs),
+            Some(ScanFor::Source(group, transfer)) => self.source_scanned(group, transfer, pairs, complete),
+            Some(ScanFor::Sink(group, transfer)) => self.sink_scanned(group, transfer, pairs, complete),
+            Some(ScanFor::Peek(peek)) => self.peek_scanned(peek, pairs),
+        }
+    }
+
+    fn view(&mut self) -> ViewId {
+        let view = ViewId(self.next_view);
+        self.next_view += 1;
+        view
+    }
+
+    /// Ends the process; nothing is decided after this.
+    fn exit(&mut self, status: u8, reason: String) {
+        if !self.exited {
+            self.exited = true;
+            self.emit(Output::Exit { status, reason });
+        }
+    }
+
+    /// A committed step of a group's membership.
+    fn membership_applied(&mut self, group: &mut Group, change: MembershipChange) {
+        group.configuration.apply(change);
+        let (id, voter) = match change {
+            MembershipChange::Voter(id) => (id, Some(true)),
+            MembershipChange::Learner(id) => (id, Some(false)),
+            MembershipChange::Remove(id) => (id, None),
+            MembershipChange::Nothing => return,
+        };
+        self.stamp_changed = true;
+        self.facts_changed = true;
+        let member = match self.peers.store_of(RaftId(id)) {
+            Some(store) => self.name_of(store),
+            None => format!("node {id}"),
+        };
+        let vhost = group.vhost.clone();
+        self.event(match voter {
+            Some(voter) => Event::MemberAdded { vhost, member, voter },
+            None => Event::MemberRemoved { vhost, member },
+        });
+    }
+
+    fn sample(
+        name: &'static str,
+        help: &'static str,
+        labels: Vec<(&'static str, String)>,
+        value: u64,
+    ) -> MetricSample {
+        #[expect(clippy::cast_precision_loss, reason = "metrics are floating point by their format")]
+        MetricSample { name, help, labels, value: value as f64 }
+    }
+}

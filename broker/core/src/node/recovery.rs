@@ -1,0 +1,313 @@
+//! From what is on the medium to groups in memory: checkpoint first, then the log from there on, applied again.
+//!
+//! Nothing is written here. A group whose state and log do not fit together makes the store damaged, never empty.
+
+use std::collections::{BTreeMap, VecDeque};
+
+use quorate_store::ids::{GroupId, Index, Term};
+use quorate_store::record::{Entry, EntryKind};
+use quorate_store::state::{Family, Pair};
+
+use super::config::limits;
+use super::configuration::Configuration;
+use super::group::{Group, Machine};
+use super::lineage::Lineage;
+use super::meta::{Meta, Space};
+use super::startup::Phase;
+use super::{LoadFor, Node, ScanFor};
+use crate::event::Level;
+use crate::io::{Found, FoundGroup, Output};
+use crate::machine::{SystemMachine, VhostMachine};
+use crate::replica::wire::MembershipChange;
+
+/// A group's log as recovered, until its node starts.
+#[derive(Debug)]
+pub(crate) struct RecoveredLog {
+    pub(crate) found: FoundGroup,
+    /// Entries above the applied index.
+    pub(crate) tail: Vec<Entry>,
+    /// The latest configuration in the log, committed or not.
+    pub(crate) latest: Configuration,
+    /// The log has to begin anew at the applied index, since the state is a snapshot's that is beyond it.
+    pub(crate) reset: bool,
+}
+
+/// Where recovery is.
+#[derive(Debug)]
+pub(crate) struct Recovery {
+    waiting: VecDeque<FoundGroup>,
+    spaces: BTreeMap<GroupId, Space>,
+    stage: Stage,
+}
+
+enum Stage {
+    /// Which space is whose.
+    Spaces,
+    /// A group's checkpoint.
+    State { found: FoundGroup, group: Box<Group>, pairs: Vec<Pair> },
+    /// A group's log.
+    Log { found: FoundGroup, group: Box<Group>, next: Index, commit: Index, tail: Vec<Entry>, latest: Configuration },
+    /// Between groups.
+    Between,
+}
+
+impl std::fmt::Debug for Stage {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::Spaces => "spaces",
+            Self::State { .. } => "state",
+            Self::Log { .. } => "log",
+            Self::Between => "between",
+        })
+    }
+}
+
+impl Node {
+    /// Begins to recover the store's groups; the decision waits for the end of it.
+    pub(super) fn begin_recovery(&mut self, found: Found) {
+        let mut waiting: VecDeque<FoundGroup> = found.groups.into();
+        waiting.make_contiguous().sort_by_key(|group| group.group);
+        self.phase = Phase::Recovering(Recovery { waiting, spaces: BTreeMap::new(), stage: Stage::Spaces });
+        let (from, to) = Space::node_range();
+        self.recovery_scan(Family::Node, from, to);
+    }
+
+    fn recovery_scan(&mut self, family: Family, from: bytes::Bytes, to: bytes::Bytes) {
+        let ticket = self.ticket();
+        self.scans.insert(ticket, ScanFor::Recovery);
+        self.emit(Output::Scan { ticket, family, from, to, max_bytes: limits::CHUNK_BYTES * 8, view: None });
+    }
+
+    pub(super) fn recovery_scanned(&mut self, pairs: Vec<Pair>, complete: bool) {
+        let Phase::Recovering(recovery) = &mut self.phase else { return };
+        match &mut recovery.stage {
+            Stage::Spaces => {
+                for (key, value) in &pairs {
+                    if let Some((group, space)) = Space::read(key, value) {
+                        recovery.spaces.insert(group, space);
+                    }
+                    if let Some(next) = Space::read_next(key, value) {
+                        self.next_space = self.next_space.max(next);
+                    }
+                }
+                let highest = recovery.spaces.values().map(|space| space.0).max().unwrap_or(0);
+                self.next_space = self.next_space.max(highest + 1);
+                recovery.stage = Stage::Between;
+                self.recover_next();
+            }
+            Stage::State { group, pairs: gathered, .. } => {
+                let space = group.space;
+                let next = pairs.last().map(|(key, _)| after(key));
+                gathered.extend(pairs);
+                match next {
+                    Some(next) if !complete => self.recovery_scan(Family::State, next, space.to()),
+                    _ => self.recover_state(),
+                }
+            }
+            Stage::Log { .. } | Stage::Between => {}
+        }
+    }
+
+    fn recover_next(&mut self) {
+        let Phase::Recovering(recovery) = &mut self.phase else { return };
+        // A group whose state is there but whose log is not was being made, or was received whole just before.
+        let found = match recovery.waiting.pop_front() {
+            Some(found) => found,
+            None => match recovery.spaces.pop_first() {
+                Some((group, space)) => {
+                    recovery.spaces.insert(group, space);
+                    FoundGroup {
+                        group,
+                        hard_state: quorate_store::record::HardState::default(),
+                        first: Index(1),
+                        last: Index(0),
+                        terms: Vec::new(),
+                        epoch: quorate_store::ids::Epoch(1),
+                    }
+                }
+                None => {
+                    self.recovered();
+                    return;
+                }
+            },
+        };
+        let Some(space) = recovery.spaces.remove(&found.group) else {
+            // The log has begun for a group whose first state never became durable: it never acknowledged anything.
+            self.note(Level::Debug, format!("group {} has a log and no state: it was being made", found.group));
+            self.recover_next();
+            return;
+        };
+        let (vhost, lineage) = self.named(found.group);
+        let group = Box::new(Group::new(found.group, vhost, lineage, space));
+        let Phase::Recovering(recovery) = &mut self.phase else { return };
+        recovery.stage = Stage::State { found, group, pairs: Vec::new() };
+        self.recovery_scan(Family::State, space.from(), space.to());
+    }
+
+    /// Name and lineage of a group, from the stamp, else as its founding gives them.
+    fn named(&self, id: GroupId) -> (String, Lineage) {
+        let stamped = self.stamp.as_ref().and_then(|stamp| stamp.groups.iter().find(|group| group.group == id));
+        if let Some(stamped) = stamped
+            && let Some(lineage) = Lineage::from_stamp(&stamped.lineage)
+        {
+            return (stamped.vhost.clone(), lineage);
+        }
+        let name = if id == GroupId::SYSTEM {
+            "system".to_owned()
+        } else {
+            self.system()
+                .and_then(|system| system.vhosts().find(|(_, group)| *group == id).map(|(name, _)| name.to_string()))
+                .unwrap_or_else(|| format!("group {id}"))
+        };
+        let cluster = self.cluster_id.expect("a store with groups belongs to a cluster");
+        (name, Lineage::founded(cluster, id))
+    }
+
+    fn recover_state(&mut self) {
+        let Phase::Recovering(recovery) = &mut self.phase else { return };
+        let Stage::State { found, mut group, pairs } = std::mem::replace(&mut recovery.stage, Stage::Between) else {
+            return;
+        };
+        let prefix = group.space.prefix();
+        let restored = if group.id == GroupId::SYSTEM {
+            SystemMachine::restore(prefix, pairs).map(|(meta, machine)| (meta, Machine::System(Box::new(machine))))
+        } else {
+            VhostMachine::restore(prefix, pairs).map(|(meta, machine)| (meta, Machine::Vhost(Box::new(machine))))
+        };
+        let (meta, machine) = match restored {
+            Ok(restored) => restored,
+            Err(error) => {
+                self.damaged(format!("the checkpoint of group {}: {error}", group.id));
+                return;
+            }
+        };
+        let meta = match Meta::decode(meta) {
+            Ok(meta) => meta,
+            Err(error) => {
+                self.damaged(format!("the checkpoint record of group {}: {error}", group.id));
+                return;
+            }
+        };
+        group.machine = machine;
+        group.applied = meta.applied;
+        group.applied_term = meta.applied_term;
+        group.checkpointed = meta.applied;
+        group.configuration = meta.configuration;
+        let commit = found.hard_state.commit.max(meta.applied).min(found.last.max(meta.applied));
+        if meta.applied > found.last || term_in(&found, meta.applied).is_some_and(|term| term != meta.applied_term) {
+            // A received snapshot became the group's state and the process ended before its log began anew.
+            self.finish_group(group, found, Vec::new(), None);
+            return;
+        }
+        if meta.applied.next() < found.first {
+            self.damaged(format!(
+                "group {}: its state ends at {} and its log begins at {}",
+                group.id, meta.applied, found.first
+            ));
+            return;
+        }
+        let latest = group.configuration.clone();
+        let next = meta.applied.next();
+        let Phase::Recovering(recovery) = &mut self.phase else { return };
+        recovery.stage = Stage::Log { found, group, next, commit, tail: Vec::new(), latest };
+        self.recover_log();
+    }
+
+    fn recover_log(&mut self) {
+        let Phase::Recovering(recovery) = &mut self.phase else { return };
+        let Stage::Log { found, next, .. } = &recovery.stage else { return };
+        if *next > found.last {
+            let stage = std::mem::replace(&mut recovery.stage, Stage::Between);
+            if let Stage::Log { found, group, tail, latest, .. } = stage {
+                self.finish_group(group, found, tail, Some(latest));
+            }
+            return;
+        }
+        let (group, from, to) = (found.group, *next, found.last.next());
+        let ticket = self.ticket();
+        self.loads.insert(ticket, LoadFor::Recovery);
+        self.emit(Output::Load { ticket, group, from, to, max_bytes: limits::CHUNK_BYTES * 8 });
+    }
+
+    pub(super) fn recovery_loaded(&mut self, entries: Vec<Entry>) {
+        let Phase::Recovering(recovery) = &mut self.phase else { return };
+        let Stage::Log { group, next, commit, tail, latest, .. } = &mut recovery.stage else { return };
+        if entries.is_empty() {
+            let reason = format!("group {}: the log has no entry {next}", group.id);
+            self.damaged(reason);
+            return;
+        }
+        for entry in entries {
+            if entry.index != *next {
+                let reason = format!("group {}: the log has entry {} for {next}", group.id, entry.index);
+                self.damaged(reason);
+                return;
+            }
+            *next = next.next();
+            let change = match entry.kind {
+                EntryKind::Membership => MembershipChange::decode(&entry.data),
+                EntryKind::Command => MembershipChange::Nothing,
+            };
+            latest.apply(change);
+            if entry.index > *commit {
+                tail.push(entry);
+                continue;
+            }
+            group.configuration.apply(change);
+            group.bytes_since_checkpoint += entry.data.len() as u64;
+            if entry.kind == EntryKind::Command {
+                match &mut group.machine {
+                    Machine::System(machine) => drop(machine.apply(entry.index, &entry.data)),
+                    Machine::Vhost(machine) => drop(machine.apply(entry.index, &entry.data)),
+                }
+            }
+            group.applied = entry.index;
+            group.applied_term = entry.term;
+        }
+        self.recover_log();
+    }
+
+    fn finish_group(
+        &mut self,
+        mut group: Box<Group>,
+        found: FoundGroup,
+        tail: Vec<Entry>,
+        latest: Option<Configuration>,
+    ) {
+        if let Machine::Vhost(machine) = &mut group.machine {
+            machine.take_touched();
+        }
+        let reset = latest.is_none();
+        let latest = latest.unwrap_or_else(|| group.configuration.clone());
+        group.recovered = Some(RecoveredLog { found, tail, latest, reset });
+        self.groups.insert(group.id, group);
+        self.recover_next();
+    }
+
+    fn damaged(&mut self, reason: String) {
+        self.damage = Some(reason);
+        self.facts_changed = true;
+        self.groups.clear();
+        self.phase = Phase::Deciding;
+    }
+
+    fn recovered(&mut self) {
+        self.phase = Phase::Deciding;
+        self.facts_changed = true;
+        self.learn_members();
+    }
+}
+
+fn after(key: &[u8]) -> bytes::Bytes {
+    let mut next = key.to_vec();
+    next.push(0);
+    next.into()
+}
+
+fn term_in(found: &FoundGroup, index: Index) -> Option<Term> {
+    if index > found.last || index.next() < found.first {
+        return None;
+    }
+    let run = found.terms.partition_point(|(first, _)| *first <= index);
+    run.checked_sub(1).and_then(|run| found.terms.get(run)).map(|(_, term)| *term)
+}

@@ -1,0 +1,177 @@
+//! Letting go of the log: spill what is alive, checkpoint, compact.
+//!
+//! The log of a group may lose what is at or below both the applied index that the state store has *flushed* and the
+//! entry before the lowest body that only the log has.
+
+use quorate_store::ids::{GroupId, Index};
+use quorate_store::record::Entry;
+
+use super::body::Body;
+use super::config::limits;
+use super::group::Group;
+use super::{LoadFor, Node, Phase, Then};
+use crate::event::Event;
+use crate::io::Output;
+use crate::machine::Candidate;
+
+/// Messages whose bodies are read for spilling at a time.
+const SPILL_MESSAGES: usize = 4096;
+
+impl Node {
+    /// The oldest segment of the log is due.
+    pub(super) fn segment_due(&mut self, up_to: Vec<(GroupId, Index)>) {
+        for (id, index) in up_to {
+            match self.groups.get_mut(&id) {
+                Some(group) => {
+                    let wanted = group.retirement.wanted.map_or(index, |wanted| wanted.max(index));
+                    group.retirement.wanted = Some(wanted);
+                }
+                // A group that is gone holds nothing back.
+                None => self.emit(Output::Compact { group: id, index }),
+            }
+        }
+    }
+
+    /// Called once a round.
+    pub(super) fn retire_groups(&mut self) {
+        if !matches!(self.phase, Phase::Running) {
+            return;
+        }
+        for id in self.group_ids() {
+            self.with_group(id, Self::retire_group);
+        }
+    }
+
+    fn retire_group(&mut self, group: &mut Group) {
+        if group.replica.is_none() || group.sink.is_some() || group.checkpoint_running || group.retirement.busy {
+            return;
+        }
+        let due = group.bytes_since_checkpoint >= limits::CHECKPOINT_LOG_BYTES;
+        let Some(wanted) = group.retirement.wanted else {
+            if due {
+                self.begin_checkpoint(group);
+            }
+            return;
+        };
+        // A transfer reads bodies from the log.
+        if group.sources.current.is_some() {
+            return;
+        }
+        let wanted = wanted.min(group.applied);
+        let mut candidates = Vec::new();
+        let mut searched = true;
+        if let Some(machine) = group.machine.vhost_mut() {
+            if machine.lowest_unspilled().is_some_and(|lowest| lowest <= wanted) {
+                let (found, resume) = machine.spill_candidates(wanted, group.retirement.resume, SPILL_MESSAGES);
+                group.retirement.resume = resume;
+                searched = resume.is_none();
+                candidates = found;
+            } else {
+                group.retirement.resume = None;
+            }
+        }
+        if !candidates.is_empty() {
+            candidates.sort_by_key(|candidate| (candidate.slot.index, candidate.queue, candidate.seq));
+            group.retirement.busy = true;
+            self.spill(group, candidates);
+        } else if searched {
+            // Everything at or below is dead or handed over; the checkpoint makes that durable.
+            self.begin_checkpoint(group);
+        } else {
+            // The search goes on in the next round.
+            self.dirty = true;
+        }
+    }
+
+    /// Hands over the bodies of these messages, reading the log where memory does not have them.
+    fn spill(&mut self, group: &mut Group, candidates: Vec<Candidate>) {
+        let mut rest = candidates.into_iter().peekable();
+        while let Some(candidate) = rest.peek() {
+            let index = candidate.slot.index;
+            let Some(data) = group.replica.as_ref().and_then(|replica| replica.cached(index)) else {
+                let rest: Vec<_> = rest.collect();
+                let ticket = self.ticket();
+                self.loads.insert(ticket, LoadFor::Spill(group.id, rest));
+                let to = group.applied.next();
+                self.emit(Output::Load { ticket, group: group.id, from: index, to, max_bytes: limits::CHUNK_BYTES });
+                return;
+            };
+            if let Some(candidate) = rest.next()
+                && let Some(body) = Body::cut(&data, &candidate.slot)
+                && let Some(machine) = group.machine.vhost_mut()
+            {
+                machine.mark_spilled(candidate.queue, candidate.seq, body.encode());
+            }
+        }
+        // Bodies handed over wait in memory for the checkpoint that takes them out: one at a time.
+        self.begin_checkpoint(group);
+    }
+
+    pub(super) fn spill_loaded(&mut self, id: GroupId, candidates: Vec<Candidate>, entries: &[Entry]) {
+        self.with_group(id, |node, group| {
+            let Some(first) = entries.first().map(|entry| entry.index) else {
+                group.retirement.busy = false;
+                return;
+            };
+            let mut bytes = 0;
+            let mut rest = Vec::new();
+            for candidate in candidates {
+                let place = candidate.slot.index.0.checked_sub(first.0).and_then(|place| usize::try_from(place).ok());
+                let entry = place.and_then(|place| entries.get(place));
+                match entry {
+                    Some(entry) if bytes < limits::CHUNK_BYTES * 4 => {
+                        if let Some(body) = Body::cut(&entry.data, &candidate.slot)
+                            && let Some(machine) = group.machine.vhost_mut()
+                        {
+                            bytes += body.message.len();
+                            machine.mark_spilled(candidate.queue, candidate.seq, body.encode());
+                        }
+                    }
+                    _ => rest.push(candidate),
+                }
+            }
+            if rest.is_empty() || bytes >= limits::CHUNK_BYTES * 4 {
+                // What is left over is found again by the next search.
+                group.retirement.resume = None;
+                node.begin_checkpoint(group);
+            } else {
+                node.spill(group, rest);
+            }
+        });
+    }
+
+    /// Writes what changed, with the applied index in the same batch, and makes it durable.
+    pub(super) fn begin_checkpoint(&mut self, group: &mut Group) {
+        if group.checkpoint_running || group.sink.is_some() {
+            return;
+        }
+        group.checkpoint_running = true;
+        let index = group.applied;
+        let batch = group.checkpoint();
+        let ticket = self.ticket();
+        self.after(ticket, Then::Checkpointed(group.id, index));
+        self.emit(Output::WriteState { ticket, batch, flush: true, open_view: None });
+    }
+
+    pub(super) fn checkpointed(&mut self, id: GroupId, index: Index) {
+        self.event(Event::Checkpoint { group: id, applied: index });
+        self.with_group(id, |node, group| {
+            group.checkpoint_running = false;
+            group.retirement.busy = false;
+            group.checkpointed = group.checkpointed.max(index);
+            let Some(wanted) = group.retirement.wanted else { return };
+            let unspilled = group.machine.vhost_mut().and_then(|machine| machine.lowest_unspilled());
+            let free = match unspilled {
+                Some(lowest) => Index(lowest.0.saturating_sub(1)).min(group.checkpointed),
+                None => group.checkpointed,
+            };
+            if free >= wanted && group.sources.current.is_none() {
+                group.retirement.wanted = None;
+                if let Some(replica) = &mut group.replica {
+                    replica.compact(wanted);
+                }
+                node.emit(Output::Compact { group: id, index: wanted });
+            }
+        });
+    }
+}

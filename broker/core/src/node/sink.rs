@@ -1,0 +1,70 @@
+//! The receiving side of an update by snapshot.
+//!
+//! What arrives is written into a fresh space of the state store; the group goes on with its old state until the new
+//! one is whole and durable, and one write makes it the group's.
+
+use bytes::{BufMut, BytesMut};
+use quorate_store::state::{Pair, StateBatch, StateWrite};
+
+use super::meta::Space;
+use crate::io::PeerKey;
+use crate::peer::{SnapshotOffer, SnapshotPair};
+
+/// How far a transfer has come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum SinkStage {
+    /// Chunks arrive and are written.
+    Receiving,
+    /// The last chunk is durable; the space is being made the group's.
+    Assigning,
+    /// The new state is read into memory.
+    Restoring,
+    /// The machine is there; Raft is told as soon as its leader is known.
+    Ready,
+}
+
+/// One transfer.
+#[derive(Debug)]
+pub(crate) struct Sink {
+    pub(crate) from: PeerKey,
+    pub(crate) offer: SnapshotOffer,
+    pub(crate) space: Space,
+    pub(crate) stage: SinkStage,
+    pub(crate) next_chunk: u64,
+    pub(crate) last_seen: bool,
+    pub(crate) bytes: u64,
+    pub(crate) pairs: Vec<Pair>,
+}
+
+impl Sink {
+    pub(crate) fn new(from: PeerKey, offer: SnapshotOffer, space: Space) -> Self {
+        Self {
+            from,
+            offer,
+            space,
+            stage: SinkStage::Receiving,
+            next_chunk: 0,
+            last_seen: false,
+            bytes: 0,
+            pairs: Vec::new(),
+        }
+    }
+
+    /// The write for a chunk; `None` if it is not the one that was asked for.
+    pub(crate) fn take(&mut self, chunk: u64, pairs: Vec<SnapshotPair>, last: bool) -> Option<StateBatch> {
+        if chunk != self.next_chunk || self.stage != SinkStage::Receiving || self.last_seen {
+            return None;
+        }
+        self.next_chunk += 1;
+        self.last_seen = last;
+        let mut batch = StateBatch::default();
+        for pair in pairs {
+            self.bytes += (pair.key.len() + pair.value.len()) as u64;
+            let mut key = BytesMut::with_capacity(4 + pair.key.len());
+            key.put_u32(self.space.0);
+            key.put_slice(&pair.key);
+            batch.writes.push(StateWrite::Put(pair.family, key.freeze(), pair.value));
+        }
+        Some(batch)
+    }
+}

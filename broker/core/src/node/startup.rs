@@ -1,0 +1,461 @@
+//! From held to running: decide, write `dirty`, start the groups' nodes.
+
+use std::collections::BTreeMap;
+
+use quorate_store::ids::{ClusterId, GroupId, Incarnation, Index, RaftId, StoreId, Term};
+use quorate_store::record::{HardState, Record};
+use quorate_store::stamp::{self, Stamp, StampState};
+
+use super::found;
+use super::group::Group;
+use super::lineage::Lineage;
+use super::meta::Space;
+use super::recovery::Recovery;
+use super::{Node, Then};
+use crate::event::Event;
+use crate::formation::status::StoreState;
+use crate::formation::{Ballot, Facts, FormingState, FoundingAction, FoundingValue, Verdict, decide};
+use crate::io::{Found, FoundStamp, Output};
+use crate::peer::{Admission, PeerMessage};
+use crate::replica::{LogWindow, Replica};
+
+/// Where the broker is between start and service.
+#[derive(Debug)]
+pub(crate) enum Phase {
+    /// Reading its own store.
+    Recovering(Recovery),
+    /// Held: talks to peers, decides again at each change. Writes nothing but what founding needs.
+    Deciding,
+    /// Leaving the held state: `dirty` is being written.
+    Beginning(Beginning),
+    /// In service, or taking part.
+    Running,
+    /// SIGTERM was received.
+    Stopping,
+}
+
+/// What the broker begins with once `dirty` is durable.
+#[derive(Debug)]
+pub(crate) enum Beginning {
+    /// A cluster that was just founded.
+    Founded(Box<FoundingValue>),
+    /// What its store holds.
+    Existing,
+    /// Nothing yet: the cluster admits it.
+    Admitted(Box<Admission>),
+}
+
+/// What the stamp remembers of a founding, in the founding machine's own form.
+pub(crate) fn forming_of(stamp: Option<&Stamp>) -> FormingState {
+    let Some(forming) = stamp.and_then(|stamp| stamp.forming.as_ref()) else { return FormingState::default() };
+    let ballot = |ballot: &stamp::Ballot| Ballot { round: ballot.round, proposer: ballot.store };
+    FormingState {
+        promised: forming.promised.as_ref().map(ballot),
+        accepted: forming
+            .accepted
+            .as_ref()
+            .and_then(|(at, value)| Some((ballot(at), FoundingValue::from_bytes(value).ok()?))),
+        decided: forming.decided,
+    }
+}
+
+fn forming_to_stamp(state: &FormingState) -> stamp::FormingState {
+    let ballot = |ballot: &Ballot| stamp::Ballot { round: ballot.round, store: ballot.proposer };
+    stamp::FormingState {
+        promised: state.promised.as_ref().map(ballot),
+        accepted: state.accepted.as_ref().map(|(at, value)| (ballot(at), value.to_bytes().into())),
+        decided: state.decided,
+    }
+}
+
+/// The store's own Raft id as its stamp remembers it.
+pub(crate) fn raft_id_in(stamp: &Stamp, store: StoreId) -> Option<RaftId> {
+    stamp.members.iter().find(|member| member.store_id == store).map(|member| member.raft_id)
+}
+
+impl Node {
+    /// The first step of the process.
+    pub(super) fn start(&mut self, found: Found) {
+        for address in self.config.peers.clone() {
+            self.dial(&address);
+        }
+        if let Some(stamp) = &self.stamp {
+            let known: Vec<_> = stamp
+                .members
+                .iter()
+                .map(|member| (member.store_id, member.raft_id, member.cluster_address.clone()))
+                .collect();
+            for (store, raft_id, address) in known {
+                self.peers.route(raft_id, store);
+                if store != self.own.store {
+                    self.dial(&address);
+                }
+            }
+        }
+        let held = matches!(self.stamp.as_ref().map(|stamp| stamp.state), None | Some(StampState::Empty | StampState::Forming));
+        if !held && matches!(found.stamp, FoundStamp::Stamp(_)) {
+            self.begin_recovery(found);
+        }
+    }
+
+    pub(super) fn dial(&mut self, address: &str) {
+        if address != self.config.cluster_address && self.peers.dial(address) {
+            self.emit(Output::Dial { address: address.to_owned() });
+        }
+    }
+
+    /// Everything that this broker knows now.
+    pub(super) fn facts(&self) -> Facts {
+        Facts { own: self.own_status(), seen: self.peers.statuses().cloned().collect() }
+    }
+
+    /// Decides again while held. Called once a round.
+    pub(super) fn decide_again(&mut self) {
+        if matches!(self.phase, Phase::Recovering(_) | Phase::Beginning(_) | Phase::Stopping) {
+            return;
+        }
+        let facts = self.facts();
+        let decision = decide(&facts);
+        let changed = self.decision.as_ref().is_none_or(|old| {
+            (old.row, old.verdict, &old.reason) != (decision.row, decision.verdict, &decision.reason)
+        });
+        if changed {
+            self.event(Event::Verdict {
+                row: decision.row.label(),
+                verdict: super::status::verdict_word(decision.verdict).word(),
+                reason: decision.reason.clone(),
+                next: decision.next.clone(),
+            });
+        }
+        let verdict = decision.verdict;
+        let reason = decision.reason.clone();
+        self.decision = Some(decision);
+        if matches!(self.phase, Phase::Running) {
+            return;
+        }
+        match verdict {
+            Verdict::Form => {
+                if let Some(plan) = facts.founding_plan() {
+                    let now = self.now;
+                    self.founding.propose(now, plan);
+                }
+            }
+            Verdict::Restore | Verdict::Resume | Verdict::Join if facts.own.belongs() => {
+                self.begin(Beginning::Existing);
+            }
+            Verdict::Restore | Verdict::Resume => {
+                // A founder that slept through the end of the founding: its stamp knows what was agreed.
+                if let StoreState::Forming(state) = &facts.own.state
+                    && let Some(value) = state.value()
+                    && value.founder(self.own.store).is_some()
+                {
+                    self.begin(Beginning::Founded(Box::new(value.clone())));
+                }
+            }
+            // The leader of `system` sees the empty store and admits it.
+            Verdict::Join => {}
+            Verdict::Refuse { exit_status } => self.exit(exit_status, reason),
+            Verdict::Wait | Verdict::NeedsOperator | Verdict::Held => {}
+        }
+        if verdict != Verdict::Form && matches!(self.phase, Phase::Deciding) {
+            self.founding.withdraw();
+        }
+    }
+
+    /// Gives the founding machine time and does what it asks for.
+    pub(super) fn drive_founding(&mut self) {
+        let now = self.now;
+        let mut dice = self.dice.clone();
+        self.founding.tick(now, &mut || rand_core::Rng::next_u64(&mut dice));
+        self.dice = dice;
+        self.poll_founding();
+    }
+
+    pub(super) fn poll_founding(&mut self) {
+        while let Some(action) = self.founding.poll() {
+            match action {
+                FoundingAction::Persist(state) => {
+                    self.facts_changed = true;
+                    let mut stamp = self.blank_stamp();
+                    stamp.state = StampState::Forming;
+                    stamp.forming = Some(forming_to_stamp(&state));
+                    self.write_stamp(stamp, Then::FoundingPersisted);
+                }
+                FoundingAction::Send { to, message } => {
+                    if let Some(key) = self.peers.key(to) {
+                        let message = PeerMessage::Founding(Box::new(message));
+                        self.emit(Output::Send { to: key, message, after: None });
+                    }
+                }
+                FoundingAction::Decided(value) => {
+                    if matches!(self.phase, Phase::Deciding) && value.founder(self.own.store).is_some() {
+                        self.begin(Beginning::Founded(Box::new(value)));
+                    }
+                }
+            }
+        }
+    }
+
+    pub(super) fn founding_persisted(&mut self) {
+        let now = self.now;
+        let mut dice = self.dice.clone();
+        self.founding.persisted(now, &mut || rand_core::Rng::next_u64(&mut dice));
+        self.dice = dice;
+        self.poll_founding();
+    }
+
+    /// Leaves the held state: `dirty`, durably, before anything else is written.
+    pub(super) fn begin(&mut self, beginning: Beginning) {
+        if !matches!(self.phase, Phase::Deciding) {
+            return;
+        }
+        self.incarnation = Incarnation(self.incarnation.0 + 1);
+        match &beginning {
+            Beginning::Founded(value) => {
+                self.cluster_id = Some(value.cluster_id);
+                self.raft_id = value.founder(self.own.store).map(|founder| founder.raft_id);
+            }
+            Beginning::Admitted(admission) => {
+                self.cluster_id = Some(admission.cluster_id);
+                self.raft_id = Some(admission.raft_id);
+            }
+            Beginning::Existing => {}
+        }
+        let mut stamp = self.current_stamp();
+        match &beginning {
+            Beginning::Founded(value) => {
+                stamp.members = value.founders.iter().map(found::stamp_member).collect();
+                stamp.possible_members = value.founders.iter().map(|founder| founder.store).collect();
+                stamp.forming = Some(forming_to_stamp(self.founding.state()));
+            }
+            Beginning::Admitted(admission) => {
+                stamp.members = admission
+                    .members
+                    .iter()
+                    .map(|(store, raft_id, name, address)| stamp::StampMember {
+                        store_id: *store,
+                        raft_id: *raft_id,
+                        name: name.clone(),
+                        cluster_address: address.clone(),
+                        client_address: String::new(),
+                        admin_address: String::new(),
+                        voter: false,
+                        incarnation: Incarnation(0),
+                    })
+                    .collect();
+            }
+            Beginning::Existing => {}
+        }
+        self.facts_changed = true;
+        self.phase = Phase::Beginning(beginning);
+        self.write_stamp(stamp, Then::Begun);
+    }
+
+    /// `dirty` is durable.
+    pub(super) fn begun(&mut self) {
+        let Phase::Beginning(beginning) = std::mem::replace(&mut self.phase, Phase::Running) else { return };
+        match beginning {
+            Beginning::Founded(value) => self.make_founded_groups(&value),
+            Beginning::Admitted(admission) => self.take_admission(*admission),
+            Beginning::Existing => {
+                // A crash between `dirty` and the first state of the groups: what was agreed is in the stamp.
+                if let Some(value) = self.founding.decision().cloned()
+                    && Some(value.cluster_id) == self.cluster_id
+                    && value.founder(self.own.store).is_some()
+                {
+                    self.make_founded_groups(&value);
+                }
+                for id in self.group_ids() {
+                    self.start_recovered(id);
+                }
+                self.make_missing_vhosts();
+            }
+        }
+        self.learn_members();
+    }
+
+    /// Starts the node of a recovered group.
+    fn start_recovered(&mut self, id: GroupId) {
+        let Some(raft_id) = self.raft_id else { return };
+        let salt = self.roll();
+        let timing = self.config.timing;
+        let mut records = Vec::new();
+        self.with_group(id, |node, group| {
+            let Some(recovered) = group.recovered.take() else { return };
+            let found = recovered.found;
+            let epoch = group.lineage.tag().epoch;
+            let mut hard_state = found.hard_state;
+            hard_state.commit = group.applied;
+            let conf_state = group.configuration.to_raft();
+            let log = if recovered.reset {
+                // Raft-rs would stop the process if the commit index went beyond the log.
+                hard_state.term = hard_state.term.max(group.applied_term);
+                records.push(Record::Reset(id, epoch, group.applied_term, group.applied));
+                records.push(Record::HardState(id, epoch, hard_state));
+                LogWindow::new(
+                    hard_state,
+                    conf_state,
+                    group.applied.next(),
+                    group.applied,
+                    [(group.applied, group.applied_term)],
+                )
+            } else {
+                let mut log = LogWindow::new(hard_state, conf_state, found.first, found.last, found.terms);
+                log.refill(recovered.tail);
+                log
+            };
+            let salt = salt ^ u64::from(id.0);
+            group.replica = Some(Replica::new(id, epoch, raft_id, log, group.applied, timing, salt));
+            node.node_created(group);
+        });
+        if !records.is_empty() {
+            self.log_ticket();
+        }
+        self.records.extend(records);
+    }
+
+    pub(super) fn node_created(&mut self, group: &mut Group) {
+        if !group.created_reported {
+            group.created_reported = true;
+            self.stamp_changed = true;
+            self.event(Event::NodeCreated { vhost: group.vhost.clone() });
+        }
+    }
+
+    /// Makes a group from its first state: at index 1 of term 1, so that whoever comes later with nothing cannot be
+    /// updated by log alone and gets the first state too.
+    pub(super) fn make_group(&mut self, mut group: Box<Group>) {
+        let id = group.id;
+        group.applied = Index(1);
+        group.applied_term = Term(1);
+        group.checkpointed = Index(1);
+        let mut batch = group.checkpoint();
+        batch.writes.insert(0, group.space.assign(id));
+        batch.writes.insert(0, Space::used_below(self.next_space));
+        let ticket = self.ticket();
+        self.after(ticket, Then::GroupStateMade(id));
+        self.emit(Output::WriteState { ticket, batch, flush: true, open_view: None });
+        self.groups.insert(id, group);
+    }
+
+    pub(super) fn group_state_made(&mut self, id: GroupId) {
+        let ticket = self.log_ticket();
+        let Some(group) = self.groups.get(&id) else { return };
+        let epoch = group.lineage.tag().epoch;
+        let hard_state = HardState { term: Term(1), vote: 0, commit: Index(1) };
+        self.records.push(Record::Reset(id, epoch, Term(1), Index(1)));
+        self.records.push(Record::HardState(id, epoch, hard_state));
+        self.after(ticket, Then::GroupLogMade(id));
+    }
+
+    pub(super) fn group_log_made(&mut self, id: GroupId) {
+        let Some(raft_id) = self.raft_id else { return };
+        let salt = self.roll();
+        let timing = self.config.timing;
+        self.with_group(id, |node, group| {
+            if group.replica.is_some() {
+                return;
+            }
+            let hard_state = HardState { term: Term(1), vote: 0, commit: Index(1) };
+            let log = LogWindow::new(
+                hard_state,
+                group.configuration.to_raft(),
+                Index(2),
+                Index(1),
+                [(Index(1), Term(1))],
+            );
+            let epoch = group.lineage.tag().epoch;
+            group.replica = Some(Replica::new(id, epoch, raft_id, log, Index(1), timing, salt));
+            node.node_created(group);
+        });
+    }
+
+    /// A group of which this broker has nothing yet: it follows, and is given a snapshot.
+    pub(super) fn make_bare_group(&mut self, id: GroupId, vhost: String, lineage: Lineage) {
+        let Some(raft_id) = self.raft_id else { return };
+        if self.groups.contains_key(&id) {
+            return;
+        }
+        let space = self.new_space();
+        let salt = self.roll();
+        let mut group = Box::new(Group::new(id, vhost, lineage, space));
+        let epoch = group.lineage.tag().epoch;
+        let log = LogWindow::new(HardState::default(), raft::eraftpb::ConfState::default(), Index(1), Index(0), []);
+        group.replica =
+            Some(Replica::new(id, epoch, raft_id, log, Index(0), self.config.timing, salt));
+        self.node_created(&mut group);
+        self.groups.insert(id, group);
+    }
+
+    pub(super) fn new_space(&mut self) -> Space {
+        let space = Space(self.next_space);
+        self.next_space += 1;
+        space
+    }
+
+    /// The stamp with everything as it is now.
+    pub(super) fn current_stamp(&self) -> Stamp {
+        let mut stamp = self.stamp.clone().unwrap_or_else(|| self.blank_stamp());
+        stamp.cluster_id = self.cluster_id;
+        stamp.cluster_name.clone_from(&self.config.cluster_name);
+        stamp.broker_name.clone_from(&self.config.name);
+        stamp.incarnation = self.incarnation;
+        stamp.run_id = self.own.run;
+        stamp.state = StampState::Dirty;
+        stamp.wait_for = self.config.wait_for;
+        stamp.recovery = match self.config.recovery {
+            crate::formation::status::RecoveryMode::Automatic => stamp::RecoveryMode::Automatic,
+            crate::formation::status::RecoveryMode::Manual => stamp::RecoveryMode::Manual,
+        };
+        self.fill_stamp(&mut stamp);
+        stamp
+    }
+
+    pub(super) fn write_stamp(&mut self, stamp: Stamp, then: Then) {
+        self.stamp = Some(stamp.clone());
+        let ticket = self.ticket();
+        self.after(ticket, then);
+        self.emit(Output::WriteStamp { ticket, stamp: Box::new(stamp) });
+    }
+
+    /// A routine rewrite that nothing waits for.
+    pub(super) fn refresh_stamp(&mut self) {
+        self.stamp_changed = false;
+        let stamp = self.current_stamp();
+        self.stamp = Some(stamp.clone());
+        let ticket = self.ticket();
+        self.emit(Output::WriteStamp { ticket, stamp: Box::new(stamp) });
+    }
+
+    /// Routes and addresses of every member that `system` knows.
+    pub(super) fn learn_members(&mut self) {
+        let members: Vec<_> = self
+            .system()
+            .map(|system| {
+                system
+                    .members()
+                    .map(|member| (member.store, member.raft_id, member.cluster_address.clone()))
+                    .collect()
+            })
+            .unwrap_or_default();
+        let mut addresses = BTreeMap::new();
+        for (store, raft_id, address) in members {
+            self.peers.route(raft_id, store);
+            if store == self.own.store {
+                self.raft_id = Some(raft_id);
+            } else {
+                addresses.insert(store, address);
+            }
+        }
+        for (store, address) in addresses {
+            if !self.peers.is_linked(store) {
+                self.dial(&address);
+            }
+        }
+    }
+
+    /// The cluster this broker belongs to, for groups that begin.
+    pub(super) fn cluster(&self) -> ClusterId {
+        self.cluster_id.expect("a broker that makes groups belongs to a cluster")
+    }
+}

@@ -1,0 +1,192 @@
+//! What this broker says about itself: to peers, before and while it is a member.
+
+use quorate_store::ids::{GroupId, Position, RaftId};
+use quorate_store::stamp::StampState;
+
+use super::Node;
+use super::configuration::Configuration;
+use super::group::Group;
+use super::startup::forming_of;
+use crate::admin::VerdictWord;
+use crate::formation::status::{Active, GroupStatus, PeerRef, RecordedRun, StoreState, VoterRef};
+use crate::formation::{InitialStatus, Verdict};
+
+/// One word for a verdict of the table, before the groups have their say.
+pub(crate) fn verdict_word(verdict: Verdict) -> VerdictWord {
+    match verdict {
+        Verdict::Form | Verdict::Restore | Verdict::Resume => VerdictWord::Active,
+        Verdict::Join => VerdictWord::Joining,
+        Verdict::Wait => VerdictWord::Waiting,
+        Verdict::NeedsOperator => VerdictWord::NeedsOperator,
+        Verdict::Held => VerdictWord::Held,
+        Verdict::Refuse { .. } => VerdictWord::Refused,
+    }
+}
+
+impl Node {
+    /// The present initial status.
+    pub(super) fn own_status(&self) -> InitialStatus {
+        let state = self.store_state();
+        let mut peers = vec![PeerRef { text: self.config.cluster_address.clone(), resolved: Some(self.own.store) }];
+        peers.extend(
+            self.config
+                .peers
+                .iter()
+                .filter(|text| **text != self.config.cluster_address)
+                .map(|text| PeerRef { text: text.clone(), resolved: self.peers.resolved(text) }),
+        );
+        let stamp = self.stamp.as_ref();
+        let belongs = matches!(
+            stamp.map(|stamp| stamp.state),
+            Some(StampState::Dirty | StampState::Clean { .. } | StampState::Recovered { .. })
+        ) || self.transient;
+        let recorded = self
+            .system()
+            .map(|system| {
+                system
+                    .members()
+                    .map(|member| RecordedRun {
+                        store: member.store,
+                        incarnation: member.incarnation,
+                        run: member.run,
+                    })
+                    .collect()
+            })
+            .unwrap_or_default();
+        InitialStatus {
+            key: self.own,
+            name: self.config.name.clone(),
+            cluster_name: self.config.cluster_name.clone(),
+            cluster_address: self.config.cluster_address.clone(),
+            client_address: self.config.client_address.clone(),
+            admin_address: self.config.admin_address.clone(),
+            state,
+            cluster_id: self.cluster_id.filter(|_| belongs),
+            cluster_id_wanted: self.config.cluster_id_wanted,
+            founded_ms: None,
+            messages: self.groups.values().filter_map(|group| group.machine.vhost()).map(|v| v.live()).reduce(|a, b| a + b),
+            incarnation: self.incarnation,
+            stamped_run: stamp.map(|stamp| stamp.run_id).or(self.transient.then_some(self.own.run)),
+            recorded,
+            groups: self.groups.values().map(|group| self.group_status(group)).collect(),
+            wait_for: self.config.wait_for,
+            allow_small: self.config.allow_small,
+            recovery: self.config.recovery,
+            peers,
+            possible_members: stamp.map(|stamp| stamp.possible_members.clone()).unwrap_or_default(),
+        }
+    }
+
+    /// The part of it that `system` keeps of a member.
+    pub(super) fn own_status_of_member(&self) -> InitialStatus {
+        self.own_status()
+    }
+
+    pub(super) fn store_state(&self) -> StoreState {
+        if let Some(reason) = &self.damage {
+            return StoreState::Damaged { reason: reason.clone() };
+        }
+        if self.transient {
+            let was_active = self.groups.values().any(|group| group.was_active);
+            return StoreState::Transient { was_active };
+        }
+        match self.stamp.as_ref().map(|stamp| stamp.state) {
+            None | Some(StampState::Empty) => StoreState::Empty,
+            Some(StampState::Forming) => StoreState::Forming(forming_of(self.stamp.as_ref())),
+            Some(StampState::Dirty) => StoreState::Dirty,
+            Some(StampState::Clean { shutdown }) => StoreState::Clean { shutdown },
+            Some(StampState::Recovered { recovery }) => StoreState::Recovered { recovery },
+        }
+    }
+
+    fn group_status(&self, group: &Group) -> GroupStatus {
+        let epoch = group.lineage.tag().epoch;
+        let (position, term, configuration) = match (&group.replica, &group.recovered) {
+            (Some(replica), _) => (
+                Position { epoch, term: replica.last_term(), index: replica.last() },
+                replica.term(),
+                group.configuration.clone(),
+            ),
+            (None, Some(recovered)) => {
+                let last = recovered.found.last.max(group.applied);
+                let last_term = if last == group.applied {
+                    group.applied_term
+                } else {
+                    recovered.tail.last().map_or(group.applied_term, |entry| entry.term)
+                };
+                (
+                    Position { epoch, term: last_term, index: last },
+                    recovered.found.hard_state.term,
+                    recovered.latest.clone(),
+                )
+            }
+            (None, None) => (
+                Position { epoch, term: group.applied_term, index: group.applied },
+                group.applied_term,
+                group.configuration.clone(),
+            ),
+        };
+        let named = |ids: &Configuration, voters: bool| {
+            let set = if voters { &ids.voters } else { &ids.learners };
+            set.iter().filter_map(|id| self.voter_ref(RaftId(*id))).collect()
+        };
+        GroupStatus {
+            group: group.id,
+            vhost: group.vhost.clone(),
+            lineage: group.lineage.refs(),
+            // Both move with every entry; they are told with the next change of anything else.
+            position,
+            term,
+            voters: named(&configuration, true),
+            learners: named(&configuration, false),
+            trusted: true,
+            active: self.active_leader(group),
+            was_active_this_run: group.was_active,
+        }
+    }
+
+    /// Who leads the group with a quorum, as far as this broker knows now.
+    pub(super) fn active_leader(&self, group: &Group) -> Option<Active> {
+        let replica = group.replica.as_ref()?;
+        let leader = replica.leader()?;
+        let store = if Some(leader) == self.raft_id { self.own.store } else { self.peers.store_of(leader)? };
+        let sure = if replica.is_leader() { group.leads_surely() } else { self.peers.is_linked(store) };
+        sure.then_some(Active { leader: store, term: replica.term() })
+    }
+
+    fn voter_ref(&self, raft_id: RaftId) -> Option<VoterRef> {
+        let member = self.system().and_then(|system| system.member_numbered(raft_id));
+        if let Some(member) = member {
+            return Some(VoterRef { store: member.store, name: member.name.clone(), raft_id });
+        }
+        let stamped = self.stamp.as_ref()?.members.iter().find(|member| member.raft_id == raft_id)?;
+        Some(VoterRef { store: stamped.store_id, name: stamped.name.clone(), raft_id })
+    }
+
+    /// The verdict to show: what the table says, and what the groups make of it.
+    pub(super) fn shown_verdict(&self) -> (VerdictWord, String, String, Vec<String>) {
+        if matches!(self.phase, super::Phase::Stopping) {
+            return (VerdictWord::ShuttingDown, "-".into(), "this broker is stopping".into(), Vec::new());
+        }
+        let Some(decision) = &self.decision else {
+            return (VerdictWord::Waiting, "-".into(), "reading its store".into(), Vec::new());
+        };
+        let row = decision.row.label().to_owned();
+        let reason = decision.reason.clone();
+        let next = decision.next.clone();
+        let mut word = verdict_word(decision.verdict);
+        let system = self.groups.get(&GroupId::SYSTEM);
+        let led = system.is_some_and(|group| self.active_leader(group).is_some());
+        if word == VerdictWord::Active && !led {
+            word = VerdictWord::Waiting;
+        }
+        if word == VerdictWord::Active
+            && system.is_some_and(|group| {
+                self.raft_id.is_some_and(|own| !group.configuration.voters.contains(&own.0))
+            })
+        {
+            word = VerdictWord::Joining;
+        }
+        (word, row, reason, next)
+    }
+}

@@ -1,0 +1,337 @@
+//! What brokers say to each other on an authenticated link.
+//!
+//! A message is `kind u8` and its fields, little-endian, in one link frame; unknown kinds are an error that closes the
+//! link, since both ends negotiated one version.
+
+use bytes::{BufMut, Bytes, BytesMut};
+use quorate_store::ids::{ClusterId, Epoch, GroupId, Index, RaftId, StoreId, Term};
+use quorate_store::state::Family;
+use uuid::Uuid;
+
+use crate::codec::{CodecError, Reader, put_bytes, put_count, put_text, put_uuid};
+use crate::formation::{FoundingMessage, InitialStatus};
+use crate::replica::wire::RaftMessage;
+
+/// The latest epoch of a group's lineage, carried by everything that concerns the group: a message of another lineage
+/// is never handed to Raft.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct LineageTag {
+    /// Its number.
+    pub epoch: Epoch,
+    /// Its random id.
+    pub id: Uuid,
+}
+
+/// One broker's message to another.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum PeerMessage {
+    /// What the sender knows about itself; sent when a link opens and at each change.
+    Status(Box<InitialStatus>),
+    /// Part of the founding agreement.
+    Founding(Box<FoundingMessage>),
+    /// The leader of `system` tells a newcomer that it belongs to the cluster.
+    Admit(Box<Admission>),
+    /// Raft's own.
+    Raft {
+        /// Which group.
+        group: GroupId,
+        /// Of which lineage.
+        lineage: LineageTag,
+        /// The message.
+        message: Box<RaftMessage>,
+    },
+    /// The leader has a snapshot for a node whose log it cannot reach any more.
+    SnapshotOffer {
+        /// Which group.
+        group: GroupId,
+        /// Of which lineage.
+        lineage: LineageTag,
+        /// What is offered.
+        offer: SnapshotOffer,
+    },
+    /// The receiver wants the next chunk.
+    SnapshotPull {
+        /// Which transfer.
+        transfer: u64,
+        /// Which chunk, from 0.
+        chunk: u64,
+    },
+    /// One chunk.
+    SnapshotChunk {
+        /// Which transfer.
+        transfer: u64,
+        /// Which chunk, from 0.
+        chunk: u64,
+        /// Keys without their group prefix, and values.
+        pairs: Vec<SnapshotPair>,
+        /// Nothing follows.
+        last: bool,
+    },
+    /// The source does not have this transfer (any more).
+    SnapshotGone {
+        /// Which transfer.
+        transfer: u64,
+    },
+    /// The receiver has installed it, or gave up.
+    SnapshotDone {
+        /// Which transfer.
+        transfer: u64,
+        /// Installed.
+        installed: bool,
+    },
+}
+
+/// One pair of a snapshot chunk.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SnapshotPair {
+    /// `State` or `Body`.
+    pub family: Family,
+    /// The key after its four-byte group prefix.
+    pub key: Bytes,
+    /// The value.
+    pub value: Bytes,
+}
+
+/// What a newcomer needs to know to take part.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Admission {
+    /// The cluster.
+    pub cluster_id: ClusterId,
+    /// Its name.
+    pub cluster_name: String,
+    /// The newcomer's number inside Raft.
+    pub raft_id: RaftId,
+    /// The groups it takes part in: number, virtual host, lineage.
+    pub groups: Vec<(GroupId, String, LineageTag)>,
+    /// The members, itself among them: store, Raft id, name, cluster address.
+    pub members: Vec<(StoreId, RaftId, String, String)>,
+}
+
+/// A snapshot of a group's state at one place of its log.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SnapshotOffer {
+    /// Names the transfer at its source.
+    pub transfer: u64,
+    /// The source's Raft id.
+    pub from: RaftId,
+    /// The receiver's Raft id.
+    pub to: RaftId,
+    /// The source's term.
+    pub term: Term,
+    /// The state is that after applying this entry.
+    pub index: Index,
+    /// The term of that entry.
+    pub index_term: Term,
+    /// Voters at that place.
+    pub voters: Vec<u64>,
+    /// Learners at that place.
+    pub learners: Vec<u64>,
+}
+
+fn put_tag(out: &mut BytesMut, group: GroupId, tag: LineageTag) {
+    out.put_u32_le(group.0);
+    out.put_u32_le(tag.epoch.0);
+    put_uuid(out, tag.id);
+}
+
+fn read_tag(reader: &mut Reader) -> Result<(GroupId, LineageTag), CodecError> {
+    let group = GroupId(reader.u32("group")?);
+    Ok((group, LineageTag { epoch: Epoch(reader.u32("epoch")?), id: reader.uuid("lineage")? }))
+}
+
+fn put_numbers(out: &mut BytesMut, numbers: &[u64]) {
+    put_count(out, numbers.len());
+    for number in numbers {
+        out.put_u64_le(*number);
+    }
+}
+
+fn read_numbers(reader: &mut Reader) -> Result<Vec<u64>, CodecError> {
+    let count = reader.count(8, "numbers")?;
+    (0..count).map(|_| reader.u64("number")).collect()
+}
+
+impl PeerMessage {
+    /// The payload of a link frame.
+    pub fn encode(&self) -> Bytes {
+        let mut out = BytesMut::with_capacity(self.size_hint());
+        match self {
+            Self::Status(status) => {
+                out.put_u8(1);
+                out.put_slice(&status.encode());
+            }
+            Self::Founding(message) => {
+                out.put_u8(2);
+                out.put_slice(&message.encode());
+            }
+            Self::Admit(admission) => {
+                out.put_u8(3);
+                admission.encode(&mut out);
+            }
+            Self::Raft { group, lineage, message } => {
+                out.put_u8(4);
+                put_tag(&mut out, *group, *lineage);
+                message.encode(&mut out);
+            }
+            Self::SnapshotOffer { group, lineage, offer } => {
+                out.put_u8(5);
+                put_tag(&mut out, *group, *lineage);
+                for number in
+                    [offer.transfer, offer.from.0, offer.to.0, offer.term.0, offer.index.0, offer.index_term.0]
+                {
+                    out.put_u64_le(number);
+                }
+                put_numbers(&mut out, &offer.voters);
+                put_numbers(&mut out, &offer.learners);
+            }
+            Self::SnapshotPull { transfer, chunk } => {
+                out.put_u8(6);
+                out.put_u64_le(*transfer);
+                out.put_u64_le(*chunk);
+            }
+            Self::SnapshotChunk { transfer, chunk, pairs, last } => {
+                out.put_u8(7);
+                out.put_u64_le(*transfer);
+                out.put_u64_le(*chunk);
+                out.put_u8(u8::from(*last));
+                let mut body = BytesMut::new();
+                put_count(&mut body, pairs.len());
+                for pair in pairs {
+                    body.put_u8(if pair.family == Family::Body { 1 } else { 0 });
+                    put_bytes(&mut body, &pair.key);
+                    put_bytes(&mut body, &pair.value);
+                }
+                // The link has TCP's checksum only; what goes into a store is checked end to end.
+                out.put_u32_le(crc(&body));
+                out.put_slice(&body);
+            }
+            Self::SnapshotGone { transfer } => {
+                out.put_u8(8);
+                out.put_u64_le(*transfer);
+            }
+            Self::SnapshotDone { transfer, installed } => {
+                out.put_u8(9);
+                out.put_u64_le(*transfer);
+                out.put_u8(u8::from(*installed));
+            }
+        }
+        out.freeze()
+    }
+
+    fn size_hint(&self) -> usize {
+        match self {
+            Self::Raft { message, .. } => {
+                160 + message.entries.iter().map(|entry| entry.data.len() + 24).sum::<usize>()
+            }
+            _ => 256,
+        }
+    }
+
+    /// Reads the payload of a link frame; bodies stay shared with it.
+    pub fn decode(payload: Bytes) -> Result<Self, CodecError> {
+        let mut reader = Reader::new(payload);
+        let reader = &mut reader;
+        let message = match reader.u8("message kind")? {
+            1 => {
+                let status = InitialStatus::decode(&reader.rest()).map_err(|_| CodecError::Unknown("status"))?;
+                Self::Status(Box::new(status))
+            }
+            2 => {
+                let message =
+                    FoundingMessage::decode(&reader.rest()).map_err(|_| CodecError::Unknown("founding message"))?;
+                Self::Founding(Box::new(message))
+            }
+            3 => Self::Admit(Box::new(Admission::decode(reader)?)),
+            4 => {
+                let (group, lineage) = read_tag(reader)?;
+                Self::Raft { group, lineage, message: Box::new(RaftMessage::decode(reader)?) }
+            }
+            5 => {
+                let (group, lineage) = read_tag(reader)?;
+                let offer = SnapshotOffer {
+                    transfer: reader.u64("transfer")?,
+                    from: RaftId(reader.u64("from")?),
+                    to: RaftId(reader.u64("to")?),
+                    term: Term(reader.u64("term")?),
+                    index: Index(reader.u64("index")?),
+                    index_term: Term(reader.u64("index term")?),
+                    voters: read_numbers(reader)?,
+                    learners: read_numbers(reader)?,
+                };
+                Self::SnapshotOffer { group, lineage, offer }
+            }
+            6 => Self::SnapshotPull { transfer: reader.u64("transfer")?, chunk: reader.u64("chunk")? },
+            7 => Self::decode_chunk(reader)?,
+            8 => Self::SnapshotGone { transfer: reader.u64("transfer")? },
+            9 => Self::SnapshotDone { transfer: reader.u64("transfer")?, installed: reader.bool("installed")? },
+            _ => return Err(CodecError::Unknown("message kind")),
+        };
+        reader.end("message")?;
+        Ok(message)
+    }
+
+    fn decode_chunk(reader: &mut Reader) -> Result<Self, CodecError> {
+        let transfer = reader.u64("transfer")?;
+        let chunk = reader.u64("chunk")?;
+        let last = reader.bool("last")?;
+        let expected = reader.u32("checksum")?;
+        let body = reader.rest();
+        if crc(&body) != expected {
+            return Err(CodecError::Unknown("chunk checksum"));
+        }
+        let mut body = Reader::new(body);
+        let count = body.count(9, "pairs")?;
+        let mut pairs = Vec::with_capacity(count);
+        for _ in 0..count {
+            let family = if body.bool("family")? { Family::Body } else { Family::State };
+            pairs.push(SnapshotPair { family, key: body.bytes("key")?, value: body.bytes("value")? });
+        }
+        body.end("chunk")?;
+        Ok(Self::SnapshotChunk { transfer, chunk, pairs, last })
+    }
+}
+
+fn crc(bytes: &[u8]) -> u32 {
+    crc32fast::hash(bytes)
+}
+
+impl Admission {
+    fn encode(&self, out: &mut BytesMut) {
+        put_uuid(out, self.cluster_id.0);
+        put_text(out, &self.cluster_name);
+        out.put_u64_le(self.raft_id.0);
+        put_count(out, self.groups.len());
+        for (group, vhost, lineage) in &self.groups {
+            put_tag(out, *group, *lineage);
+            put_text(out, vhost);
+        }
+        put_count(out, self.members.len());
+        for (store, raft_id, name, address) in &self.members {
+            put_uuid(out, store.0);
+            out.put_u64_le(raft_id.0);
+            put_text(out, name);
+            put_text(out, address);
+        }
+    }
+
+    fn decode(reader: &mut Reader) -> Result<Self, CodecError> {
+        let cluster_id = ClusterId(reader.uuid("cluster id")?);
+        let cluster_name = reader.text("cluster name")?;
+        let raft_id = RaftId(reader.u64("raft id")?);
+        let mut groups = Vec::new();
+        for _ in 0..reader.count(26, "groups")? {
+            let (group, lineage) = read_tag(reader)?;
+            groups.push((group, reader.text("vhost")?, lineage));
+        }
+        let mut members = Vec::new();
+        for _ in 0..reader.count(28, "members")? {
+            members.push((
+                reader.store("store")?,
+                RaftId(reader.u64("raft id")?),
+                reader.text("name")?,
+                reader.text("address")?,
+            ));
+        }
+        Ok(Self { cluster_id, cluster_name, raft_id, groups, members })
+    }
+}

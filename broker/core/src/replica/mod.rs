@@ -1,0 +1,502 @@
+//! One node of one group: raft-rs, driven without waiting for the disk.
+//!
+//! raft-rs says what must be persisted, sent and applied; this module turns that into log records, messages that wait
+//! for a ticket, and committed entries. It never decides what an entry means.
+//!
+//! ```text
+//!  step, tick, propose ──> raft-rs ──> Ready ─┬─> records ──────────> one log batch a round (ticket)
+//!                                             ├─> messages ─────────> now (leader) or after the ticket (others)
+//!                                             └─> committed entries ─> the group's state machine
+//! ```
+
+mod storage;
+pub mod wire;
+
+use std::collections::VecDeque;
+
+use bytes::Bytes;
+use quorate_store::ids::{Epoch, GroupId, Index, RaftId, Term};
+use quorate_store::record::{Entry, HardState, Record};
+use raft::eraftpb;
+use raft::{Config, RawNode, StateRole};
+
+pub(crate) use self::storage::{LogWindow, Offer, Wanted};
+use self::wire::{MembershipChange, RaftMessage, entry_from_raft};
+use crate::io::Ticket;
+
+/// Election and heartbeat, counted in ticks of [`Timing::tick_millis`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Timing {
+    /// Length of a tick in milliseconds: the heartbeat interval.
+    pub tick_millis: u64,
+    /// Ticks without a leader before an election; each node draws from this to twice this.
+    pub election_ticks: usize,
+}
+
+impl Timing {
+    /// From the two settings of the broker.
+    ///
+    /// An election timeout of fewer than three heartbeats is raised to three.
+    pub fn new(heartbeat_millis: u64, election_timeout_millis: u64) -> Self {
+        let tick_millis = heartbeat_millis.max(1);
+        let ticks = usize::try_from(election_timeout_millis / tick_millis).unwrap_or(usize::MAX);
+        Self { tick_millis, election_ticks: ticks.clamp(3, 10_000) }
+    }
+
+    /// The election timeout in milliseconds.
+    pub fn election_millis(self) -> u64 {
+        self.tick_millis * self.election_ticks as u64
+    }
+}
+
+/// What the node does in its group.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Role {
+    /// Serves clients.
+    Leader,
+    /// Follows or looks for a leader.
+    Replica,
+}
+
+/// Entries of a leader are packed up to this many bytes.
+const ENTRIES_PER_MESSAGE_BYTES: u64 = 1 << 20;
+/// Proposals not yet committed may occupy this many bytes; then publishers wait.
+const UNCOMMITTED_BYTES: u64 = 64 << 20;
+/// The newest entries stay in memory up to this many bytes, for deliveries and followers that lag a little.
+const WINDOW_BYTES: usize = 12 << 20;
+
+/// How a committed entry came to be known.
+#[derive(Debug)]
+pub(crate) struct Committed {
+    pub(crate) entry: Entry,
+}
+
+/// What a drive produced, in order.
+#[derive(Debug, Default)]
+pub(crate) struct Effects {
+    /// Records for this round's log batch.
+    pub(crate) records: Vec<Record>,
+    /// Messages that may leave at once.
+    pub(crate) messages: Vec<eraftpb::Message>,
+    /// Messages that wait for the round's batch (or the latest batch still on its way).
+    pub(crate) messages_after: Vec<eraftpb::Message>,
+    /// Entries to apply, in order.
+    pub(crate) committed: Vec<Committed>,
+    /// Read-index contexts whose round a quorum answered.
+    pub(crate) reads: Vec<u64>,
+    /// A snapshot was installed in Raft at this place: the machine has to be there already.
+    pub(crate) installed: Option<(Index, Term)>,
+}
+
+/// One node of one group.
+pub(crate) struct Replica {
+    group: GroupId,
+    epoch: Epoch,
+    id: RaftId,
+    raw: RawNode<LogWindow>,
+    timing: Timing,
+    /// What fixes this node's election timeouts, in place of raft-rs's own randomness.
+    salt: u64,
+    /// Readies handed out whose records wait for a ticket: `(ticket, ready number)`.
+    unpersisted: VecDeque<(Ticket, u64)>,
+    /// The highest index written to the log so far, durable or not, of this incarnation.
+    commit_written: Index,
+}
+
+impl std::fmt::Debug for Replica {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "replica {} of group {} in term {}", self.id, self.group, self.raw.raft.term)
+    }
+}
+
+impl Replica {
+    /// A node over a log as recovered, its state machine at `applied`.
+    pub(crate) fn new(
+        group: GroupId,
+        epoch: Epoch,
+        id: RaftId,
+        log: LogWindow,
+        applied: Index,
+        timing: Timing,
+        salt: u64,
+    ) -> Self {
+        let config = Config {
+            id: id.0,
+            election_tick: timing.election_ticks,
+            heartbeat_tick: 1,
+            applied: applied.0,
+            max_size_per_msg: ENTRIES_PER_MESSAGE_BYTES,
+            max_inflight_msgs: 256,
+            check_quorum: true,
+            pre_vote: true,
+            max_uncommitted_size: UNCOMMITTED_BYTES,
+            max_committed_size_per_ready: ENTRIES_PER_MESSAGE_BYTES * 4,
+            ..Config::default()
+        };
+        let logger = slog::Logger::root(slog::Discard, slog::o!());
+        let commit_written = log.hard_state().commit;
+        let raw = RawNode::new(&config, log, &logger).expect("the configuration is valid by construction");
+        let mut replica =
+            Self { group, epoch, id, raw, timing, salt, unpersisted: VecDeque::new(), commit_written };
+        replica.fix_election_timeout();
+        replica
+    }
+
+    /// raft-rs draws election timeouts from a thread's randomness after each reset; ours follow from the salt and the
+    /// term alone, so that a seed reproduces a run.
+    fn fix_election_timeout(&mut self) {
+        let ticks = self.timing.election_ticks;
+        let mut mixed = self.salt ^ self.raw.raft.term.wrapping_mul(0x9E37_79B9_7F4A_7C15);
+        mixed ^= mixed >> 29;
+        mixed = mixed.wrapping_mul(0xBF58_476D_1CE4_E5B9);
+        mixed ^= mixed >> 32;
+        let spread = usize::try_from(mixed % ticks as u64).unwrap_or(0);
+        self.raw.raft.set_randomized_election_timeout(ticks + spread);
+    }
+
+    pub(crate) fn id(&self) -> RaftId {
+        self.id
+    }
+
+    pub(crate) fn epoch(&self) -> Epoch {
+        self.epoch
+    }
+
+    pub(crate) fn term(&self) -> Term {
+        Term(self.raw.raft.term)
+    }
+
+    pub(crate) fn commit(&self) -> Index {
+        Index(self.raw.raft.raft_log.committed)
+    }
+
+    pub(crate) fn last(&self) -> Index {
+        Index(self.raw.raft.raft_log.last_index())
+    }
+
+    pub(crate) fn persisted(&self) -> Index {
+        Index(self.raw.raft.raft_log.persisted)
+    }
+
+    pub(crate) fn last_term(&self) -> Term {
+        self.raw.store().last_term()
+    }
+
+    pub(crate) fn first(&self) -> Index {
+        self.raw.store().first()
+    }
+
+    pub(crate) fn role(&self) -> Role {
+        if self.raw.raft.state == StateRole::Leader { Role::Leader } else { Role::Replica }
+    }
+
+    pub(crate) fn is_leader(&self) -> bool {
+        self.role() == Role::Leader
+    }
+
+    /// Whom this node takes for the leader.
+    pub(crate) fn leader(&self) -> Option<RaftId> {
+        Some(self.raw.raft.leader_id).filter(|id| *id != 0).map(RaftId)
+    }
+
+    /// A leader that has committed an entry of its own term knows everything that was ever committed.
+    pub(crate) fn leads_surely(&self) -> bool {
+        self.is_leader() && self.raw.raft.commit_to_current_term()
+    }
+
+    pub(crate) fn conf_state(&self) -> eraftpb::ConfState {
+        self.raw.raft.prs().conf().to_conf_state()
+    }
+
+    pub(crate) fn is_voter(&self, id: RaftId) -> bool {
+        self.conf_state().voters.contains(&id.0)
+    }
+
+    pub(crate) fn is_learner(&self, id: RaftId) -> bool {
+        self.conf_state().learners.contains(&id.0)
+    }
+
+    /// Leader only: the highest index known to be durable on this node.
+    pub(crate) fn matched(&self, id: RaftId) -> Option<Index> {
+        if !self.is_leader() {
+            return None;
+        }
+        self.raw.raft.prs().get(id.0).map(|progress| Index(progress.matched))
+    }
+
+    /// A change of membership is on its way.
+    pub(crate) fn membership_pending(&self) -> bool {
+        self.raw.raft.has_pending_conf()
+    }
+
+    pub(crate) fn tick(&mut self) {
+        // A lone voter becomes leader in the tick itself, which raft-rs allows only over a log that is durable whole.
+        let raft = &self.raw.raft;
+        if raft.state != StateRole::Leader && raft.raft_log.persisted != raft.raft_log.last_index() {
+            let alone = raft.prs().conf().to_conf_state().voters == [self.id.0];
+            if alone {
+                return;
+            }
+        }
+        self.raw.tick();
+        self.fix_election_timeout();
+    }
+
+    /// A closed connection is evidence that the leader is gone: forget it, so that nobody waits for a lease.
+    pub(crate) fn forget_leader(&mut self) {
+        let raft = &mut self.raw.raft;
+        if raft.state == StateRole::Follower && raft.leader_id != 0 {
+            raft.become_follower(raft.term, 0);
+            self.fix_election_timeout();
+        }
+    }
+
+    /// Whether its log has this very entry.
+    pub(crate) fn has(&self, index: Index, term: Term) -> bool {
+        index <= self.commit() && self.raw.store().has(index, term)
+    }
+
+    /// Asks the others whether they would vote for this node.
+    pub(crate) fn campaign(&mut self) {
+        // A lone voter would become leader at once, which raft-rs allows only over a log that is durable whole.
+        let raft = &self.raw.raft;
+        if raft.raft_log.persisted != raft.raft_log.last_index() || !raft.promotable() {
+            return;
+        }
+        if matches!(raft.state, StateRole::Follower | StateRole::PreCandidate) {
+            let _ = self.raw.campaign();
+            self.fix_election_timeout();
+        }
+    }
+
+    /// A peer's message. Messages that no correct peer sends are dropped.
+    pub(crate) fn step(&mut self, message: RaftMessage) {
+        if message.to != self.id.0 || message.from == self.id.0 || !message.is_sound() {
+            return;
+        }
+        let Some(message) = message.into_raft() else { return };
+        if message.get_msg_type() == eraftpb::MessageType::MsgHeartbeat
+            && message.commit > self.raw.raft.raft_log.last_index()
+        {
+            // Only a node that lost acknowledged entries can see this; raft-rs would stop the process.
+            return;
+        }
+        let _ = self.raw.step(message);
+        self.fix_election_timeout();
+    }
+
+    /// The snapshot at this place has been received whole and the machine is there: tell Raft, as from its leader.
+    pub(crate) fn step_snapshot(&mut self, leader: RaftId, offer: &Offer) {
+        let mut snapshot = eraftpb::Snapshot::default();
+        let metadata = snapshot.mut_metadata();
+        metadata.index = offer.index.0;
+        metadata.term = offer.term.0;
+        metadata.set_conf_state(offer.conf_state.clone());
+        let mut message = eraftpb::Message::default();
+        message.set_msg_type(eraftpb::MessageType::MsgSnapshot);
+        message.from = leader.0;
+        message.to = self.id.0;
+        message.term = self.raw.raft.term;
+        message.set_snapshot(snapshot);
+        let _ = self.raw.step(message);
+        self.fix_election_timeout();
+    }
+
+    /// The snapshot sent to this node arrived, or could not be sent.
+    pub(crate) fn report_snapshot(&mut self, id: RaftId, arrived: bool) {
+        let status = if arrived { raft::SnapshotStatus::Finish } else { raft::SnapshotStatus::Failure };
+        self.raw.report_snapshot(id.0, status);
+    }
+
+    pub(crate) fn report_unreachable(&mut self, id: RaftId) {
+        self.raw.report_unreachable(id.0);
+    }
+
+    /// Proposes entries; returns the index of the first, or gives them back if this node cannot propose now.
+    pub(crate) fn propose(&mut self, datas: Vec<Bytes>) -> Result<Index, Vec<Bytes>> {
+        if !self.is_leader() || self.raw.raft.lead_transferee.is_some() || datas.is_empty() {
+            return Err(datas);
+        }
+        let first = self.last().next();
+        let entries: Vec<_> = datas
+            .iter()
+            .map(|data| {
+                let mut entry = eraftpb::Entry::default();
+                entry.data = data.clone();
+                entry
+            })
+            .collect();
+        let mut message = eraftpb::Message::default();
+        message.set_msg_type(eraftpb::MessageType::MsgPropose);
+        message.from = self.id.0;
+        message.set_entries(entries.into());
+        match self.raw.step(message) {
+            Ok(()) => Ok(first),
+            Err(_) => Err(datas),
+        }
+    }
+
+    /// Proposes one step of membership; false if another one is on its way or this node does not lead.
+    pub(crate) fn propose_membership(&mut self, change: MembershipChange) -> bool {
+        if !self.is_leader() || self.membership_pending() {
+            return false;
+        }
+        self.raw.propose_conf_change(Vec::new(), change.to_raft()).is_ok()
+    }
+
+    /// Applies a committed step of membership.
+    pub(crate) fn apply_membership(&mut self, change: MembershipChange) {
+        let raft_change = change.to_raft();
+        if raft_change.changes.is_empty() {
+            return;
+        }
+        if let Ok(conf_state) = self.raw.apply_conf_change(&raft_change) {
+            self.raw.mut_store().set_conf_state(conf_state);
+        }
+    }
+
+    /// Asks a quorum whether this node still leads; answered in [`Effects::reads`].
+    pub(crate) fn read_index(&mut self, context: u64) {
+        self.raw.read_index(context.to_le_bytes().to_vec());
+    }
+
+    /// Hands leadership to this node once it has caught up.
+    pub(crate) fn transfer(&mut self, to: RaftId) {
+        self.raw.transfer_leader(to.0);
+    }
+
+    /// The entry at this index, if it is in memory.
+    pub(crate) fn cached(&self, index: Index) -> Option<Bytes> {
+        self.raw.store().cached(index).map(|entry| entry.data.clone())
+    }
+
+    pub(crate) fn take_wanted(&mut self) -> Vec<Wanted> {
+        self.raw.mut_store().take_wanted()
+    }
+
+    pub(crate) fn fetched(&mut self, wanted: Wanted, entries: Vec<Entry>) {
+        self.raw.mut_store().put_fetched(entries);
+        self.raw.on_entries_fetched(wanted.context);
+        let _ = self.raw.mut_store().take_wanted();
+        self.raw.mut_store().clear_fetched();
+    }
+
+    pub(crate) fn take_snapshots_wanted(&mut self) -> Vec<RaftId> {
+        self.raw.mut_store().take_snapshots_wanted().into_iter().map(RaftId).collect()
+    }
+
+    pub(crate) fn set_offer(&mut self, offer: Option<Offer>) {
+        self.raw.mut_store().set_offer(offer);
+    }
+
+    /// Entries up to this index have left the log.
+    pub(crate) fn compact(&mut self, index: Index) {
+        self.raw.mut_store().compact(index);
+    }
+
+    /// The batch of this ticket, and all before it, are durable.
+    pub(crate) fn on_persisted(&mut self, ticket: Ticket) {
+        let mut number = None;
+        while let Some((waiting, ready)) = self.unpersisted.front() {
+            if *waiting > ticket {
+                break;
+            }
+            number = Some(*ready);
+            self.unpersisted.pop_front();
+        }
+        if let Some(number) = number {
+            self.raw.on_persist_ready(number);
+        }
+    }
+
+    /// Takes everything raft-rs has ready. `ticket` is this round's batch; it is used only if `effects.records` grew.
+    pub(crate) fn drive(&mut self, ticket: Ticket, effects: &mut Effects) {
+        while self.raw.has_ready() {
+            let mut ready = self.raw.ready();
+            effects.messages.extend(ready.take_messages());
+            effects.reads.extend(ready.take_read_states().into_iter().filter_map(|state| {
+                state.request_ctx.as_slice().try_into().ok().map(u64::from_le_bytes)
+            }));
+
+            let mut wrote = false;
+            if !ready.snapshot().is_empty() {
+                let metadata = ready.snapshot().get_metadata();
+                let (index, term) = (Index(metadata.index), Term(metadata.term));
+                self.raw.mut_store().reset(index, term, metadata.get_conf_state().clone());
+                effects.records.push(Record::Reset(self.group, self.epoch, term, index));
+                effects.installed = Some((index, term));
+                wrote = true;
+            }
+            let entries = ready.take_entries();
+            if !entries.is_empty() {
+                self.raw.mut_store().append(&entries);
+                effects.records.extend(
+                    entries
+                        .into_iter()
+                        .map(|entry| Record::Entry(self.group, self.epoch, entry_from_raft(entry))),
+                );
+                wrote = true;
+            }
+            if let Some(hard_state) = ready.hs() {
+                let hard_state = HardState {
+                    term: Term(hard_state.term),
+                    vote: hard_state.vote,
+                    commit: Index(hard_state.commit),
+                };
+                self.raw.mut_store().set_hard_state(hard_state);
+                // A commit index alone need not be synced: it is learned again.
+                if ready.must_sync() || wrote {
+                    effects.records.push(Record::HardState(self.group, self.epoch, hard_state));
+                    self.commit_written = hard_state.commit;
+                    wrote = true;
+                }
+            }
+            let number = ready.number();
+            let persisted_messages = ready.take_persisted_messages();
+            effects
+                .committed
+                .extend(ready.take_committed_entries().into_iter().map(|entry| Committed { entry: entry_from_raft(entry) }));
+            self.raw.advance_append_async(ready);
+            if wrote {
+                self.unpersisted.push_back((ticket, number));
+                effects.messages_after.extend(persisted_messages);
+            } else if self.unpersisted.is_empty() {
+                self.raw.on_persist_ready(number);
+                effects.messages.extend(persisted_messages);
+            } else {
+                let waiting = self.unpersisted.back().map_or(ticket, |(waiting, _)| *waiting);
+                self.unpersisted.push_back((waiting, number));
+                effects.messages_after.extend(persisted_messages);
+            }
+        }
+    }
+
+    /// The ticket that messages of [`Effects::messages_after`] wait for.
+    pub(crate) fn waits_for(&self) -> Option<Ticket> {
+        self.unpersisted.back().map(|(ticket, _)| *ticket)
+    }
+
+    /// The machine has applied everything up to here; entries that nobody needs any more leave the memory.
+    pub(crate) fn on_applied(&mut self, index: Index) {
+        self.raw.advance_apply_to(index.0);
+        let keep_above = index.min(self.persisted());
+        self.raw.mut_store().trim(WINDOW_BYTES, keep_above);
+    }
+
+    /// The hard state for the last batch before an orderly stop, if the log does not have it yet.
+    pub(crate) fn final_record(&mut self) -> Option<Record> {
+        let hard_state = self.raw.raft.hard_state();
+        if hard_state.commit <= self.commit_written.0 {
+            return None;
+        }
+        self.commit_written = Index(hard_state.commit);
+        let hard_state =
+            HardState { term: Term(hard_state.term), vote: hard_state.vote, commit: Index(hard_state.commit) };
+        Some(Record::HardState(self.group, self.epoch, hard_state))
+    }
+
+    /// Entries above the commit index: what may still be overwritten.
+    pub(crate) fn tail(&self, above: Index) -> Vec<Entry> {
+        self.raw.store().entries_above(above)
+    }
+}

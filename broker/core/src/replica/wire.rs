@@ -1,0 +1,305 @@
+//! Raft's messages in our own encoding: raft-rs's protobuf types never meet a wire.
+
+use bytes::{BufMut, Bytes, BytesMut};
+use quorate_store::ids::{Index, Term};
+use quorate_store::record::{Entry, EntryKind};
+use protobuf::Message as _;
+use raft::eraftpb;
+
+use crate::codec::{CodecError, Reader, put_bytes, put_count};
+
+/// One Raft message between two nodes of a group. The fields mean what they mean in raft-rs.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RaftMessage {
+    /// Kind, as numbered by [`kind_number`].
+    pub kind: u8,
+    /// Receiver's Raft id.
+    pub to: u64,
+    /// Sender's Raft id.
+    pub from: u64,
+    /// Sender's term.
+    pub term: u64,
+    /// Term of the entry at `index`.
+    pub log_term: u64,
+    /// Place the message speaks about.
+    pub index: u64,
+    /// Entries to append.
+    pub entries: Vec<Entry>,
+    /// Sender's commit index.
+    pub commit: u64,
+    /// Term of the entry at `commit`.
+    pub commit_term: u64,
+    /// A follower asks for a snapshot at least this late.
+    pub request_snapshot: u64,
+    /// The answer is no.
+    pub reject: bool,
+    /// Where to probe next.
+    pub reject_hint: u64,
+    /// Read-index context, or the kind of campaign.
+    pub context: Bytes,
+    /// The candidate's priority.
+    pub priority: i64,
+}
+
+/// Kinds that may travel, with their numbers on the wire. Snapshots travel as messages of their own.
+const KINDS: [(u8, eraftpb::MessageType); 13] = [
+    (1, eraftpb::MessageType::MsgAppend),
+    (2, eraftpb::MessageType::MsgAppendResponse),
+    (3, eraftpb::MessageType::MsgRequestVote),
+    (4, eraftpb::MessageType::MsgRequestVoteResponse),
+    (5, eraftpb::MessageType::MsgHeartbeat),
+    (6, eraftpb::MessageType::MsgHeartbeatResponse),
+    (7, eraftpb::MessageType::MsgTimeoutNow),
+    (8, eraftpb::MessageType::MsgReadIndex),
+    (9, eraftpb::MessageType::MsgReadIndexResp),
+    (10, eraftpb::MessageType::MsgRequestPreVote),
+    (11, eraftpb::MessageType::MsgRequestPreVoteResponse),
+    (12, eraftpb::MessageType::MsgTransferLeader),
+    (13, eraftpb::MessageType::MsgUnreachable),
+];
+
+/// The wire number of a kind that may travel.
+pub fn kind_number(kind: eraftpb::MessageType) -> Option<u8> {
+    KINDS.iter().find(|(_, known)| *known == kind).map(|(number, _)| *number)
+}
+
+fn kind_of(number: u8) -> Option<eraftpb::MessageType> {
+    // A local-only kind from a peer would let it command our own state machine.
+    KINDS
+        .iter()
+        .find(|(known, kind)| *known == number && *kind != eraftpb::MessageType::MsgUnreachable)
+        .map(|(_, kind)| *kind)
+}
+
+impl RaftMessage {
+    /// From raft-rs's form; `None` for kinds that do not travel this way.
+    pub fn from_raft(mut message: eraftpb::Message) -> Option<Self> {
+        let kind = kind_number(message.get_msg_type())?;
+        Some(Self {
+            kind,
+            to: message.to,
+            from: message.from,
+            term: message.term,
+            log_term: message.log_term,
+            index: message.index,
+            entries: message.take_entries().into_iter().map(entry_from_raft).collect(),
+            commit: message.commit,
+            commit_term: message.commit_term,
+            request_snapshot: message.request_snapshot,
+            reject: message.reject,
+            reject_hint: message.reject_hint,
+            context: message.take_context(),
+            priority: message.priority,
+        })
+    }
+
+    /// To raft-rs's form; `None` for an unknown kind.
+    pub fn into_raft(self) -> Option<eraftpb::Message> {
+        let mut message = eraftpb::Message::default();
+        message.set_msg_type(kind_of(self.kind)?);
+        message.to = self.to;
+        message.from = self.from;
+        message.term = self.term;
+        message.log_term = self.log_term;
+        message.index = self.index;
+        message.set_entries(self.entries.into_iter().map(entry_into_raft).collect::<Vec<_>>().into());
+        message.commit = self.commit;
+        message.commit_term = self.commit_term;
+        message.request_snapshot = self.request_snapshot;
+        message.reject = self.reject;
+        message.reject_hint = self.reject_hint;
+        message.context = self.context;
+        message.priority = self.priority;
+        Some(message)
+    }
+
+    /// Appends the encoding.
+    pub fn encode(&self, out: &mut BytesMut) {
+        out.put_u8(self.kind);
+        for number in [
+            self.to,
+            self.from,
+            self.term,
+            self.log_term,
+            self.index,
+            self.commit,
+            self.commit_term,
+            self.request_snapshot,
+            self.reject_hint,
+        ] {
+            out.put_u64_le(number);
+        }
+        out.put_u8(u8::from(self.reject));
+        out.put_i64_le(self.priority);
+        put_bytes(out, &self.context);
+        put_count(out, self.entries.len());
+        for entry in &self.entries {
+            out.put_u64_le(entry.term.0);
+            out.put_u64_le(entry.index.0);
+            out.put_u8(entry.kind as u8);
+            put_bytes(out, &entry.data);
+        }
+    }
+
+    /// Reads one message; bodies stay shared with the input.
+    pub fn decode(reader: &mut Reader) -> Result<Self, CodecError> {
+        let kind = reader.u8("message kind")?;
+        kind_of(kind).ok_or(CodecError::Unknown("message kind"))?;
+        let mut numbers = [0_u64; 9];
+        for number in &mut numbers {
+            *number = reader.u64("message number")?;
+        }
+        let [to, from, term, log_term, index, commit, commit_term, request_snapshot, reject_hint] = numbers;
+        let reject = reader.bool("reject")?;
+        let priority = reader.u64("priority")?.cast_signed();
+        let context = reader.bytes("context")?;
+        let count = reader.count(21, "entries")?;
+        let mut entries = Vec::with_capacity(count);
+        for _ in 0..count {
+            entries.push(Entry {
+                term: Term(reader.u64("entry term")?),
+                index: Index(reader.u64("entry index")?),
+                kind: match reader.u8("entry kind")? {
+                    0 => EntryKind::Command,
+                    1 => EntryKind::Membership,
+                    _ => return Err(CodecError::Unknown("entry kind")),
+                },
+                data: reader.bytes("entry data")?,
+            });
+        }
+        Ok(Self {
+            kind,
+            to,
+            from,
+            term,
+            log_term,
+            index,
+            entries,
+            commit,
+            commit_term,
+            request_snapshot,
+            reject,
+            reject_hint,
+            context,
+            priority,
+        })
+    }
+
+    /// Whether entries follow each other without a gap from `index + 1` on, with terms that never fall: what every
+    /// correct leader sends.
+    pub fn is_sound(&self) -> bool {
+        let mut next = self.index.checked_add(1);
+        let mut term = self.log_term;
+        for entry in &self.entries {
+            if Some(entry.index.0) != next || entry.term.0 < term || entry.term.0 > self.term {
+                return false;
+            }
+            term = entry.term.0;
+            next = entry.index.0.checked_add(1);
+        }
+        next.is_some()
+    }
+}
+
+/// A log entry from raft-rs's form.
+pub fn entry_from_raft(mut entry: eraftpb::Entry) -> Entry {
+    let (kind, data) = match entry.get_entry_type() {
+        eraftpb::EntryType::EntryNormal => (EntryKind::Command, entry.take_data()),
+        _ => (EntryKind::Membership, MembershipChange::from_raft(&entry.data).encode()),
+    };
+    Entry { term: Term(entry.term), index: Index(entry.index), kind, data }
+}
+
+/// A log entry in raft-rs's form.
+pub fn entry_into_raft(entry: Entry) -> eraftpb::Entry {
+    let mut out = eraftpb::Entry::default();
+    match entry.kind {
+        EntryKind::Command => {
+            out.set_entry_type(eraftpb::EntryType::EntryNormal);
+            out.data = entry.data;
+        }
+        EntryKind::Membership => {
+            out.set_entry_type(eraftpb::EntryType::EntryConfChangeV2);
+            out.data = MembershipChange::decode(&entry.data).to_raft_bytes();
+        }
+    }
+    out.term = entry.term.0;
+    out.index = entry.index.0;
+    out
+}
+
+/// One step of a change of a group's membership: what an entry of kind `Membership` carries.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum MembershipChange {
+    /// Makes this node a voter.
+    Voter(u64),
+    /// Makes this node a learner.
+    Learner(u64),
+    /// Takes this node out.
+    Remove(u64),
+    /// Changes nothing: an entry that no version of this program writes. It keeps `apply` total.
+    Nothing,
+}
+
+impl MembershipChange {
+    /// The bytes in an entry: kind, then the Raft id.
+    pub fn encode(self) -> Bytes {
+        let (kind, id) = match self {
+            Self::Nothing => (0, 0),
+            Self::Voter(id) => (1, id),
+            Self::Learner(id) => (2, id),
+            Self::Remove(id) => (3, id),
+        };
+        let mut out = BytesMut::with_capacity(9);
+        out.put_u8(kind);
+        out.put_u64_le(id);
+        out.freeze()
+    }
+
+    /// From the bytes of an entry; anything else is [`Self::Nothing`] on every replica alike.
+    pub fn decode(bytes: &Bytes) -> Self {
+        let mut reader = Reader::new(bytes.clone());
+        match (reader.u8("kind"), reader.u64("raft id"), reader.end("membership")) {
+            (Ok(1), Ok(id), Ok(())) if id != 0 => Self::Voter(id),
+            (Ok(2), Ok(id), Ok(())) if id != 0 => Self::Learner(id),
+            (Ok(3), Ok(id), Ok(())) if id != 0 => Self::Remove(id),
+            _ => Self::Nothing,
+        }
+    }
+
+    /// In raft-rs's form.
+    pub fn to_raft(self) -> eraftpb::ConfChangeV2 {
+        let mut change = eraftpb::ConfChangeV2::default();
+        let (kind, id) = match self {
+            Self::Nothing => return change,
+            Self::Voter(id) => (eraftpb::ConfChangeType::AddNode, id),
+            Self::Learner(id) => (eraftpb::ConfChangeType::AddLearnerNode, id),
+            Self::Remove(id) => (eraftpb::ConfChangeType::RemoveNode, id),
+        };
+        let mut single = eraftpb::ConfChangeSingle::default();
+        single.set_change_type(kind);
+        single.node_id = id;
+        change.set_changes(vec![single].into());
+        change
+    }
+
+    fn to_raft_bytes(self) -> Bytes {
+        self.to_raft().write_to_bytes().expect("a membership change always encodes").into()
+    }
+
+    /// These bytes were made by [`Self::to_raft_bytes`] or by our own proposal, never by a peer.
+    fn from_raft(bytes: &[u8]) -> Self {
+        let mut change = eraftpb::ConfChangeV2::default();
+        if change.merge_from_bytes(bytes).is_err() {
+            return Self::Nothing;
+        }
+        match change.changes.first() {
+            Some(single) => match single.get_change_type() {
+                eraftpb::ConfChangeType::AddNode => Self::Voter(single.node_id),
+                eraftpb::ConfChangeType::AddLearnerNode => Self::Learner(single.node_id),
+                eraftpb::ConfChangeType::RemoveNode => Self::Remove(single.node_id),
+            },
+            None => Self::Nothing,
+        }
+    }
+}
