@@ -3,7 +3,7 @@
 //! Opening makes no file but the lock and, in an empty directory, the store id. A store that cannot be trusted is
 //! opened as damaged, with nothing in it changed; it is never taken for an empty one.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 
 use thiserror::Error;
@@ -83,7 +83,7 @@ pub fn open(files: &Arc<dyn Files>, dir: &Path, options: OpenOptions) -> Result<
     let reserve = Arc::new(Reserve::open(Arc::clone(files), dir.to_path_buf(), options.reserve_bytes)?);
     let (log, problem) = match problem {
         Some(problem) => (None, Some(problem)),
-        None => open_log(files, log_dir, LogConfig { store: id, ..options.log }, &stamp, &reserve)?,
+        None => open_log(files, &log_dir, LogConfig { store: id, ..options.log }, &stamp, &reserve)?,
     };
     let stamp = match problem {
         Some(problem) => condemn(stamp, &problem),
@@ -140,7 +140,7 @@ fn identify(
 
 fn open_log(
     files: &Arc<dyn Files>,
-    log_dir: PathBuf,
+    log_dir: &Path,
     config: LogConfig,
     stamp: &StampFound,
     reserve: &Arc<Reserve>,
@@ -149,7 +149,7 @@ fn open_log(
         StampFound::Stamp(stamp) => Some(stamp.log_synced),
         StampFound::Absent | StampFound::Damaged { .. } => None,
     };
-    match log::open(Arc::clone(files), &log_dir, config, synced) {
+    match log::open(Arc::clone(files), log_dir, config, synced) {
         Ok((mut writer, reader, recovered)) => {
             writer.use_reserve(Arc::clone(reserve));
             Ok((Some(OpenLog { writer, reader, recovered }), None))
@@ -259,7 +259,9 @@ mod tests {
             (vec!["store-id", "stamp.a", "stamp.b"], "store id is missing"),
         ] {
             let disk = used();
-            gone.iter().for_each(|name| disk.remove(&Path::new(DIR).join(name)).unwrap());
+            for name in &gone {
+                disk.remove(&Path::new(DIR).join(name)).unwrap();
+            }
             let before = disk.everything();
             let store = open_on(&disk, 2).unwrap();
             assert!(reason(&store).contains(says), "{gone:?}: {}", reason(&store));

@@ -421,9 +421,9 @@ pub(super) fn read_entry(
 ) -> Option<(Term, EntryKind)> {
     let mut cursor = Cursor(bytes);
     let (head, effect) = read_record(seal, &mut cursor, place)?;
-    let kind = match head.get(8)? {
-        &KIND_COMMAND => EntryKind::Command,
-        &KIND_MEMBERSHIP => EntryKind::Membership,
+    let kind = match *head.get(8)? {
+        KIND_COMMAND => EntryKind::Command,
+        KIND_MEMBERSHIP => EntryKind::Membership,
         _ => return None,
     };
     match effect {

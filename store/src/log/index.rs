@@ -104,7 +104,7 @@ pub(super) fn step(bounds: Option<Bounds>, effect: &Effect) -> Result<Option<Bou
 }
 
 /// One group.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug)]
 pub(super) struct GroupLog {
     epoch: Epoch,
     hard_state: HardState,
@@ -116,11 +116,14 @@ pub(super) struct GroupLog {
     terms: Vec<(Index, Term)>,
 }
 
-impl GroupLog {
-    fn new() -> Self {
-        Self { first_place: Index(1), terms: vec![(Index(0), Term(0))], ..Self::default() }
+impl Default for GroupLog {
+    /// A new group: nothing before index 1, and index 0 has term 0.
+    fn default() -> Self {
+        Self::from_base(Epoch::default(), Default::default(), Default::default(), HardState::default())
     }
+}
 
+impl GroupLog {
     pub(super) fn bounds(&self) -> Bounds {
         self.bounds
     }
@@ -208,6 +211,10 @@ impl GroupLog {
         self.first_place = self.first_place.max(index.next());
         let runs = self.terms.partition_point(|(first, _)| *first <= index);
         self.terms.splice(..runs, [(index, term)]);
+        // After a base the runs between its bounds were not known, and two may turn out to be one.
+        if self.terms.get(1).is_some_and(|(_, next)| *next == term) {
+            self.terms.remove(1);
+        }
         if self.places.capacity() > 1024 && self.places.capacity() / 4 > self.places.len() {
             self.places.shrink_to(self.places.len() * 2);
         }
@@ -282,7 +289,7 @@ impl Catalogue {
             }
             _ => {}
         }
-        let group = self.groups.entry(id).or_insert_with(GroupLog::new);
+        let group = self.groups.entry(id).or_default();
         group.bounds = bounds;
         group.apply(effect);
         Ok(())

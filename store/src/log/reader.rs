@@ -66,6 +66,11 @@ impl LogReader {
         Some((bounds.compacted.next(), bounds.last))
     }
 
+    #[cfg(test)]
+    pub(super) fn shared_segments(&self) -> Vec<Arc<Segment>> {
+        self.shared.hold().segments.values().cloned().collect()
+    }
+
     fn plan(&self, group: GroupId, from: Index, to: Index, max_bytes: usize) -> Result<Vec<Run>, LogError> {
         let state = self.shared.hold();
         let log = state.catalogue.groups.get(&group).ok_or(LogError::UnknownGroup { group })?;

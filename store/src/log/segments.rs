@@ -170,12 +170,10 @@ impl Pool {
         }
     }
 
-    /// Takes segments out of use: they become spares, or are removed if there are enough. Durable on return, so that
-    /// no name of a segment ever leads to a file that is used again.
+    /// Takes segments out of use, the oldest first: they become spares, or are removed if there are enough. Each name is
+    /// durably gone before the next goes and before any file is used again, so that a crash always leaves the segments
+    /// of consecutive generations, and a segment's name never leads to a file that holds something else.
     pub(super) fn retire(&mut self, segments: Vec<Arc<Segment>>) -> FileResult<()> {
-        if segments.is_empty() {
-            return Ok(());
-        }
         for segment in segments {
             let path = self.dir.join(segment_name(segment.generation));
             let enough = self.spares.len() + self.retired.len() >= self.config.spares;
@@ -185,8 +183,9 @@ impl Pool {
                 self.files.rename(&path, &self.dir.join(spare_name(segment.generation)))?;
                 self.retired.push(segment);
             }
+            self.files.sync_dir(&self.dir)?;
         }
-        self.files.sync_dir(&self.dir)
+        Ok(())
     }
 }
 

@@ -358,8 +358,8 @@ mod tests {
             lines.pop();
             let line = line.index(lines.len());
             lines[line] = &junk;
-            let mut body = lines.join("\n") + "\n";
-            body += &format!("{LAST}{:08x}\n", crc32fast::hash(body.as_bytes()));
+            let body = lines.join("\n") + "\n";
+            let body = format!("{body}{LAST}{:08x}\n", crc32fast::hash(body.as_bytes()));
             if let Ok(read) = Stamp::decode(body.as_bytes()) {
                 prop_assert_eq!(read.encode().unwrap(), body.into_bytes());
             }

@@ -276,7 +276,9 @@ fn one_rotten_slot_does_no_harm_and_two_are_damage() {
         assert_eq!(stamp.write(named("b2")).unwrap(), 2);
         assert_eq!(open(&disk).0.damage(), None, "not repaired");
     }
-    SLOT_NAMES.iter().for_each(|name| rot(&disk, name));
+    for name in SLOT_NAMES {
+        rot(&disk, name);
+    }
     let before = disk.everything();
     let (mut stamp, found) = open(&disk);
     let StampFound::Damaged { reason, incarnation } = found else { panic!("{found:?}") };
