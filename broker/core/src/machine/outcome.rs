@@ -1,0 +1,64 @@
+//! What became of a command, for the one who waits for its answer.
+
+use quorate_protocol::fault::FaultCode;
+use quorate_protocol::frame::{NumberRange, ProducerId};
+use quorate_store::ids::{GroupId, RaftId};
+
+use super::command::QueueId;
+
+/// The effect of one applied command. The same on every replica.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    /// A publish batch was judged, number by number.
+    Published(Published),
+    /// Done.
+    Done {
+        /// Things changed: bindings or exchanges made or removed; 0 if nothing had to be done.
+        affected: u64,
+    },
+    /// A queue exists as declared.
+    QueueDeclared {
+        /// Its number.
+        queue: QueueId,
+        /// It did not exist before.
+        created: bool,
+    },
+    /// A queue was purged or deleted.
+    Removed {
+        /// Messages that went with it.
+        messages: u64,
+    },
+    /// Messages were acknowledged, dropped or counted as returned.
+    Settled {
+        /// Whose.
+        queue: QueueId,
+        /// Messages that were there.
+        messages: u64,
+    },
+    /// `system`: the broker is a member with this number.
+    MemberAdded(RaftId),
+    /// `system`: the vhost exists; `created` is false if it did before.
+    VhostCreated {
+        /// Its group.
+        group: GroupId,
+        /// It did not exist before.
+        created: bool,
+    },
+    /// `system`: the vhost is gone, and so is its group.
+    VhostDeleted(GroupId),
+    /// Nothing was changed.
+    Failed(FaultCode, String),
+}
+
+/// What became of the numbers of one publish batch. Each number is in exactly one of the three lists.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Published {
+    /// Whose batch.
+    pub producer: ProducerId,
+    /// Stored by this command.
+    pub confirmed: Vec<NumberRange>,
+    /// Stored by an earlier command.
+    pub duplicates: Vec<NumberRange>,
+    /// Not stored. Retryable ones may come again under the same number; the others will be refused again.
+    pub refused: Vec<(NumberRange, FaultCode)>,
+}

@@ -1,0 +1,372 @@
+//! The state machine of the group `system`: the cluster's identity, its members, its virtual hosts.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use bytes::Bytes;
+use quorate_protocol::fault::FaultCode;
+use quorate_protocol::name::VhostName;
+use quorate_store::ids::{ClusterId, GroupId, Index, RaftId, StoreId};
+use quorate_store::state::{Family, Pair, StateBatch, StateWrite};
+
+use super::checkpoint::{MACHINE, META, RestoreError, key, split_key};
+use super::codec::{DecodeError, Reader, Writer};
+use super::command::{Command, CommandReader, Founding, Member, Place, read_name};
+use super::digest::Digest;
+use super::limits::{MAX_ADDRESS_BYTES, MAX_MEMBERS, MAX_PLACES, MAX_VHOSTS};
+use super::outcome::Outcome;
+use super::vhost::Applied;
+
+const FORMAT: u8 = 1;
+/// The vhost that every cluster begins with, and its group.
+const FIRST_VHOST: (&str, GroupId) = ("/", GroupId(1));
+
+/// All that is replicated about the cluster itself. Small: every checkpoint writes it whole.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct SystemMachine {
+    cluster: Option<ClusterId>,
+    name: String,
+    members: BTreeMap<StoreId, Member>,
+    /// Stores that were members and never will be again.
+    retired: BTreeSet<StoreId>,
+    places: Vec<Place>,
+    /// The last Raft id given.
+    last_raft_id: u64,
+    vhosts: BTreeMap<VhostName, GroupId>,
+    /// The last group given.
+    last_group: u32,
+}
+
+impl SystemMachine {
+    /// Before the cluster is founded.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Applies the data of the entry at `index`: one outcome per command, in order.
+    pub fn apply(&mut self, _index: Index, data: &Bytes) -> Vec<Outcome> {
+        CommandReader::new(data)
+            .map(|located| match located.command {
+                Ok(command) => {
+                    self.apply_command(command).unwrap_or_else(|(code, text)| Outcome::Failed(code, text))
+                }
+                Err(error) => Outcome::Failed(
+                    FaultCode::MalformedFrame,
+                    format!("not a command of this release: {error}"),
+                ),
+            })
+            .collect()
+    }
+
+    fn apply_command(&mut self, command: Command) -> Applied {
+        if let Command::Found(founding) = command {
+            return self.found(founding);
+        }
+        if self.cluster.is_none() {
+            return Err((FaultCode::Waiting, "the cluster is not founded yet".to_owned()));
+        }
+        match command {
+            Command::AddMember { member, place } => self.add_member(member, place),
+            Command::UpdateMember(member) => self.update_member(member),
+            Command::RemoveMember { store } => Ok(self.remove_member(store)),
+            Command::CreateVhost { name } => self.create_vhost(name),
+            Command::DeleteVhost { name } => self.delete_vhost(&name),
+            _ => Err((FaultCode::MalformedFrame, "a command for a virtual host's group".to_owned())),
+        }
+    }
+
+    fn found(&mut self, founding: Founding) -> Applied {
+        match self.cluster {
+            Some(cluster) if cluster == founding.cluster => return Ok(Outcome::Done { affected: 0 }),
+            Some(cluster) => {
+                return Err((
+                    FaultCode::DeclarationDiffers,
+                    format!("the cluster {cluster} is founded already"),
+                ));
+            }
+            None => {}
+        }
+        if founding.members.len() > MAX_MEMBERS || founding.places.len() > MAX_PLACES {
+            return Err((FaultCode::LimitReached, format!("a cluster has at most {MAX_MEMBERS} members")));
+        }
+        let mut founded = Self { cluster: Some(founding.cluster), ..Self::default() };
+        check_text(&founding.name)?;
+        for place in &founding.places {
+            check_text(&place.address)?;
+        }
+        for member in founding.members {
+            founded.check_new(&member)?;
+            if member.raft_id.0 == 0 || founded.members.values().any(|other| other.raft_id == member.raft_id)
+            {
+                return Err((
+                    FaultCode::MalformedFrame,
+                    "the founders' Raft ids are 0 or not distinct".to_owned(),
+                ));
+            }
+            founded.last_raft_id = founded.last_raft_id.max(member.raft_id.0);
+            founded.members.insert(member.store, member);
+        }
+        founded.name = founding.name;
+        founded.places = founding.places;
+        let (name, group) = FIRST_VHOST;
+        founded.vhosts.insert(VhostName::new(name).expect("a slash is a name"), group);
+        founded.last_group = group.0;
+        *self = founded;
+        Ok(Outcome::Done { affected: 1 })
+    }
+
+    /// Whether a store can become a member.
+    fn check_new(&self, member: &Member) -> Result<(), (FaultCode, String)> {
+        if self.retired.contains(&member.store) {
+            let text =
+                format!("store {} was removed from the cluster: start with an empty one", member.store);
+            return Err((FaultCode::PeerRefused, text));
+        }
+        if self.members.contains_key(&member.store) {
+            return Err((
+                FaultCode::DeclarationDiffers,
+                format!("store {} is a member already", member.store),
+            ));
+        }
+        if self.members.len() >= MAX_MEMBERS {
+            return Err((FaultCode::LimitReached, format!("the cluster has {MAX_MEMBERS} members")));
+        }
+        self.check_member(member)
+    }
+
+    /// Whether what a member says about itself is acceptable.
+    fn check_member(&self, member: &Member) -> Result<(), (FaultCode, String)> {
+        for text in [&member.name, &member.cluster_address, &member.client_address, &member.admin_address] {
+            check_text(text)?;
+        }
+        let same_name = |other: &&Member| other.name == member.name && other.store != member.store;
+        if let Some(other) = self.members.values().find(same_name) {
+            let text = format!("the name `{}` is that of store {}: choose another", member.name, other.store);
+            return Err((FaultCode::DeclarationDiffers, text));
+        }
+        Ok(())
+    }
+
+    fn add_member(&mut self, member: Member, place: Option<u32>) -> Applied {
+        if let Some(existing) = self.members.get(&member.store) {
+            return Ok(Outcome::MemberAdded(existing.raft_id));
+        }
+        self.check_new(&member)?;
+        if let Some(number) = place {
+            let place = usize::try_from(number).ok().and_then(|number| self.places.get_mut(number));
+            let Some(place) = place else {
+                return Err((FaultCode::PeerRefused, format!("there is no place number {number}")));
+            };
+            if place.store.is_some_and(|store| store != member.store) {
+                return Err((
+                    FaultCode::PeerRefused,
+                    format!("place number {number} is taken by another store"),
+                ));
+            }
+            place.store = Some(member.store);
+        }
+        let raft_id = RaftId(self.last_raft_id.checked_add(1).ok_or_else(no_numbers)?);
+        self.last_raft_id = raft_id.0;
+        self.members.insert(member.store, Member { raft_id, ..member });
+        Ok(Outcome::MemberAdded(raft_id))
+    }
+
+    fn update_member(&mut self, member: Member) -> Applied {
+        let Some(existing) = self.members.get(&member.store) else {
+            return Err((FaultCode::PeerRefused, format!("store {} is not a member", member.store)));
+        };
+        if member.incarnation < existing.incarnation {
+            let text = format!(
+                "store {} is known with incarnation {}, this is {}: an older copy",
+                member.store, existing.incarnation, member.incarnation
+            );
+            return Err((FaultCode::PeerRefused, text));
+        }
+        self.check_member(&member)?;
+        let member = Member { raft_id: existing.raft_id, ..member };
+        let changed = *existing != member;
+        self.members.insert(member.store, member);
+        Ok(Outcome::Done { affected: changed.into() })
+    }
+
+    fn remove_member(&mut self, store: StoreId) -> Outcome {
+        if self.members.remove(&store).is_none() {
+            return Outcome::Done { affected: 0 };
+        }
+        self.retired.insert(store);
+        Outcome::Done { affected: 1 }
+    }
+
+    fn create_vhost(&mut self, name: VhostName) -> Applied {
+        if let Some(&group) = self.vhosts.get(&name) {
+            return Ok(Outcome::VhostCreated { group, created: false });
+        }
+        if self.vhosts.len() >= MAX_VHOSTS {
+            return Err((FaultCode::LimitReached, format!("the cluster has {MAX_VHOSTS} virtual hosts")));
+        }
+        // The last number is left out: keys of a group end where those of the next begin.
+        let next = self.last_group.checked_add(1).filter(|&group| group < u32::MAX).ok_or_else(no_numbers)?;
+        self.last_group = next;
+        self.vhosts.insert(name, GroupId(next));
+        Ok(Outcome::VhostCreated { group: GroupId(next), created: true })
+    }
+
+    fn delete_vhost(&mut self, name: &VhostName) -> Applied {
+        match self.vhosts.remove(name) {
+            Some(group) => Ok(Outcome::VhostDeleted(group)),
+            None => Err((FaultCode::VhostNotFound, format!("virtual host `{name}` does not exist"))),
+        }
+    }
+
+    /// The cluster's id; none before it is founded.
+    pub fn cluster(&self) -> Option<ClusterId> {
+        self.cluster
+    }
+
+    /// The cluster's name.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// All members by store id.
+    pub fn members(&self) -> impl ExactSizeIterator<Item = &Member> {
+        self.members.values()
+    }
+
+    /// A member by its store.
+    pub fn member(&self, store: StoreId) -> Option<&Member> {
+        self.members.get(&store)
+    }
+
+    /// A member by its Raft id.
+    pub fn member_numbered(&self, raft_id: RaftId) -> Option<&Member> {
+        self.members.values().find(|member| member.raft_id == raft_id)
+    }
+
+    /// The founding rule's union: who may become a voter without an operator.
+    pub fn places(&self) -> &[Place] {
+        &self.places
+    }
+
+    /// Whether this store was a member once and never will be again.
+    pub fn is_retired(&self, store: StoreId) -> bool {
+        self.retired.contains(&store)
+    }
+
+    /// All virtual hosts by name, with their groups.
+    pub fn vhosts(&self) -> impl ExactSizeIterator<Item = (&VhostName, GroupId)> {
+        self.vhosts.iter().map(|(name, &group)| (name, group))
+    }
+
+    /// The group of a virtual host.
+    pub fn vhost_group(&self, name: &str) -> Option<GroupId> {
+        self.vhosts.get(name).copied()
+    }
+
+    /// A fingerprint of everything replicated.
+    pub fn digest(&self) -> u64 {
+        let mut digest = Digest::new();
+        digest.bytes(&self.encode());
+        digest.finish()
+    }
+
+    /// The whole state, with `meta`, the replica's own record.
+    pub fn checkpoint(&mut self, group: GroupId, meta: Bytes) -> StateBatch {
+        let put = |kind, value| StateWrite::Put(Family::State, key(group, kind, &[]), value);
+        StateBatch { writes: vec![put(META, meta), put(MACHINE, self.encode())] }
+    }
+
+    /// The replica's record and the machine as the last checkpoint left them.
+    pub fn restore(
+        group: GroupId,
+        pairs: impl IntoIterator<Item = Pair>,
+    ) -> Result<(Bytes, Self), RestoreError> {
+        let (mut meta, mut machine) = (None, None);
+        for (key, value) in pairs {
+            match split_key(group, &key)? {
+                (META, []) => meta = Some(value),
+                (MACHINE, []) => {
+                    let record = |cause| RestoreError::Record { group, kind: MACHINE, cause };
+                    machine = Some(Self::decode(value).map_err(record)?);
+                }
+                _ => return Err(RestoreError::Key { group, key: key.to_vec() }),
+            }
+        }
+        let meta = meta.ok_or(RestoreError::Missing { group, kind: META })?;
+        Ok((meta, machine.ok_or(RestoreError::Missing { group, kind: MACHINE })?))
+    }
+
+    fn encode(&self) -> Bytes {
+        let mut out = Writer::default();
+        out.u8(FORMAT);
+        out.bool(self.cluster.is_some());
+        if let Some(cluster) = self.cluster {
+            out.uuid(cluster.0);
+        }
+        out.string(&self.name);
+        out.count(self.members.len());
+        self.members.values().for_each(|member| member.write(&mut out));
+        out.count(self.retired.len());
+        self.retired.iter().for_each(|store| out.uuid(store.0));
+        out.count(self.places.len());
+        self.places.iter().for_each(|place| place.write(&mut out));
+        out.u64(self.last_raft_id);
+        out.count(self.vhosts.len());
+        for (name, group) in &self.vhosts {
+            out.string(name.as_str());
+            out.u32(group.0);
+        }
+        out.u32(self.last_group);
+        out.into_bytes()
+    }
+
+    fn decode(record: Bytes) -> Result<Self, DecodeError> {
+        let mut reader = Reader::new(record);
+        if reader.u8()? != FORMAT {
+            return Err(DecodeError::Value("system format"));
+        }
+        let mut machine = Self::default();
+        if reader.bool("cluster present")? {
+            machine.cluster = Some(ClusterId(reader.uuid()?));
+        }
+        machine.name = reader.string()?;
+        for _ in 0..reader.count(41)? {
+            let member = Member::read(&mut reader)?;
+            if member.raft_id.0 == 0 || machine.members.insert(member.store, member).is_some() {
+                return Err(DecodeError::Value("members"));
+            }
+        }
+        for _ in 0..reader.count(16)? {
+            machine.retired.insert(StoreId(reader.uuid()?));
+        }
+        for _ in 0..reader.count(3)? {
+            machine.places.push(Place::read(&mut reader)?);
+        }
+        machine.last_raft_id = reader.u64()?;
+        for _ in 0..reader.count(7)? {
+            let name = read_name(&mut reader, VhostName::new)?;
+            machine.vhosts.insert(name, GroupId(reader.u32()?));
+        }
+        machine.last_group = reader.u32()?;
+        reader.finish()?;
+        if machine.members.values().any(|member| member.raft_id.0 > machine.last_raft_id) {
+            return Err(DecodeError::Value("last Raft id"));
+        }
+        if machine.vhosts.values().any(|group| group.0 == 0 || group.0 > machine.last_group) {
+            return Err(DecodeError::Value("last group"));
+        }
+        Ok(machine)
+    }
+}
+
+fn check_text(text: &str) -> Result<(), (FaultCode, String)> {
+    if text.len() > MAX_ADDRESS_BYTES || text.chars().any(char::is_control) {
+        let text =
+            format!("a name or address is longer than {MAX_ADDRESS_BYTES} bytes or has control characters");
+        return Err((FaultCode::InvalidName, text));
+    }
+    Ok(())
+}
+
+fn no_numbers() -> (FaultCode, String) {
+    (FaultCode::LimitReached, "all numbers are used up".to_owned())
+}

@@ -1,0 +1,167 @@
+//! The group `system`.
+
+use quorate_protocol::fault::FaultCode;
+use quorate_protocol::name::VhostName;
+use quorate_store::ids::{ClusterId, Incarnation, RaftId, RunId, StoreId};
+use uuid::Uuid;
+
+use super::*;
+
+pub(crate) fn store(number: u128) -> StoreId {
+    StoreId(Uuid::from_u128(number))
+}
+
+pub(crate) fn member(number: u64, name: &str) -> Member {
+    Member {
+        store: store(number.into()),
+        raft_id: RaftId(number),
+        name: name.to_owned(),
+        cluster_address: format!("{name}:7421"),
+        client_address: format!("{name}:7420"),
+        admin_address: String::new(),
+        incarnation: Incarnation(1),
+        run: Some(RunId(Uuid::from_u128(99))),
+    }
+}
+
+pub(crate) fn founding(names: &[&str]) -> Founding {
+    let members: Vec<_> = names.iter().zip(1..).map(|(name, number)| member(number, name)).collect();
+    let mut places: Vec<_> = members
+        .iter()
+        .map(|member| Place { address: member.cluster_address.clone(), store: Some(member.store) })
+        .collect();
+    places.push(Place { address: "late:7421".to_owned(), store: None });
+    Founding { cluster: ClusterId(Uuid::from_u128(5)), name: "quorate".to_owned(), members, places }
+}
+
+#[allow(clippy::needless_pass_by_value, reason = "commands are made where they are applied")]
+fn apply(machine: &mut SystemMachine, command: Command) -> Outcome {
+    let mut data = Vec::new();
+    command.encode(&mut data);
+    let mut outcomes = machine.apply(Index(1), &data.into());
+    assert_eq!(outcomes.len(), 1);
+    outcomes.remove(0)
+}
+
+fn founded() -> SystemMachine {
+    let mut machine = SystemMachine::new();
+    assert_eq!(apply(&mut machine, Command::Found(founding(&["a", "b"]))), Outcome::Done { affected: 1 });
+    machine
+}
+
+fn code(outcome: Outcome) -> FaultCode {
+    match outcome {
+        Outcome::Failed(code, _) => code,
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn founding_happens_once_and_first() {
+    let mut machine = SystemMachine::new();
+    let create = Command::CreateVhost { name: VhostName::new("v").unwrap() };
+    assert_eq!(code(apply(&mut machine, create)), FaultCode::Waiting);
+    let mut same_numbers = founding(&["a", "b"]);
+    same_numbers.members[1].raft_id = RaftId(1);
+    assert_eq!(code(apply(&mut machine, Command::Found(same_numbers))), FaultCode::MalformedFrame);
+    assert_eq!(machine, SystemMachine::new());
+    let mut machine = founded();
+    assert_eq!(machine.vhost_group("/"), Some(GroupId(1)));
+    assert_eq!(apply(&mut machine, Command::Found(founding(&["a", "b"]))), Outcome::Done { affected: 0 });
+    let other = Founding { cluster: ClusterId(Uuid::from_u128(6)), ..founding(&["a"]) };
+    assert_eq!(code(apply(&mut machine, Command::Found(other))), FaultCode::DeclarationDiffers);
+}
+
+#[test]
+fn raft_ids_are_given_once() {
+    let mut machine = founded();
+    let add = |number, name: &str| Command::AddMember { member: member(number, name), place: None };
+    assert_eq!(apply(&mut machine, add(10, "c")), Outcome::MemberAdded(RaftId(3)));
+    assert_eq!(apply(&mut machine, add(10, "c")), Outcome::MemberAdded(RaftId(3)));
+    assert_eq!(
+        apply(&mut machine, Command::RemoveMember { store: store(10) }),
+        Outcome::Done { affected: 1 }
+    );
+    assert_eq!(
+        apply(&mut machine, Command::RemoveMember { store: store(10) }),
+        Outcome::Done { affected: 0 }
+    );
+    assert!(machine.is_retired(store(10)));
+    assert_eq!(code(apply(&mut machine, add(10, "c"))), FaultCode::PeerRefused);
+    assert_eq!(apply(&mut machine, add(11, "c")), Outcome::MemberAdded(RaftId(4)));
+    assert_eq!(code(apply(&mut machine, add(12, "a"))), FaultCode::DeclarationDiffers);
+    assert_eq!(machine.member_numbered(RaftId(4)).unwrap().store, store(11));
+}
+
+#[test]
+fn a_place_is_taken_by_one_store() {
+    let mut machine = founded();
+    let add =
+        |number, name: &str, place| Command::AddMember { member: member(number, name), place: Some(place) };
+    assert_eq!(code(apply(&mut machine, add(10, "c", 0))), FaultCode::PeerRefused);
+    assert_eq!(code(apply(&mut machine, add(10, "c", 3))), FaultCode::PeerRefused);
+    assert_eq!(apply(&mut machine, add(10, "c", 2)), Outcome::MemberAdded(RaftId(3)));
+    assert_eq!(machine.places()[2].store, Some(store(10)));
+    assert_eq!(code(apply(&mut machine, add(11, "d", 2))), FaultCode::PeerRefused);
+}
+
+#[test]
+fn a_member_changes_all_but_its_number_and_never_goes_back() {
+    let mut machine = founded();
+    let moved = Member {
+        cluster_address: "x:1".to_owned(),
+        incarnation: Incarnation(2),
+        raft_id: RaftId(9),
+        ..member(1, "a")
+    };
+    assert_eq!(apply(&mut machine, Command::UpdateMember(moved.clone())), Outcome::Done { affected: 1 });
+    assert_eq!(machine.member(store(1)).unwrap(), &Member { raft_id: RaftId(1), ..moved });
+    assert_eq!(code(apply(&mut machine, Command::UpdateMember(member(1, "a")))), FaultCode::PeerRefused);
+    assert_eq!(code(apply(&mut machine, Command::UpdateMember(member(77, "z")))), FaultCode::PeerRefused);
+    let taken = Member { incarnation: Incarnation(3), ..member(1, "b") };
+    assert_eq!(code(apply(&mut machine, Command::UpdateMember(taken))), FaultCode::DeclarationDiffers);
+}
+
+#[test]
+fn groups_are_given_once() {
+    let mut machine = founded();
+    let name = VhostName::new("v").unwrap();
+    let create = Command::CreateVhost { name: name.clone() };
+    assert_eq!(
+        apply(&mut machine, create.clone()),
+        Outcome::VhostCreated { group: GroupId(2), created: true }
+    );
+    assert_eq!(
+        apply(&mut machine, create.clone()),
+        Outcome::VhostCreated { group: GroupId(2), created: false }
+    );
+    assert_eq!(
+        apply(&mut machine, Command::DeleteVhost { name: name.clone() }),
+        Outcome::VhostDeleted(GroupId(2))
+    );
+    assert_eq!(code(apply(&mut machine, Command::DeleteVhost { name })), FaultCode::VhostNotFound);
+    assert_eq!(apply(&mut machine, create), Outcome::VhostCreated { group: GroupId(3), created: true });
+}
+
+#[test]
+fn a_checkpoint_gives_an_equal_machine() {
+    let mut machine = founded();
+    apply(&mut machine, Command::AddMember { member: member(10, "c"), place: Some(2) });
+    apply(&mut machine, Command::RemoveMember { store: store(2) });
+    apply(&mut machine, Command::CreateVhost { name: VhostName::new("v").unwrap() });
+    for machine in [machine, SystemMachine::new()] {
+        let mut kept = Kept::default();
+        kept.write(machine.clone().checkpoint(GroupId::SYSTEM, Bytes::from_static(b"meta")));
+        let (meta, restored) = SystemMachine::restore(GroupId::SYSTEM, kept.pairs(Family::State)).unwrap();
+        assert_eq!((&meta[..], &restored), (&b"meta"[..], &machine));
+        assert_eq!(restored.digest(), machine.digest());
+        // Every cut of the record is noticed.
+        let (key, record) = kept.pairs(Family::State).remove(1);
+        for length in 0..record.len() {
+            let cut = [(meta_key(GroupId::SYSTEM), Bytes::new()), (key.clone(), record.slice(..length))];
+            assert!(SystemMachine::restore(GroupId::SYSTEM, cut).is_err());
+        }
+    }
+    let empty = SystemMachine::restore(GroupId::SYSTEM, []);
+    assert_eq!(empty.unwrap_err(), RestoreError::Missing { group: GroupId::SYSTEM, kind: 0 });
+}
