@@ -1,0 +1,220 @@
+//! Consecutive messages of one publisher to one exchange with one key: a Publish frame, kept until it is settled.
+
+use std::sync::Arc;
+
+use quorate_protocol::frame::ProducerId;
+use quorate_protocol::message as wire;
+use quorate_protocol::name::{ExchangeName, RoutingKey};
+use quorate_protocol::publish::{BatchError, PublishBody, PublishBuilder};
+
+use crate::error::Error;
+use crate::limits;
+use crate::message::Message;
+use crate::outcome::Outcome;
+use crate::receipt::Receipt;
+
+/// A batch that still takes messages.
+pub(crate) struct OpenBatch {
+    exchange: ExchangeName,
+    key: RoutingKey,
+    builder: PublishBuilder,
+    outcome: Arc<Outcome<Receipt>>,
+    first: u64,
+    message_bytes: usize,
+}
+
+impl OpenBatch {
+    /// An empty batch whose first message will have the number `first`.
+    pub(crate) fn new(
+        producer: ProducerId,
+        first: u64,
+        first_unsettled: u64,
+        exchange: ExchangeName,
+        key: RoutingKey,
+    ) -> Self {
+        let builder = PublishBuilder::new(producer, first, first_unsettled, &exchange, &key);
+        Self { exchange, key, builder, outcome: Outcome::new(), first, message_bytes: 0 }
+    }
+
+    pub(crate) fn is_for(&self, exchange: &str, key: &str) -> bool {
+        self.exchange.as_str() == exchange && self.key.as_str() == key
+    }
+
+    /// The first message's number.
+    pub(crate) fn first(&self) -> u64 {
+        self.first
+    }
+
+    pub(crate) fn length(&self) -> usize {
+        self.builder.length()
+    }
+
+    /// Whether a message of this encoded length still goes in; an empty batch takes any.
+    pub(crate) fn has_room(&self, length: usize, limit: usize) -> bool {
+        let count = self.builder.count();
+        count == 0 || (self.length() + length <= limit && count < limits::BATCH_MESSAGES)
+    }
+
+    pub(crate) fn push(&mut self, message: &Message, body_limit: u32) -> Result<u64, BatchError> {
+        let number = self.builder.push(message.properties(), message.body(), body_limit)?;
+        self.message_bytes += PublishBuilder::message_length(message.properties(), message.body());
+        Ok(number)
+    }
+
+    pub(crate) fn outcome(&self) -> &Arc<Outcome<Receipt>> {
+        &self.outcome
+    }
+
+    /// Closes the batch; nothing if it has no messages.
+    pub(crate) fn seal(self) -> Option<Batch> {
+        let Self { exchange, key, builder, outcome, first, message_bytes } = self;
+        let body = builder.finish()?;
+        let last = body.last();
+        Some(Batch {
+            exchange,
+            key,
+            body,
+            outcome,
+            unsettled: vec![(first, last)],
+            last,
+            message_bytes,
+            refused: false,
+            ever_sent: false,
+        })
+    }
+}
+
+/// A closed batch.
+pub(crate) struct Batch {
+    exchange: ExchangeName,
+    key: RoutingKey,
+    body: PublishBody,
+    outcome: Arc<Outcome<Receipt>>,
+    /// Inclusive ranges without an outcome, ascending.
+    unsettled: Vec<(u64, u64)>,
+    last: u64,
+    message_bytes: usize,
+    /// Refused for now on the present session.
+    pub(crate) refused: bool,
+    /// On any session: whoever asks may have to be told that nobody knows.
+    pub(crate) ever_sent: bool,
+}
+
+impl Batch {
+    /// The first number of the frame as it is sent now.
+    pub(crate) fn first(&self) -> u64 {
+        self.body.first()
+    }
+
+    pub(crate) fn last(&self) -> u64 {
+        self.last
+    }
+
+    pub(crate) fn message_bytes(&self) -> usize {
+        self.message_bytes
+    }
+
+    pub(crate) fn is_settled(&self) -> bool {
+        self.unsettled.is_empty()
+    }
+
+    /// The lowest number without an outcome; the number after the batch if there is none.
+    pub(crate) fn first_unsettled(&self) -> u64 {
+        self.unsettled.first().map_or(self.last.saturating_add(1), |(first, _)| *first)
+    }
+
+    /// The frame's payload, shared.
+    pub(crate) fn payload(&self) -> PublishBody {
+        self.body.clone()
+    }
+
+    /// Says what became of these numbers, as far as they are in this batch and have no outcome yet. Gives how many
+    /// those were.
+    pub(crate) fn settle(&mut self, first: u64, last: u64, result: &Result<Receipt, Error>) -> usize {
+        let mut count = 0;
+        let mut rest = Vec::new();
+        for (begin, end) in self.unsettled.drain(..) {
+            let (from, to) = (begin.max(first), end.min(last));
+            if from > to {
+                rest.push((begin, end));
+                continue;
+            }
+            if begin < from {
+                rest.push((begin, from - 1));
+            }
+            if to < end {
+                rest.push((to + 1, end));
+            }
+            count += usize::try_from(to - from + 1).unwrap_or(usize::MAX);
+            self.outcome.settle(from, to, result.clone());
+        }
+        self.unsettled = rest;
+        count
+    }
+
+    /// Leaves out what is settled at the beginning, so that the batch begins with a number that is not.
+    /// `first_unsettled` is the publisher's lowest number without an outcome.
+    pub(crate) fn trim(&mut self, first_unsettled: u64) {
+        let first = self.first_unsettled();
+        if first <= self.body.first() || self.is_settled() {
+            return;
+        }
+        let producer = self.body.producer();
+        let mut builder = PublishBuilder::new(producer, first, first_unsettled, &self.exchange, &self.key);
+        for message in self.body.messages().filter(|message| message.number >= first) {
+            let parsed =
+                wire::Message::parse(&message.bytes).expect("the batch was built from valid messages");
+            let number = builder.push(parsed.properties(), parsed.body(), u32::MAX);
+            assert_eq!(number, Ok(message.number), "messages keep their numbers");
+        }
+        self.body = builder.finish().expect("a batch with something unsettled has messages");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn batch(first: u64, bodies: &[&'static str]) -> Batch {
+        let name = ExchangeName::new("x").unwrap();
+        let mut open = OpenBatch::new(ProducerId(1), first, 1, name, RoutingKey::new("k").unwrap());
+        for body in bodies {
+            open.push(&Message::new(*body), u32::MAX).unwrap();
+        }
+        open.seal().unwrap()
+    }
+
+    #[test]
+    fn settled_in_pieces_and_never_twice() {
+        let mut batch = batch(10, &["a", "b", "c", "d", "e"]);
+        let failed = Err(Error::Closed);
+        assert_eq!(batch.settle(11, 12, &failed), 2);
+        assert_eq!(batch.settle(0, 12, &failed), 1);
+        assert_eq!(batch.first_unsettled(), 13);
+        assert_eq!(batch.settle(1, 12, &failed), 0);
+        assert!(!batch.is_settled());
+        assert_eq!(batch.settle(13, u64::MAX, &failed), 2);
+        assert!(batch.is_settled());
+        assert_eq!(batch.first_unsettled(), 15);
+    }
+
+    #[test]
+    fn trimmed_batches_keep_their_numbers_and_bytes() {
+        let mut batch = batch(10, &["a", "bb", "ccc", "d"]);
+        batch.trim(3);
+        assert_eq!(batch.body.first(), 10, "nothing is settled");
+        batch.settle(10, 11, &Err(Error::Closed));
+        batch.settle(13, 13, &Err(Error::Closed));
+        batch.trim(3);
+        let body = PublishBody::parse(batch.payload().into_bytes()).unwrap();
+        assert_eq!(body.first_unsettled(), 3);
+        assert_eq!(
+            (body.first(), body.last()),
+            (12, 13),
+            "a settled end stays, so that no number is left out"
+        );
+        assert_eq!((body.exchange(), body.key()), ("x", "k"));
+        let messages: Vec<_> = body.messages().map(|it| wire::Message::parse(&it.bytes).unwrap()).collect();
+        assert_eq!(messages.iter().map(|it| &it.body()[..]).collect::<Vec<_>>(), [&b"ccc"[..], b"d"]);
+    }
+}
