@@ -141,9 +141,10 @@ impl Event {
     /// How loud it is.
     pub fn level(&self) -> Level {
         match self {
-            Self::ContactLost { .. } | Self::QuorumLost { .. } | Self::SpaceLow { low: true } | Self::Refused { .. } => {
-                Level::Warn
-            }
+            Self::ContactLost { .. }
+            | Self::QuorumLost { .. }
+            | Self::SpaceLow { low: true }
+            | Self::Refused { .. } => Level::Warn,
             Self::Checkpoint { .. } => Level::Debug,
             Self::Note { level, .. } => *level,
             _ => Level::Info,
@@ -166,18 +167,26 @@ impl Event {
                 let role = if *voter { "voter" } else { "learner" };
                 format!("{member} added to the group of virtual host {vhost} as {role}")
             }
-            Self::MemberRemoved { vhost, member } => format!("{member} removed from the group of virtual host {vhost}"),
+            Self::MemberRemoved { vhost, member } => {
+                format!("{member} removed from the group of virtual host {vhost}")
+            }
             Self::ContactGained { member, .. } => format!("contact with {member} gained"),
             Self::ContactLost { member, .. } => format!("contact with {member} lost"),
             Self::QuorumLost { vhost, present, needed } => {
                 format!("quorum of virtual host {vhost} lost: {present} of {needed} needed voters in contact")
             }
             Self::RoleChanged { vhost, old, new, term } => {
-                format!("role in the group of virtual host {vhost} changed from {old} to {new} in term {term}")
+                format!(
+                    "role in the group of virtual host {vhost} changed from {old} to {new} in term {term}"
+                )
             }
-            Self::Update { vhost, member, progress } => format!("update of virtual host {vhost}, {member}: {progress}"),
+            Self::Update { vhost, member, progress } => {
+                format!("update of virtual host {vhost}, {member}: {progress}")
+            }
             Self::Checkpoint { group, applied } => format!("group {group} checkpointed at {applied}"),
-            Self::SpaceLow { low: true } => "disk nearly full: publishing is refused until space returns".into(),
+            Self::SpaceLow { low: true } => {
+                "disk nearly full: publishing is refused until space returns".into()
+            }
             Self::SpaceLow { low: false } => "space has returned: publishing goes on".into(),
             Self::Refused { who, why } => format!("refused {who}: {why}"),
             Self::Note { text, .. } => text.clone(),

@@ -176,9 +176,14 @@ impl PeerMessage {
             Self::SnapshotOffer { group, lineage, offer } => {
                 out.put_u8(5);
                 put_tag(&mut out, *group, *lineage);
-                for number in
-                    [offer.transfer, offer.from.0, offer.to.0, offer.term.0, offer.index.0, offer.index_term.0]
-                {
+                for number in [
+                    offer.transfer,
+                    offer.from.0,
+                    offer.to.0,
+                    offer.term.0,
+                    offer.index.0,
+                    offer.index_term.0,
+                ] {
                     out.put_u64_le(number);
                 }
                 put_numbers(&mut out, &offer.voters);
@@ -197,7 +202,7 @@ impl PeerMessage {
                 let mut body = BytesMut::new();
                 put_count(&mut body, pairs.len());
                 for pair in pairs {
-                    body.put_u8(if pair.family == Family::Body { 1 } else { 0 });
+                    body.put_u8(u8::from(pair.family == Family::Body));
                     put_bytes(&mut body, &pair.key);
                     put_bytes(&mut body, &pair.value);
                 }
@@ -233,12 +238,13 @@ impl PeerMessage {
         let reader = &mut reader;
         let message = match reader.u8("message kind")? {
             1 => {
-                let status = InitialStatus::decode(&reader.rest()).map_err(|_| CodecError::Unknown("status"))?;
+                let status =
+                    InitialStatus::decode(&reader.rest()).map_err(|_| CodecError::Unknown("status"))?;
                 Self::Status(Box::new(status))
             }
             2 => {
-                let message =
-                    FoundingMessage::decode(&reader.rest()).map_err(|_| CodecError::Unknown("founding message"))?;
+                let message = FoundingMessage::decode(&reader.rest())
+                    .map_err(|_| CodecError::Unknown("founding message"))?;
                 Self::Founding(Box::new(message))
             }
             3 => Self::Admit(Box::new(Admission::decode(reader)?)),
@@ -263,7 +269,9 @@ impl PeerMessage {
             6 => Self::SnapshotPull { transfer: reader.u64("transfer")?, chunk: reader.u64("chunk")? },
             7 => Self::decode_chunk(reader)?,
             8 => Self::SnapshotGone { transfer: reader.u64("transfer")? },
-            9 => Self::SnapshotDone { transfer: reader.u64("transfer")?, installed: reader.bool("installed")? },
+            9 => {
+                Self::SnapshotDone { transfer: reader.u64("transfer")?, installed: reader.bool("installed")? }
+            }
             _ => return Err(CodecError::Unknown("message kind")),
         };
         reader.end("message")?;

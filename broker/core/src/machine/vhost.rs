@@ -319,7 +319,7 @@ impl VhostMachine {
         (found, None)
     }
 
-    /// Hands over the bytes to keep in the state store for a message (see [`super::spill`]); they go out with the next
+    /// Hands over the bytes to keep in the state store for a message; they go out with the next
     /// checkpoint, in the same batch as the slot that says so. False if the message died meanwhile or was spilled
     /// before: then nothing is kept.
     pub fn mark_spilled(&mut self, queue: QueueId, seq: u64, body: Bytes) -> bool {

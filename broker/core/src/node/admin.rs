@@ -12,18 +12,17 @@ use crate::admin::{
 use crate::formation::status::StoreState;
 use crate::io::{AdminId, Output};
 use crate::machine::Command;
+use crate::replica::Replica;
 
 impl Node {
     pub(super) fn admin(&mut self, id: AdminId, request: AdminRequest) {
         let reply = match request {
             AdminRequest::Status => AdminReply::Status(Box::new(self.status())),
             AdminRequest::Metrics => AdminReply::Metrics(Box::new(self.metrics())),
-            AdminRequest::CreateVhost { name } => {
-                match self.create_vhost(id, &name) {
-                    Ok(()) => return,
-                    Err(reply) => reply,
-                }
-            }
+            AdminRequest::CreateVhost { name } => match self.create_vhost(id, &name) {
+                Ok(()) => return,
+                Err(reply) => reply,
+            },
         };
         self.emit(Output::AdminReply { id, reply });
     }
@@ -68,7 +67,11 @@ impl Node {
             cluster_id: self.cluster_id,
             epoch: system.map(|group| group.lineage.tag().epoch).unwrap_or_default(),
             transient: self.transient,
-            wait_for: self.peers.statuses().map(|status| status.wait_for).fold(self.config.wait_for, u32::max),
+            wait_for: self
+                .peers
+                .statuses()
+                .map(|status| status.wait_for)
+                .fold(self.config.wait_for, u32::max),
             members: self.member_statuses(),
             quarantine_bytes: self.quarantine_bytes,
             log_bytes: self.log_bytes,
@@ -88,8 +91,8 @@ impl Node {
             Some(system) if system.cluster().is_some() => system
                 .members()
                 .map(|member| {
-                    let addresses =
-                        [&member.cluster_address, &member.client_address, &member.admin_address].map(Clone::clone);
+                    let addresses = [&member.cluster_address, &member.client_address, &member.admin_address]
+                        .map(Clone::clone);
                     (member.store, member.raft_id, member.name.clone(), addresses, member.incarnation)
                 })
                 .collect(),
@@ -98,8 +101,9 @@ impl Node {
                     .members
                     .iter()
                     .map(|member| {
-                        let addresses = [&member.cluster_address, &member.client_address, &member.admin_address]
-                            .map(Clone::clone);
+                        let addresses =
+                            [&member.cluster_address, &member.client_address, &member.admin_address]
+                                .map(Clone::clone);
                         (member.store_id, member.raft_id, member.name.clone(), addresses, member.incarnation)
                     })
                     .collect()
@@ -164,7 +168,7 @@ impl Node {
         let replica = group.replica.as_ref();
         let leader = self.active_leader(group).map(|active| active.leader);
         let commit = replica.map_or(group.applied, |replica| replica.commit().max(group.applied));
-        let last = replica.map_or(group.applied, |replica| replica.last());
+        let last = replica.map_or(group.applied, Replica::last);
         let leads = group.is_leader();
         let mut nodes = Vec::new();
         for (id, voter) in group
@@ -210,7 +214,7 @@ impl Node {
             leader: leader_name,
             leader_client_address,
             epoch: group.lineage.tag().epoch,
-            term: replica.map(|replica| replica.term()).unwrap_or_default(),
+            term: replica.map(Replica::term).unwrap_or_default(),
             commit,
             applied: group.applied,
             quorum: leader.is_some(),
@@ -227,17 +231,52 @@ impl Node {
         let mut samples = vec![
             Self::sample("published_total", "Messages confirmed to publishers.", vec![], counters.published),
             Self::sample("publish_refused_total", "Messages refused.", vec![], counters.refused),
-            Self::sample("publish_duplicates_total", "Messages recognised as sent before.", vec![], counters.duplicates),
+            Self::sample(
+                "publish_duplicates_total",
+                "Messages recognised as sent before.",
+                vec![],
+                counters.duplicates,
+            ),
             Self::sample("delivered_total", "Messages sent to consumers.", vec![], counters.delivered),
-            Self::sample("redelivered_total", "Of these, possibly sent before.", vec![], counters.redelivered),
-            Self::sample("acknowledged_total", "Messages acknowledged or rejected for good.", vec![], counters.acknowledged),
-            Self::sample("elections_won_total", "Leaderships won by this broker.", vec![], counters.elections),
+            Self::sample(
+                "redelivered_total",
+                "Of these, possibly sent before.",
+                vec![],
+                counters.redelivered,
+            ),
+            Self::sample(
+                "acknowledged_total",
+                "Messages acknowledged or rejected for good.",
+                vec![],
+                counters.acknowledged,
+            ),
+            Self::sample(
+                "elections_won_total",
+                "Leaderships won by this broker.",
+                vec![],
+                counters.elections,
+            ),
             Self::sample("log_batches_total", "Batches written to the log.", vec![], counters.log_batches),
             Self::sample("rounds_total", "Rounds of the core.", vec![], counters.rounds),
-            Self::sample("snapshots_sent_total", "Updates by snapshot given.", vec![], counters.snapshots_sent),
-            Self::sample("snapshots_received_total", "Updates by snapshot taken.", vec![], counters.snapshots_received),
+            Self::sample(
+                "snapshots_sent_total",
+                "Updates by snapshot given.",
+                vec![],
+                counters.snapshots_sent,
+            ),
+            Self::sample(
+                "snapshots_received_total",
+                "Updates by snapshot taken.",
+                vec![],
+                counters.snapshots_received,
+            ),
             Self::sample("sessions", "Clients connected.", vec![], self.sessions.len() as u64),
-            Self::sample("space_low", "Publishing is refused for lack of room.", vec![], u64::from(self.space_low)),
+            Self::sample(
+                "space_low",
+                "Publishing is refused for lack of room.",
+                vec![],
+                u64::from(self.space_low),
+            ),
         ];
         for group in self.groups.values() {
             samples.extend(self.group_samples(group));
@@ -258,7 +297,12 @@ impl Node {
             Self::sample("applied_index", "Entries applied.", labels(), group.applied.0),
         ];
         if let Some(machine) = group.machine.vhost() {
-            samples.push(Self::sample("messages", "Messages not yet acknowledged.", labels(), machine.live()));
+            samples.push(Self::sample(
+                "messages",
+                "Messages not yet acknowledged.",
+                labels(),
+                machine.live(),
+            ));
         }
         samples
     }

@@ -1,7 +1,9 @@
 //! Committed entries meet the state machine; whoever proposed them here gets an answer.
 
 use quorate_protocol::fault::FaultCode;
-use quorate_protocol::frame::{Confirm, Done, Durability, Failed, PublishRefused, QueueOk, ServerFrame, Settled};
+use quorate_protocol::frame::{
+    Confirm, Done, Durability, Failed, PublishRefused, QueueOk, ServerFrame, Settled,
+};
 use quorate_store::ids::{GroupId, Index, Term};
 use quorate_store::record::Entry;
 
@@ -77,7 +79,9 @@ impl Node {
                 match outcome {
                     Outcome::Published(published) => self.confirm(group, session, channel, &published, at),
                     Outcome::Failed(code, text) => {
-                        if let Some(producer) = self.sessions.get(&session).and_then(|s| s.producer_on(channel)) {
+                        if let Some(producer) =
+                            self.sessions.get(&session).and_then(|s| s.producer_on(channel))
+                        {
                             let frame = PublishRefused {
                                 producer,
                                 range: numbers,
@@ -91,8 +95,8 @@ impl Node {
                     _ => {}
                 }
             }
-            Origin::Request { session, channel, request, declared } => {
-                let frame = self.answer_request(group, request, declared, outcome);
+            Origin::Request { session, channel, request } => {
+                let frame = Self::answer_request(group, request, outcome);
                 self.write(session, channel, frame);
             }
             Origin::Settle { consumer, request, queue, ranges } => {
@@ -108,7 +112,6 @@ impl Node {
                     self.write(consumer.session, consumer.channel, Settled { request, settled: messages });
                 }
             }
-            Origin::Expose(_) => {}
             Origin::AddMember(store) | Origin::UpdateMember(store) => {
                 self.admissions.remove(&store);
             }
@@ -127,13 +130,7 @@ impl Node {
         }
     }
 
-    fn answer_request(
-        &self,
-        group: &Group,
-        request: u32,
-        declared: Option<String>,
-        outcome: Outcome,
-    ) -> ServerFrame {
+    fn answer_request(group: &Group, request: u32, outcome: Outcome) -> ServerFrame {
         match outcome {
             Outcome::Failed(code, text) => Failed { request, code, text }.into(),
             Outcome::QueueDeclared { queue, created } => {
@@ -141,7 +138,6 @@ impl Node {
                     (Some(serving), Some(machine)) => serving.delivery.counts(machine, queue),
                     _ => crate::delivery::Counts::default(),
                 };
-                debug_assert!(declared.is_some(), "only a declaration makes a queue");
                 QueueOk { request, created, ready: counts.ready, consumers: counts.consumers }.into()
             }
             Outcome::Removed { messages } => Done { request, affected: messages }.into(),

@@ -37,7 +37,8 @@ impl Body {
     /// From the value in the state store.
     pub(crate) fn decode(value: Bytes) -> Result<Self, CodecError> {
         let mut reader = Reader::new(value);
-        let body = Self { exchange: reader.text("exchange")?, key: reader.text("key")?, message: reader.rest() };
+        let body =
+            Self { exchange: reader.text("exchange")?, key: reader.text("key")?, message: reader.rest() };
         Message::parse(&body.message).map_err(|_| CodecError::Unknown("message"))?;
         Ok(body)
     }

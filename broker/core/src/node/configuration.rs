@@ -50,10 +50,6 @@ impl Configuration {
         out
     }
 
-    pub(crate) fn from_raft(state: &eraftpb::ConfState) -> Self {
-        Self { voters: state.voters.iter().copied().collect(), learners: state.learners.iter().copied().collect() }
-    }
-
     pub(crate) fn encode(&self, out: &mut BytesMut) {
         for set in [&self.voters, &self.learners] {
             put_count(out, set.len());

@@ -50,7 +50,7 @@ impl Node {
         let reads = serving.take_proved_reads();
         let loading = serving.loading.is_some();
         for (queue, to) in exposures {
-            group.propose(Command::Expose { queue, to }, Origin::Expose(queue));
+            group.propose(Command::Expose { queue, to }, Origin::Internal);
         }
         for outbound in frames {
             self.deliver(group, outbound);
@@ -64,7 +64,13 @@ impl Node {
                 let ticket = self.ticket();
                 self.loads.insert(ticket, LoadFor::Deliver(group.id));
                 let to = group.applied.next();
-                self.emit(Output::Load { ticket, group: group.id, from: index, to, max_bytes: limits::CHUNK_BYTES });
+                self.emit(Output::Load {
+                    ticket,
+                    group: group.id,
+                    from: index,
+                    to,
+                    max_bytes: limits::CHUNK_BYTES,
+                });
                 if let Some(serving) = &mut group.serving {
                     serving.loading = Some(ticket);
                 }
@@ -101,7 +107,8 @@ impl Node {
     fn deliver(&mut self, group: &mut Group, outbound: Outbound) {
         let Outbound { consumer, frame, bytes, settled } = outbound;
         self.counters.delivered += frame.messages.len() as u64;
-        self.counters.redelivered += frame.messages.iter().filter(|message| message.redelivered).count() as u64;
+        self.counters.redelivered +=
+            frame.messages.iter().filter(|message| message.redelivered).count() as u64;
         self.write(consumer.session, consumer.channel, frame);
         let Some(serving) = &mut group.serving else { return };
         if let Some(session) = self.sessions.get_mut(&consumer.session) {
@@ -123,7 +130,8 @@ impl Node {
     pub(super) fn deliver_loaded(&mut self, id: GroupId, entries: Vec<Entry>) {
         let Some(serving) = self.groups.get_mut(&id).and_then(|group| group.serving.as_mut()) else { return };
         serving.loading = None;
-        serving.put_entries(entries.into_iter().map(|entry: Entry| -> (Index, _) { (entry.index, entry.data) }));
+        serving
+            .put_entries(entries.into_iter().map(|entry: Entry| -> (Index, _) { (entry.index, entry.data) }));
     }
 
     pub(super) fn deliver_scanned(&mut self, id: GroupId, _queue: QueueId, pairs: Vec<Pair>) {

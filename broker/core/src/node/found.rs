@@ -128,9 +128,10 @@ impl Node {
 
     /// The cluster made this broker a member.
     pub(super) fn admitted(&mut self, from: PeerKey, admission: Admission) {
-        let by_member = self.peers.get(from.store).and_then(|peer| peer.status.as_ref()).is_some_and(|status| {
-            status.cluster_id == Some(admission.cluster_id) && status.is_active(GroupId::SYSTEM)
-        });
+        let by_member =
+            self.peers.get(from.store).and_then(|peer| peer.status.as_ref()).is_some_and(|status| {
+                status.cluster_id == Some(admission.cluster_id) && status.is_active(GroupId::SYSTEM)
+            });
         if !by_member || admission.cluster_name != self.config.cluster_name {
             return;
         }
@@ -212,7 +213,8 @@ impl Node {
             .collect();
         stamp.members_position =
             Position { epoch: system.lineage.tag().epoch, term: system.applied_term, index: system.applied };
-        stamp.possible_members = machine.places().iter().filter_map(|place| place.store).collect::<Vec<StoreId>>();
+        stamp.possible_members =
+            machine.places().iter().filter_map(|place| place.store).collect::<Vec<StoreId>>();
     }
 }
 

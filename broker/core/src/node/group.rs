@@ -7,8 +7,8 @@ use quorate_store::ids::{GroupId, Index, RaftId, Term};
 use quorate_store::record::Entry;
 use quorate_store::state::StateBatch;
 
-use super::configuration::Configuration;
 use super::config::limits;
+use super::configuration::Configuration;
 use super::lineage::Lineage;
 use super::meta::{Meta, Space};
 use super::origin::{InFlight, Origin, Proposal};
@@ -30,11 +30,7 @@ pub(crate) enum Machine {
 
 impl Machine {
     pub(crate) fn new(group: GroupId) -> Self {
-        if group == GroupId::SYSTEM {
-            Self::System(Box::new(SystemMachine::new()))
-        } else {
-            Self::Vhost(Box::new(VhostMachine::new()))
-        }
+        if group == GroupId::SYSTEM { Self::System(Box::default()) } else { Self::Vhost(Box::default()) }
     }
 
     pub(crate) fn system(&self) -> Option<&SystemMachine> {
@@ -171,7 +167,9 @@ impl Group {
 
     /// Leads, and its first entry is committed and applied: it knows everything that was ever confirmed.
     pub(crate) fn leads_surely(&self) -> bool {
-        self.replica.as_ref().is_some_and(|replica| replica.leads_surely() && self.applied_term == replica.term())
+        self.replica
+            .as_ref()
+            .is_some_and(|replica| replica.leads_surely() && self.applied_term == replica.term())
     }
 
     pub(crate) fn is_leader(&self) -> bool {
@@ -195,7 +193,9 @@ impl Group {
         let mut pack: Vec<Proposal> = Vec::new();
         for proposal in std::mem::take(&mut self.proposals) {
             let size = proposal.size();
-            if !pack.is_empty() && (size >= limits::LONE_COMMAND_BYTES || data.len() + size > limits::ENTRY_BYTES) {
+            if !pack.is_empty()
+                && (size >= limits::LONE_COMMAND_BYTES || data.len() + size > limits::ENTRY_BYTES)
+            {
                 datas.push(Bytes::from(std::mem::take(&mut data)));
                 taken.push(std::mem::take(&mut pack));
             }
@@ -214,7 +214,11 @@ impl Group {
                 );
                 let term = replica.term();
                 for (offset, origins) in origins.into_iter().enumerate() {
-                    self.in_flight.push_back(InFlight { index: Index(first.0 + offset as u64), term, origins });
+                    self.in_flight.push_back(InFlight {
+                        index: Index(first.0 + offset as u64),
+                        term,
+                        origins,
+                    });
                 }
             }
             Err(_) => self.proposals = taken.into_iter().flatten().collect(),

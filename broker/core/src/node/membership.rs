@@ -90,13 +90,17 @@ impl Node {
                     }
                 });
             }
-            PeerMessage::SnapshotOffer { group, lineage, offer } => self.snapshot_offered(from, group, lineage, offer),
+            PeerMessage::SnapshotOffer { group, lineage, offer } => {
+                self.snapshot_offered(from, group, lineage, offer);
+            }
             PeerMessage::SnapshotPull { transfer, chunk } => self.snapshot_pulled(from, transfer, chunk),
             PeerMessage::SnapshotChunk { transfer, chunk, pairs, last } => {
                 self.snapshot_chunk(from, transfer, chunk, pairs, last);
             }
             PeerMessage::SnapshotGone { transfer } => self.snapshot_gone(from, transfer),
-            PeerMessage::SnapshotDone { transfer, installed } => self.snapshot_done(from, transfer, installed),
+            PeerMessage::SnapshotDone { transfer, installed } => {
+                self.snapshot_done(from, transfer, installed);
+            }
         }
     }
 
@@ -121,12 +125,22 @@ impl Node {
         self.told_status = Some(encoded);
         let keys: Vec<_> = self.peers.all_linked().map(|peer| peer.identity.key).collect();
         for to in keys {
-            self.emit(Output::Send { to, message: PeerMessage::Status(Box::new(status.clone())), after: None });
+            self.emit(Output::Send {
+                to,
+                message: PeerMessage::Status(Box::new(status.clone())),
+                after: None,
+            });
         }
     }
 
     /// Sends a Raft message to whoever has that Raft id, if it is linked.
-    pub(super) fn send_raft(&mut self, group: &Group, to: RaftId, message: PeerMessage, after: Option<crate::io::Ticket>) -> bool {
+    pub(super) fn send_raft(
+        &mut self,
+        group: &Group,
+        to: RaftId,
+        message: PeerMessage,
+        after: Option<crate::io::Ticket>,
+    ) -> bool {
         let Some(key) = self.peers.store_of(to).and_then(|store| self.peers.key(store)) else { return false };
         debug_assert!(group.replica.is_some(), "only a node sends");
         self.emit(Output::Send { to: key, message, after });
@@ -177,9 +191,10 @@ impl Node {
             let may_repeat = told.is_none_or(|at| self.now.since(at) >= REPEAT_MILLIS);
             match system.member(store) {
                 None if status.cluster_id.is_none() && may_repeat => {
-                    let name_taken = system.members().any(|member| {
-                        member.name == status.name && self.peers.is_linked(member.store)
-                    }) || status.name == self.config.name;
+                    let name_taken = system
+                        .members()
+                        .any(|member| member.name == status.name && self.peers.is_linked(member.store))
+                        || status.name == self.config.name;
                     if !name_taken {
                         commands.push((store, self.add_member(system, status)));
                     }
@@ -207,7 +222,11 @@ impl Node {
         for (key, raft_id) in admit {
             self.admissions.insert(key.store, self.now);
             if let Some(admission) = self.admission(group, raft_id) {
-                self.emit(Output::Send { to: key, message: PeerMessage::Admit(Box::new(admission)), after: None });
+                self.emit(Output::Send {
+                    to: key,
+                    message: PeerMessage::Admit(Box::new(admission)),
+                    after: None,
+                });
             }
         }
         self.review_own_member(group);
@@ -216,7 +235,7 @@ impl Node {
     /// The leader's own addresses and run.
     fn review_own_member(&mut self, group: &mut Group) {
         let own = self.own.store;
-        let status = self.own_status_of_member();
+        let status = self.own_status();
         let Some(member) = group.machine.system().and_then(|system| system.member(own)) else { return };
         let repeat = self.admissions.get(&own).is_none_or(|at| self.now.since(*at) >= REPEAT_MILLIS);
         if repeat && let Some(command) = update_member(member, &status) {

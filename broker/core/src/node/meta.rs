@@ -90,7 +90,11 @@ impl Space {
     /// Notes that spaces below this one have been used: a space is never used twice, so that what an interrupted
     /// transfer left behind is never taken for state.
     pub(crate) fn used_below(next: u32) -> StateWrite {
-        StateWrite::Put(Family::Node, Bytes::from_static(NEXT_KEY), Bytes::copy_from_slice(&next.to_be_bytes()))
+        StateWrite::Put(
+            Family::Node,
+            Bytes::from_static(NEXT_KEY),
+            Bytes::copy_from_slice(&next.to_be_bytes()),
+        )
     }
 
     /// Reads that note.

@@ -25,6 +25,7 @@ mod membership;
 mod meta;
 mod origin;
 mod peers;
+mod reads;
 mod recovery;
 mod requests;
 mod retire;
@@ -250,7 +251,9 @@ impl Node {
         }
         match input {
             Input::Tick => {}
-            Input::SessionOpened { session, address, secure } => self.session_opened(session, address, secure),
+            Input::SessionOpened { session, address, secure } => {
+                self.session_opened(session, address, secure);
+            }
             Input::SessionFrame { session, frame, channel, cost } => {
                 self.session_frame(session, channel, frame, cost);
             }
@@ -405,7 +408,7 @@ impl Node {
             Some(LoadFor::Deliver(group)) => self.deliver_loaded(group, entries),
             Some(LoadFor::Source(group, transfer)) => self.source_loaded(group, transfer, entries),
             Some(LoadFor::Spill(group, candidates)) => self.spill_loaded(group, candidates, &entries),
-            Some(LoadFor::Peek(peek)) => self.peek_loaded(peek, entries),
+            Some(LoadFor::Peek(peek)) => self.peek_loaded(peek, &entries),
         }
     }
 

@@ -15,11 +15,9 @@ pub(crate) enum Origin {
     /// A client's batch.
     Publish { session: SessionId, channel: u16, numbers: NumberRange, cost: u32 },
     /// A client's request about topology.
-    Request { session: SessionId, channel: u16, request: u32, declared: Option<String> },
+    Request { session: SessionId, channel: u16, request: u32 },
     /// A client's acknowledgement or rejection.
     Settle { consumer: ConsumerKey, request: u32, queue: QueueId, ranges: Vec<Range> },
-    /// The leader wants to deliver further ahead.
-    Expose(QueueId),
     /// An operator's command.
     Admin(AdminId),
     /// A newcomer is made a member.

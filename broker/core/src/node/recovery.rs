@@ -46,7 +46,14 @@ enum Stage {
     /// A group's checkpoint.
     State { found: FoundGroup, group: Box<Group>, pairs: Vec<Pair> },
     /// A group's log.
-    Log { found: FoundGroup, group: Box<Group>, next: Index, commit: Index, tail: Vec<Entry>, latest: Configuration },
+    Log {
+        found: FoundGroup,
+        group: Box<Group>,
+        next: Index,
+        commit: Index,
+        tail: Vec<Entry>,
+        latest: Configuration,
+    },
     /// Between groups.
     Between,
 }
@@ -67,7 +74,8 @@ impl Node {
     pub(super) fn begin_recovery(&mut self, found: Found) {
         let mut waiting: VecDeque<FoundGroup> = found.groups.into();
         waiting.make_contiguous().sort_by_key(|group| group.group);
-        self.phase = Phase::Recovering(Recovery { waiting, spaces: BTreeMap::new(), stage: Stage::Spaces });
+        let recovery = Recovery { waiting, spaces: BTreeMap::new(), stage: Stage::Spaces };
+        self.phase = Phase::Recovering(Box::new(recovery));
         let (from, to) = Space::node_range();
         self.recovery_scan(Family::Node, from, to);
     }
@@ -111,29 +119,24 @@ impl Node {
     fn recover_next(&mut self) {
         let Phase::Recovering(recovery) = &mut self.phase else { return };
         // A group whose state is there but whose log is not was being made, or was received whole just before.
-        let found = match recovery.waiting.pop_front() {
-            Some(found) => found,
-            None => match recovery.spaces.pop_first() {
-                Some((group, space)) => {
-                    recovery.spaces.insert(group, space);
-                    FoundGroup {
-                        group,
-                        hard_state: quorate_store::record::HardState::default(),
-                        first: Index(1),
-                        last: Index(0),
-                        terms: Vec::new(),
-                        epoch: quorate_store::ids::Epoch(1),
-                    }
-                }
-                None => {
-                    self.recovered();
-                    return;
-                }
-            },
+        let without_log = recovery.spaces.keys().next().copied().map(|group| FoundGroup {
+            group,
+            hard_state: quorate_store::record::HardState::default(),
+            first: Index(1),
+            last: Index(0),
+            terms: Vec::new(),
+            epoch: quorate_store::ids::Epoch(1),
+        });
+        let Some(found) = recovery.waiting.pop_front().or(without_log) else {
+            self.recovered();
+            return;
         };
         let Some(space) = recovery.spaces.remove(&found.group) else {
             // The log has begun for a group whose first state never became durable: it never acknowledged anything.
-            self.note(Level::Debug, format!("group {} has a log and no state: it was being made", found.group));
+            self.note(
+                Level::Debug,
+                format!("group {} has a log and no state: it was being made", found.group),
+            );
             self.recover_next();
             return;
         };
@@ -146,7 +149,8 @@ impl Node {
 
     /// Name and lineage of a group, from the stamp, else as its founding gives them.
     fn named(&self, id: GroupId) -> (String, Lineage) {
-        let stamped = self.stamp.as_ref().and_then(|stamp| stamp.groups.iter().find(|group| group.group == id));
+        let stamped =
+            self.stamp.as_ref().and_then(|stamp| stamp.groups.iter().find(|group| group.group == id));
         if let Some(stamped) = stamped
             && let Some(lineage) = Lineage::from_stamp(&stamped.lineage)
         {
@@ -156,7 +160,9 @@ impl Node {
             "system".to_owned()
         } else {
             self.system()
-                .and_then(|system| system.vhosts().find(|(_, group)| *group == id).map(|(name, _)| name.to_string()))
+                .and_then(|system| {
+                    system.vhosts().find(|(_, group)| *group == id).map(|(name, _)| name.to_string())
+                })
                 .unwrap_or_else(|| format!("group {id}"))
         };
         let cluster = self.cluster_id.expect("a store with groups belongs to a cluster");
@@ -165,14 +171,17 @@ impl Node {
 
     fn recover_state(&mut self) {
         let Phase::Recovering(recovery) = &mut self.phase else { return };
-        let Stage::State { found, mut group, pairs } = std::mem::replace(&mut recovery.stage, Stage::Between) else {
+        let Stage::State { found, mut group, pairs } = std::mem::replace(&mut recovery.stage, Stage::Between)
+        else {
             return;
         };
         let prefix = group.space.prefix();
         let restored = if group.id == GroupId::SYSTEM {
-            SystemMachine::restore(prefix, pairs).map(|(meta, machine)| (meta, Machine::System(Box::new(machine))))
+            SystemMachine::restore(prefix, pairs)
+                .map(|(meta, machine)| (meta, Machine::System(Box::new(machine))))
         } else {
-            VhostMachine::restore(prefix, pairs).map(|(meta, machine)| (meta, Machine::Vhost(Box::new(machine))))
+            VhostMachine::restore(prefix, pairs)
+                .map(|(meta, machine)| (meta, Machine::Vhost(Box::new(machine))))
         };
         let (meta, machine) = match restored {
             Ok(restored) => restored,
@@ -194,7 +203,9 @@ impl Node {
         group.checkpointed = meta.applied;
         group.configuration = meta.configuration;
         let commit = found.hard_state.commit.max(meta.applied).min(found.last.max(meta.applied));
-        if meta.applied > found.last || term_in(&found, meta.applied).is_some_and(|term| term != meta.applied_term) {
+        if meta.applied > found.last
+            || term_in(&found, meta.applied).is_some_and(|term| term != meta.applied_term)
+        {
             // A received snapshot became the group's state and the process ended before its log began anew.
             self.finish_group(group, found, Vec::new(), None);
             return;

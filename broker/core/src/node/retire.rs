@@ -12,7 +12,7 @@ use super::group::Group;
 use super::{LoadFor, Node, Phase, Then};
 use crate::event::Event;
 use crate::io::Output;
-use crate::machine::Candidate;
+use crate::machine::{Candidate, VhostMachine};
 
 /// Messages whose bodies are read for spilling at a time.
 const SPILL_MESSAGES: usize = 4096;
@@ -43,7 +43,11 @@ impl Node {
     }
 
     fn retire_group(&mut self, group: &mut Group) {
-        if group.replica.is_none() || group.sink.is_some() || group.checkpoint_running || group.retirement.busy {
+        if group.replica.is_none()
+            || group.sink.is_some()
+            || group.checkpoint_running
+            || group.retirement.busy
+        {
             return;
         }
         let due = group.bytes_since_checkpoint >= limits::CHECKPOINT_LOG_BYTES;
@@ -62,7 +66,8 @@ impl Node {
         let mut searched = true;
         if let Some(machine) = group.machine.vhost_mut() {
             if machine.lowest_unspilled().is_some_and(|lowest| lowest <= wanted) {
-                let (found, resume) = machine.spill_candidates(wanted, group.retirement.resume, SPILL_MESSAGES);
+                let (found, resume) =
+                    machine.spill_candidates(wanted, group.retirement.resume, SPILL_MESSAGES);
                 group.retirement.resume = resume;
                 searched = resume.is_none();
                 candidates = found;
@@ -93,7 +98,13 @@ impl Node {
                 let ticket = self.ticket();
                 self.loads.insert(ticket, LoadFor::Spill(group.id, rest));
                 let to = group.applied.next();
-                self.emit(Output::Load { ticket, group: group.id, from: index, to, max_bytes: limits::CHUNK_BYTES });
+                self.emit(Output::Load {
+                    ticket,
+                    group: group.id,
+                    from: index,
+                    to,
+                    max_bytes: limits::CHUNK_BYTES,
+                });
                 return;
             };
             if let Some(candidate) = rest.next()
@@ -116,7 +127,8 @@ impl Node {
             let mut bytes = 0;
             let mut rest = Vec::new();
             for candidate in candidates {
-                let place = candidate.slot.index.0.checked_sub(first.0).and_then(|place| usize::try_from(place).ok());
+                let place =
+                    candidate.slot.index.0.checked_sub(first.0).and_then(|place| usize::try_from(place).ok());
                 let entry = place.and_then(|place| entries.get(place));
                 match entry {
                     Some(entry) if bytes < limits::CHUNK_BYTES * 4 => {
@@ -160,7 +172,7 @@ impl Node {
             group.retirement.busy = false;
             group.checkpointed = group.checkpointed.max(index);
             let Some(wanted) = group.retirement.wanted else { return };
-            let unspilled = group.machine.vhost_mut().and_then(|machine| machine.lowest_unspilled());
+            let unspilled = group.machine.vhost_mut().and_then(VhostMachine::lowest_unspilled);
             let free = match unspilled {
                 Some(lowest) => Index(lowest.0.saturating_sub(1)).min(group.checkpointed),
                 None => group.checkpointed,

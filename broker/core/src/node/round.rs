@@ -9,8 +9,8 @@ use super::{LoadFor, Node, Phase};
 use crate::event::Event;
 use crate::io::{Output, Ticket};
 use crate::peer::PeerMessage;
-use crate::replica::wire::RaftMessage;
 use crate::replica::Effects;
+use crate::replica::wire::RaftMessage;
 
 impl Node {
     pub(super) fn end_round(&mut self) {
@@ -182,7 +182,10 @@ impl Node {
         let lineage = group.lineage.tag();
         let message = PeerMessage::Raft { group: group.id, lineage, message: Box::new(message) };
         let sent = self.send_raft(group, to, message, after);
-        if !sent && appends && let Some(replica) = &mut group.replica {
+        if !sent
+            && appends
+            && let Some(replica) = &mut group.replica
+        {
             replica.report_unreachable(to);
         }
     }
@@ -235,7 +238,7 @@ impl Node {
             self.facts_changed = true;
         }
         if group.serving.is_none() && group.id != GroupId::SYSTEM && group.leads_surely() {
-            self.leadership_won(group);
+            Self::leadership_won(group);
         }
     }
 
@@ -251,5 +254,4 @@ impl Node {
             })
             .count()
     }
-
 }

@@ -11,8 +11,8 @@ use quorate_protocol::name::{ExchangeName, RoutingKey};
 use quorate_store::ids::Index;
 
 use super::body::{Body, cut_message, routed};
-use super::requests::Read;
 use super::config::limits;
+use super::reads::Read;
 use crate::delivery::{Assignment, ConsumerKey, Delivery};
 use crate::io::{SessionId, Ticket};
 use crate::machine::{QueueId, VhostMachine};
@@ -128,7 +128,9 @@ impl Serving {
             }
             let Assignment { consumer, queue, seq, redelivered, no_ack, .. } = front.assignment;
             // The consumer may have gone, and the message with it to another one; or it was deleted.
-            let Some(now) = machine.message_at(queue, seq).filter(|_| self.delivery.stands(&front.assignment)) else {
+            let Some(now) =
+                machine.message_at(queue, seq).filter(|_| self.delivery.stands(&front.assignment))
+            else {
                 self.outbox.pop_front();
                 continue;
             };
@@ -188,7 +190,10 @@ impl Serving {
         PumpStop::Idle
     }
 
-    pub(crate) fn detach_session(&mut self, session: SessionId) -> Vec<(ConsumerKey, crate::delivery::Settlement)> {
+    pub(crate) fn detach_session(
+        &mut self,
+        session: SessionId,
+    ) -> Vec<(ConsumerKey, crate::delivery::Settlement)> {
         self.delivery.detach_session(session)
     }
 }

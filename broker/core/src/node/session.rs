@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 
 use quorate_protocol::fault::FaultCode;
 use quorate_protocol::frame::{
-    Blocked, ClientFrame, Close, Confirm, Heartbeat, HelloOk, Login, LoginOk, MECHANISM_ANONYMOUS, MECHANISM_PLAIN,
-    ProducerId, Refused, ServerFrame, Unblocked,
+    Blocked, ClientFrame, Close, Confirm, Heartbeat, HelloOk, Login, LoginOk, MECHANISM_ANONYMOUS,
+    MECHANISM_PLAIN, ProducerId, Refused, ServerFrame, Unblocked,
 };
 use quorate_protocol::version::CLIENT_VERSIONS;
 use quorate_store::ids::GroupId;
@@ -56,8 +56,10 @@ pub(crate) struct Session {
 impl Session {
     /// The producer that publishes on this channel, if there is just one.
     pub(crate) fn producer_on(&self, channel: u16) -> Option<ProducerId> {
-        let mut producers =
-            self.next_numbers.range((channel, ProducerId(0))..=(channel, ProducerId(u128::MAX))).map(|((_, id), _)| *id);
+        let mut producers = self
+            .next_numbers
+            .range((channel, ProducerId(0))..=(channel, ProducerId(u128::MAX)))
+            .map(|((_, id), _)| *id);
         let first = producers.next()?;
         producers.next().is_none().then_some(first)
     }
@@ -80,7 +82,10 @@ impl Session {
 
     /// The batch that begins with `first` was refused and will come again: nothing after it is accepted before.
     pub(crate) fn expect_again(&mut self, channel: u16, producer: ProducerId, first: u64) {
-        self.next_numbers.entry((channel, producer)).and_modify(|next| *next = (*next).min(first)).or_insert(first);
+        self.next_numbers
+            .entry((channel, producer))
+            .and_modify(|next| *next = (*next).min(first))
+            .or_insert(first);
     }
 
     /// Gathers confirms until the round ends; neighbours become one.
@@ -94,7 +99,9 @@ impl Session {
             for range in confirm.ranges {
                 match last.ranges.last_mut() {
                     Some(end) if end.last().checked_add(1) == Some(range.first()) => {
-                        if let Some(joined) = quorate_protocol::frame::NumberRange::new(end.first(), range.last()) {
+                        if let Some(joined) =
+                            quorate_protocol::frame::NumberRange::new(end.first(), range.last())
+                        {
                             *end = joined;
                         }
                     }
@@ -191,23 +198,31 @@ impl Node {
                 self.session_closed(id);
                 self.emit(Output::Close { session: id });
             }
-            (Stage::Connected, ClientFrame::Hello(hello)) => match CLIENT_VERSIONS.negotiate(hello.versions) {
-                Ok(version) => {
-                    let frame = HelloOk {
-                        version,
-                        server_name: format!("{} (quorated {})", self.config.name, env!("CARGO_PKG_VERSION")),
-                        cluster_name: self.config.cluster_name.clone(),
-                        frame_limit: self.config.frame_limit,
-                        message_limit: self.config.message_limit,
-                        heartbeat_ms: u32::try_from(self.default_heartbeat()).unwrap_or(u32::MAX),
-                    };
-                    self.write(id, 0, frame);
-                    if let Some(session) = self.sessions.get_mut(&id) {
-                        session.stage = Stage::Greeted;
+            (Stage::Connected, ClientFrame::Hello(hello)) => {
+                match CLIENT_VERSIONS.negotiate(hello.versions) {
+                    Ok(version) => {
+                        let frame = HelloOk {
+                            version,
+                            server_name: format!(
+                                "{} (quorated {})",
+                                self.config.name,
+                                env!("CARGO_PKG_VERSION")
+                            ),
+                            cluster_name: self.config.cluster_name.clone(),
+                            frame_limit: self.config.frame_limit,
+                            message_limit: self.config.message_limit,
+                            heartbeat_ms: u32::try_from(self.default_heartbeat()).unwrap_or(u32::MAX),
+                        };
+                        self.write(id, 0, frame);
+                        if let Some(session) = self.sessions.get_mut(&id) {
+                            session.stage = Stage::Greeted;
+                        }
+                    }
+                    Err(problem) => {
+                        self.refuse(id, FaultCode::UnsupportedVersion, problem.to_string(), "", 0);
                     }
                 }
-                Err(problem) => self.refuse(id, FaultCode::UnsupportedVersion, problem.to_string(), "", 0),
-            },
+            }
             (Stage::Greeted, ClientFrame::Login(login)) => self.login(id, &login),
             (Stage::Open(group), frame) => {
                 self.with_group(group, |node, group| node.request(group, id, channel, frame, cost));
@@ -273,7 +288,8 @@ impl Node {
                 return Err((FaultCode::VhostNotFound, text, none(), 0));
             }
             let decision = self.decision.as_ref();
-            let reason = decision.map_or_else(|| "reading its store".to_owned(), |decision| decision.reason.clone());
+            let reason =
+                decision.map_or_else(|| "reading its store".to_owned(), |decision| decision.reason.clone());
             let code = match decision.map(|decision| decision.verdict) {
                 Some(Verdict::NeedsOperator | Verdict::Held) => FaultCode::NeedsOperator,
                 _ => FaultCode::Waiting,
@@ -289,20 +305,16 @@ impl Node {
         if replica.is_leader() {
             return Err((FaultCode::NotReady, "this broker was just elected".into(), none(), 20));
         }
-        match self.leader_address(group) {
-            Some((name, address)) => {
-                let text = format!("virtual host {vhost} is led by {name}");
-                Err((FaultCode::NotLeader, text, address, 0))
-            }
-            None => {
-                let text = format!(
-                    "virtual host {vhost} has no leader: {} of {} needed voters are in contact with this broker",
-                    self.voters_in_contact(group),
-                    group.configuration.majority()
-                );
-                Err((FaultCode::NoQuorum, text, none(), 50))
-            }
+        if let Some((name, address)) = self.leader_address(group) {
+            let text = format!("virtual host {vhost} is led by {name}");
+            return Err((FaultCode::NotLeader, text, address, 0));
         }
+        let text = format!(
+            "virtual host {vhost} has no leader: {} of {} needed voters are in contact with this broker",
+            self.voters_in_contact(group),
+            group.configuration.majority()
+        );
+        Err((FaultCode::NoQuorum, text, none(), 50))
     }
 
     /// Name and client address of a group's leader, if it is known and not this broker.
@@ -312,7 +324,8 @@ impl Node {
         if store == self.own.store {
             return None;
         }
-        let from_system = self.system().and_then(|system| system.member(store)).map(|m| m.client_address.clone());
+        let from_system =
+            self.system().and_then(|system| system.member(store)).map(|m| m.client_address.clone());
         let address = match self.peers.get(store) {
             Some(peer) => peer.identity.client_address.clone(),
             None => from_system.unwrap_or_default(),
@@ -323,7 +336,10 @@ impl Node {
     fn refuse(&mut self, id: SessionId, code: FaultCode, text: String, leader: &str, retry_after_ms: u32) {
         if !code.is_retryable() {
             let who = self.sessions.get(&id).map_or_else(String::new, |session| session.address.clone());
-            self.event(Event::Refused { who: format!("client {who}"), why: format!("{}: {text}", code.name()) });
+            self.event(Event::Refused {
+                who: format!("client {who}"),
+                why: format!("{}: {text}", code.name()),
+            });
         }
         let frame = Refused { code, text, leader_address: leader.to_owned(), retry_after_ms };
         self.write(id, 0, frame);
@@ -365,7 +381,8 @@ impl Node {
         let mut gone = Vec::new();
         let mut beats = Vec::new();
         for session in self.sessions.values() {
-            let silence = if matches!(session.stage, Stage::Open(_)) { session.heartbeat_millis * 2 } else { 10_000 };
+            let silence =
+                if matches!(session.stage, Stage::Open(_)) { session.heartbeat_millis * 2 } else { 10_000 };
             // A tick is the precision of this clock.
             if self.now.since(session.heard) > silence + self.config.timing.tick_millis {
                 gone.push((session.id, session.stage));
@@ -380,7 +397,9 @@ impl Node {
         }
         for (id, stage) in gone {
             let (code, text) = match stage {
-                Stage::Open(_) => (FaultCode::HeartbeatMissed, "nothing was heard for two heartbeat intervals"),
+                Stage::Open(_) => {
+                    (FaultCode::HeartbeatMissed, "nothing was heard for two heartbeat intervals")
+                }
                 _ => (FaultCode::LoginTimeout, "no login within 10 seconds"),
             };
             if let Stage::Open(group) = stage {
@@ -418,12 +437,15 @@ impl Node {
         if let Some(session) = self.sessions.get_mut(&id) {
             session.blocked = true;
         }
-        let text = format!("the disk of broker {} is nearly full; publishing goes on when space returns", self.config.name);
+        let text = format!(
+            "the disk of broker {} is nearly full; publishing goes on when space returns",
+            self.config.name
+        );
         self.write(id, 0, Blocked { code: FaultCode::DiskLow, text });
     }
 
     /// This broker has become fit to serve the group's virtual host.
-    pub(super) fn leadership_won(&mut self, group: &mut Group) {
+    pub(super) fn leadership_won(group: &mut Group) {
         if let Some(machine) = group.machine.vhost() {
             group.serving = Some(Serving::new(machine));
         }

@@ -8,7 +8,7 @@
 use std::collections::{BTreeMap, VecDeque};
 
 use bytes::Bytes;
-use quorate_store::ids::{GroupId, Index, RaftId, StoreId, Term};
+use quorate_store::ids::{Index, RaftId, StoreId, Term};
 use quorate_store::record::Entry;
 use quorate_store::state::{Family, Pair, ViewId};
 
@@ -52,7 +52,6 @@ struct Unspilled {
 #[derive(Debug)]
 pub(crate) struct Source {
     pub(crate) transfer: u64,
-    pub(crate) group: GroupId,
     pub(crate) to: RaftId,
     pub(crate) to_store: StoreId,
     pub(crate) view: ViewId,
@@ -79,10 +78,8 @@ pub(crate) struct Source {
 }
 
 impl Source {
-    #[expect(clippy::too_many_arguments, reason = "a transfer is named by all of these, once")]
     pub(crate) fn new(
         transfer: u64,
-        group: GroupId,
         space: Space,
         to: (RaftId, StoreId),
         view: ViewId,
@@ -92,7 +89,6 @@ impl Source {
     ) -> Self {
         Self {
             transfer,
-            group,
             to: to.0,
             to_store: to.1,
             view,
@@ -207,9 +203,11 @@ impl Source {
             return Some(());
         }
         let exported = export_state(key, value).ok()?;
-        self.unspilled.extend(
-            exported.unspilled.into_iter().map(|(queue, seq, slot)| Unspilled { queue, seq, slot }),
-        );
+        self.unspilled.extend(exported.unspilled.into_iter().map(|(queue, seq, slot)| Unspilled {
+            queue,
+            seq,
+            slot,
+        }));
         self.after_unspilled =
             Some(SnapshotPair { family: Family::State, key: short, value: exported.value });
         Some(())

@@ -14,7 +14,7 @@ use super::recovery::Recovery;
 use super::{Node, Then};
 use crate::event::Event;
 use crate::formation::status::StoreState;
-use crate::formation::{Ballot, Facts, FormingState, FoundingAction, FoundingValue, Verdict, decide};
+use crate::formation::{Facts, FormingState, FoundingAction, FoundingValue, Verdict, decide};
 use crate::io::{Found, FoundStamp, Output};
 use crate::peer::{Admission, PeerMessage};
 use crate::replica::{LogWindow, Replica};
@@ -23,7 +23,7 @@ use crate::replica::{LogWindow, Replica};
 #[derive(Debug)]
 pub(crate) enum Phase {
     /// Reading its own store.
-    Recovering(Recovery),
+    Recovering(Box<Recovery>),
     /// Held: talks to peers, decides again at each change. Writes nothing but what founding needs.
     Deciding,
     /// Leaving the held state: `dirty` is being written.
@@ -47,25 +47,8 @@ pub(crate) enum Beginning {
 
 /// What the stamp remembers of a founding, in the founding machine's own form.
 pub(crate) fn forming_of(stamp: Option<&Stamp>) -> FormingState {
-    let Some(forming) = stamp.and_then(|stamp| stamp.forming.as_ref()) else { return FormingState::default() };
-    let ballot = |ballot: &stamp::Ballot| Ballot { round: ballot.round, proposer: ballot.store };
-    FormingState {
-        promised: forming.promised.as_ref().map(ballot),
-        accepted: forming
-            .accepted
-            .as_ref()
-            .and_then(|(at, value)| Some((ballot(at), FoundingValue::from_bytes(value).ok()?))),
-        decided: forming.decided,
-    }
-}
-
-fn forming_to_stamp(state: &FormingState) -> stamp::FormingState {
-    let ballot = |ballot: &Ballot| stamp::Ballot { round: ballot.round, store: ballot.proposer };
-    stamp::FormingState {
-        promised: state.promised.as_ref().map(ballot),
-        accepted: state.accepted.as_ref().map(|(at, value)| (ballot(at), value.to_bytes().into())),
-        decided: state.decided,
-    }
+    let forming = stamp.and_then(|stamp| stamp.forming.as_ref());
+    forming.and_then(|forming| FormingState::try_from(forming).ok()).unwrap_or_default()
 }
 
 /// The store's own Raft id as its stamp remembers it.
@@ -92,7 +75,10 @@ impl Node {
                 }
             }
         }
-        let held = matches!(self.stamp.as_ref().map(|stamp| stamp.state), None | Some(StampState::Empty | StampState::Forming));
+        let held = matches!(
+            self.stamp.as_ref().map(|stamp| stamp.state),
+            None | Some(StampState::Empty | StampState::Forming)
+        );
         if !held && matches!(found.stamp, FoundStamp::Stamp(_)) {
             self.begin_recovery(found);
         }
@@ -178,7 +164,7 @@ impl Node {
                     self.facts_changed = true;
                     let mut stamp = self.blank_stamp();
                     stamp.state = StampState::Forming;
-                    stamp.forming = Some(forming_to_stamp(&state));
+                    stamp.forming = Some(stamp::FormingState::from(&state));
                     self.write_stamp(stamp, Then::FoundingPersisted);
                 }
                 FoundingAction::Send { to, message } => {
@@ -226,7 +212,7 @@ impl Node {
             Beginning::Founded(value) => {
                 stamp.members = value.founders.iter().map(found::stamp_member).collect();
                 stamp.possible_members = value.founders.iter().map(|founder| founder.store).collect();
-                stamp.forming = Some(forming_to_stamp(self.founding.state()));
+                stamp.forming = Some(stamp::FormingState::from(self.founding.state()));
             }
             Beginning::Admitted(admission) => {
                 stamp.members = admission
@@ -380,9 +366,9 @@ impl Node {
         let salt = self.roll();
         let mut group = Box::new(Group::new(id, vhost, lineage, space));
         let epoch = group.lineage.tag().epoch;
-        let log = LogWindow::new(HardState::default(), raft::eraftpb::ConfState::default(), Index(1), Index(0), []);
-        group.replica =
-            Some(Replica::new(id, epoch, raft_id, log, Index(0), self.config.timing, salt));
+        let log =
+            LogWindow::new(HardState::default(), raft::eraftpb::ConfState::default(), Index(1), Index(0), []);
+        group.replica = Some(Replica::new(id, epoch, raft_id, log, Index(0), self.config.timing, salt));
         self.node_created(&mut group);
         self.groups.insert(id, group);
     }

@@ -10,6 +10,7 @@ use super::startup::forming_of;
 use crate::admin::VerdictWord;
 use crate::formation::status::{Active, GroupStatus, PeerRef, RecordedRun, StoreState, VoterRef};
 use crate::formation::{InitialStatus, Verdict};
+use crate::machine::VhostMachine;
 
 /// One word for a verdict of the table, before the groups have their say.
 pub(crate) fn verdict_word(verdict: Verdict) -> VerdictWord {
@@ -27,7 +28,8 @@ impl Node {
     /// The present initial status.
     pub(super) fn own_status(&self) -> InitialStatus {
         let state = self.store_state();
-        let mut peers = vec![PeerRef { text: self.config.cluster_address.clone(), resolved: Some(self.own.store) }];
+        let mut peers =
+            vec![PeerRef { text: self.config.cluster_address.clone(), resolved: Some(self.own.store) }];
         peers.extend(
             self.config
                 .peers
@@ -64,7 +66,7 @@ impl Node {
             cluster_id: self.cluster_id.filter(|_| belongs),
             cluster_id_wanted: self.config.cluster_id_wanted,
             founded_ms: None,
-            messages: self.groups.values().filter_map(|group| group.machine.vhost()).map(|v| v.live()).reduce(|a, b| a + b),
+            messages: self.live_messages(),
             incarnation: self.incarnation,
             stamped_run: stamp.map(|stamp| stamp.run_id).or(self.transient.then_some(self.own.run)),
             recorded,
@@ -77,9 +79,11 @@ impl Node {
         }
     }
 
-    /// The part of it that `system` keeps of a member.
-    pub(super) fn own_status_of_member(&self) -> InitialStatus {
-        self.own_status()
+    /// Messages in all virtual hosts, once they have been counted.
+    fn live_messages(&self) -> Option<u64> {
+        let mut machines = self.groups.values().filter_map(|group| group.machine.vhost()).peekable();
+        machines.peek()?;
+        Some(machines.map(VhostMachine::live).sum())
     }
 
     pub(super) fn store_state(&self) -> StoreState {
@@ -149,7 +153,8 @@ impl Node {
     pub(super) fn active_leader(&self, group: &Group) -> Option<Active> {
         let replica = group.replica.as_ref()?;
         let leader = replica.leader()?;
-        let store = if Some(leader) == self.raft_id { self.own.store } else { self.peers.store_of(leader)? };
+        let store =
+            if Some(leader) == self.raft_id { self.own.store } else { self.peers.store_of(leader)? };
         let sure = if replica.is_leader() { group.leads_surely() } else { self.peers.is_linked(store) };
         sure.then_some(Active { leader: store, term: replica.term() })
     }

@@ -47,7 +47,8 @@ impl Node {
     /// Called once a round.
     pub(super) fn drive_stop(&mut self) {
         let Some(Stopping::HandingOver { until }) = &self.stop else { return };
-        let leads = self.groups.values().any(|group| group.is_leader() && group.configuration.voters.len() > 1);
+        let leads =
+            self.groups.values().any(|group| group.is_leader() && group.configuration.voters.len() > 1);
         if leads && self.now < *until {
             return;
         }

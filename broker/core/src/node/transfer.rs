@@ -26,13 +26,15 @@ impl Node {
         if group.sources.current.is_some() || group.checkpoint_running {
             return;
         }
-        let Some(store) = self.peers.store_of(to).filter(|store| self.peers.is_linked(*store)) else { return };
+        let Some(store) = self.peers.store_of(to).filter(|store| self.peers.is_linked(*store)) else {
+            return;
+        };
         let transfer = self.next_transfer;
         self.next_transfer += 1;
         let view = self.view();
         let place = (group.applied, group.applied_term);
         let configuration = group.configuration.clone();
-        let source = Source::new(transfer, group.id, group.space, (to, store), view, place, configuration, self.now);
+        let source = Source::new(transfer, group.space, (to, store), view, place, configuration, self.now);
         group.sources.current = Some(source);
         group.checkpoint_running = true;
         let index = group.applied;
@@ -45,7 +47,8 @@ impl Node {
 
     pub(super) fn source_ready(&mut self, id: GroupId, transfer: u64) {
         self.with_group(id, |node, group| {
-            let Some(source) = group.sources.current.as_mut().filter(|source| source.transfer == transfer) else {
+            let Some(source) = group.sources.current.as_mut().filter(|source| source.transfer == transfer)
+            else {
                 return;
             };
             source.ready = true;
@@ -68,7 +71,8 @@ impl Node {
 
     /// Raft sends the snapshot: the receiver is offered it, and pulls.
     pub(super) fn offer_snapshot(&mut self, group: &mut Group, to: RaftId, term: u64) {
-        let Some(source) = group.sources.current.as_ref().filter(|source| source.to == to && source.ready) else {
+        let Some(source) = group.sources.current.as_ref().filter(|source| source.to == to && source.ready)
+        else {
             if let Some(replica) = &mut group.replica {
                 replica.report_snapshot(to, false);
             }
@@ -116,7 +120,11 @@ impl Node {
             }
         });
         if !found {
-            self.emit(Output::Send { to: from, message: PeerMessage::SnapshotGone { transfer }, after: None });
+            self.emit(Output::Send {
+                to: from,
+                message: PeerMessage::SnapshotGone { transfer },
+                after: None,
+            });
         }
     }
 
@@ -128,7 +136,8 @@ impl Node {
             SourceNeed::Scan { family, from, to } => {
                 let ticket = self.ticket();
                 self.scans.insert(ticket, ScanFor::Source(group.id, transfer));
-                let max_bytes = if family == Family::State { limits::CHUNK_BYTES / 16 } else { limits::CHUNK_BYTES };
+                let max_bytes =
+                    if family == Family::State { limits::CHUNK_BYTES / 16 } else { limits::CHUNK_BYTES };
                 self.emit(Output::Scan { ticket, family, from, to, max_bytes, view: Some(view) });
             }
             SourceNeed::Load { from, to } => {
@@ -151,7 +160,8 @@ impl Node {
 
     pub(super) fn source_loaded(&mut self, id: GroupId, transfer: u64, entries: Vec<Entry>) {
         self.with_group(id, |node, group| {
-            if let Some(source) = group.sources.current.as_mut().filter(|source| source.transfer == transfer) {
+            if let Some(source) = group.sources.current.as_mut().filter(|source| source.transfer == transfer)
+            {
                 source.loaded(entries);
                 node.drive_source(group);
             }
@@ -160,7 +170,8 @@ impl Node {
 
     pub(super) fn source_scanned(&mut self, id: GroupId, transfer: u64, pairs: Vec<Pair>, complete: bool) {
         self.with_group(id, |node, group| {
-            if let Some(source) = group.sources.current.as_mut().filter(|source| source.transfer == transfer) {
+            if let Some(source) = group.sources.current.as_mut().filter(|source| source.transfer == transfer)
+            {
                 source.scanned(pairs, complete);
                 node.drive_source(group);
             }
@@ -169,14 +180,16 @@ impl Node {
 
     pub(super) fn snapshot_done(&mut self, from: PeerKey, transfer: u64, installed: bool) {
         self.with_source(transfer, |node, group| {
-            let Some(source) = group.sources.current.as_ref().filter(|source| source.to_store == from.store) else {
+            let Some(source) = group.sources.current.as_ref().filter(|source| source.to_store == from.store)
+            else {
                 return;
             };
             let (to, bytes, vhost) = (source.to, source.bytes, group.vhost.clone());
             if installed {
                 node.counters.snapshots_sent += 1;
             }
-            let progress = if installed { format!("snapshot sent, {bytes} bytes") } else { "snapshot given up".into() };
+            let progress =
+                if installed { format!("snapshot sent, {bytes} bytes") } else { "snapshot given up".into() };
             let member = node.name_of(from.store);
             node.event(Event::Update { vhost, member, progress });
             if let Some(replica) = &mut group.replica {
@@ -251,7 +264,12 @@ impl Node {
             let mut writes = vec![Space::used_below(node.next_space)];
             writes.extend(space.wipe());
             let ticket = node.ticket();
-            node.emit(Output::WriteState { ticket, batch: StateBatch { writes }, flush: false, open_view: None });
+            node.emit(Output::WriteState {
+                ticket,
+                batch: StateBatch { writes },
+                flush: false,
+                open_view: None,
+            });
             let vhost = group.vhost.clone();
             let member = node.name_of(from.store);
             let progress = format!("receiving a snapshot at {}", offer.index);
@@ -292,10 +310,16 @@ impl Node {
 
     pub(super) fn sink_written(&mut self, id: GroupId, transfer: u64) {
         self.with_group(id, |node, group| {
-            let Some(sink) = group.sink.as_mut().filter(|sink| sink.offer.transfer == transfer) else { return };
+            let Some(sink) = group.sink.as_mut().filter(|sink| sink.offer.transfer == transfer) else {
+                return;
+            };
             if !sink.last_seen {
                 let (to, chunk) = (sink.from, sink.next_chunk);
-                node.emit(Output::Send { to, message: PeerMessage::SnapshotPull { transfer, chunk }, after: None });
+                node.emit(Output::Send {
+                    to,
+                    message: PeerMessage::SnapshotPull { transfer, chunk },
+                    after: None,
+                });
                 return;
             }
             if group.checkpoint_running {
@@ -324,7 +348,9 @@ impl Node {
 
     pub(super) fn sink_assigned(&mut self, id: GroupId, transfer: u64) {
         self.with_group(id, |node, group| {
-            let Some(sink) = group.sink.as_mut().filter(|sink| sink.offer.transfer == transfer) else { return };
+            let Some(sink) = group.sink.as_mut().filter(|sink| sink.offer.transfer == transfer) else {
+                return;
+            };
             sink.stage = SinkStage::Restoring;
             group.space = sink.space;
             let (from, to) = (sink.space.from(), sink.space.to());
@@ -341,7 +367,9 @@ impl Node {
 
     pub(super) fn sink_scanned(&mut self, id: GroupId, transfer: u64, pairs: Vec<Pair>, complete: bool) {
         self.with_group(id, |node, group| {
-            let Some(sink) = group.sink.as_mut().filter(|sink| sink.offer.transfer == transfer) else { return };
+            let Some(sink) = group.sink.as_mut().filter(|sink| sink.offer.transfer == transfer) else {
+                return;
+            };
             let next = pairs.last().map(|(key, _)| {
                 let mut next = key.to_vec();
                 next.push(0);
@@ -361,13 +389,15 @@ impl Node {
         let pairs = std::mem::take(&mut sink.pairs);
         let prefix = sink.space.prefix();
         let restored = if group.id == GroupId::SYSTEM {
-            SystemMachine::restore(prefix, pairs).map(|(meta, machine)| (meta, Machine::System(Box::new(machine))))
+            SystemMachine::restore(prefix, pairs)
+                .map(|(meta, machine)| (meta, Machine::System(Box::new(machine))))
         } else {
-            VhostMachine::restore(prefix, pairs).map(|(meta, machine)| (meta, Machine::Vhost(Box::new(machine))))
+            VhostMachine::restore(prefix, pairs)
+                .map(|(meta, machine)| (meta, Machine::Vhost(Box::new(machine))))
         };
-        let restored = restored
-            .map_err(|error| error.to_string())
-            .and_then(|(meta, machine)| Ok((Meta::decode(meta).map_err(|error| error.to_string())?, machine)));
+        let restored = restored.map_err(|error| error.to_string()).and_then(|(meta, machine)| {
+            Ok((Meta::decode(meta).map_err(|error| error.to_string())?, machine))
+        });
         match restored {
             Ok((meta, machine)) => {
                 assert_eq!(meta.applied, sink.offer.index, "the state received is the state offered");
@@ -379,7 +409,8 @@ impl Node {
             }
             Err(error) => {
                 // The old state is gone: going on would mean serving from nothing.
-                let reason = format!("the state received for virtual host {} is unreadable: {error}", group.vhost);
+                let reason =
+                    format!("the state received for virtual host {} is unreadable: {error}", group.vhost);
                 self.exit(70, reason);
             }
         }
@@ -389,15 +420,20 @@ impl Node {
     pub(super) fn drive_transfers(&mut self) {
         for id in self.group_ids() {
             self.with_group(id, |node, group| {
-                if group.sources.current.as_ref().is_some_and(|source| {
-                    source.ready && node.now.since(source.last_used) > IDLE_MILLIS
-                }) {
+                if group
+                    .sources
+                    .current
+                    .as_ref()
+                    .is_some_and(|source| source.ready && node.now.since(source.last_used) > IDLE_MILLIS)
+                {
                     node.drop_source(group);
                 }
                 if node.sinks_waiting && !group.checkpoint_running {
                     node.assign_sink(group);
                 }
-                let Some(sink) = group.sink.as_ref().filter(|sink| sink.stage == SinkStage::Ready) else { return };
+                let Some(sink) = group.sink.as_ref().filter(|sink| sink.stage == SinkStage::Ready) else {
+                    return;
+                };
                 let Some(replica) = &mut group.replica else { return };
                 let Some(leader) = replica.leader().filter(|leader| *leader != replica.id()) else { return };
                 let mut configuration = Configuration::default();

@@ -158,10 +158,6 @@ impl Replica {
         self.id
     }
 
-    pub(crate) fn epoch(&self) -> Epoch {
-        self.epoch
-    }
-
     pub(crate) fn term(&self) -> Term {
         Term(self.raw.raft.term)
     }
@@ -182,10 +178,6 @@ impl Replica {
         self.raw.store().last_term()
     }
 
-    pub(crate) fn first(&self) -> Index {
-        self.raw.store().first()
-    }
-
     pub(crate) fn role(&self) -> Role {
         if self.raw.raft.state == StateRole::Leader { Role::Leader } else { Role::Replica }
     }
@@ -202,18 +194,6 @@ impl Replica {
     /// A leader that has committed an entry of its own term knows everything that was ever committed.
     pub(crate) fn leads_surely(&self) -> bool {
         self.is_leader() && self.raw.raft.commit_to_current_term()
-    }
-
-    pub(crate) fn conf_state(&self) -> eraftpb::ConfState {
-        self.raw.raft.prs().conf().to_conf_state()
-    }
-
-    pub(crate) fn is_voter(&self, id: RaftId) -> bool {
-        self.conf_state().voters.contains(&id.0)
-    }
-
-    pub(crate) fn is_learner(&self, id: RaftId) -> bool {
-        self.conf_state().learners.contains(&id.0)
     }
 
     /// Leader only: the highest index known to be durable on this node.
@@ -320,11 +300,7 @@ impl Replica {
         let first = self.last().next();
         let entries: Vec<_> = datas
             .iter()
-            .map(|data| {
-                let mut entry = eraftpb::Entry::default();
-                entry.data = data.clone();
-                entry
-            })
+            .map(|data| eraftpb::Entry { data: data.clone(), ..eraftpb::Entry::default() })
             .collect();
         let mut message = eraftpb::Message::default();
         message.set_msg_type(eraftpb::MessageType::MsgPropose);
@@ -414,9 +390,12 @@ impl Replica {
         while self.raw.has_ready() {
             let mut ready = self.raw.ready();
             effects.messages.extend(ready.take_messages());
-            effects.reads.extend(ready.take_read_states().into_iter().filter_map(|state| {
-                state.request_ctx.as_slice().try_into().ok().map(u64::from_le_bytes)
-            }));
+            effects.reads.extend(
+                ready
+                    .take_read_states()
+                    .into_iter()
+                    .filter_map(|state| state.request_ctx.as_slice().try_into().ok().map(u64::from_le_bytes)),
+            );
 
             let mut wrote = false;
             if !ready.snapshot().is_empty() {
@@ -453,9 +432,12 @@ impl Replica {
             }
             let number = ready.number();
             let persisted_messages = ready.take_persisted_messages();
-            effects
-                .committed
-                .extend(ready.take_committed_entries().into_iter().map(|entry| Committed { entry: entry_from_raft(entry) }));
+            effects.committed.extend(
+                ready
+                    .take_committed_entries()
+                    .into_iter()
+                    .map(|entry| Committed { entry: entry_from_raft(entry) }),
+            );
             self.raw.advance_append_async(ready);
             if wrote {
                 self.unpersisted.push_back((ticket, number));
@@ -490,13 +472,11 @@ impl Replica {
             return None;
         }
         self.commit_written = Index(hard_state.commit);
-        let hard_state =
-            HardState { term: Term(hard_state.term), vote: hard_state.vote, commit: Index(hard_state.commit) };
+        let hard_state = HardState {
+            term: Term(hard_state.term),
+            vote: hard_state.vote,
+            commit: Index(hard_state.commit),
+        };
         Some(Record::HardState(self.group, self.epoch, hard_state))
-    }
-
-    /// Entries above the commit index: what may still be overwritten.
-    pub(crate) fn tail(&self, above: Index) -> Vec<Entry> {
-        self.raw.store().entries_above(above)
     }
 }

@@ -11,7 +11,7 @@ use quorate_store::record::{Entry, HardState};
 use raft::eraftpb;
 use raft::{Error, GetEntriesContext, RaftState, Storage, StorageError};
 
-use super::wire::{entry_from_raft, entry_into_raft};
+use super::wire::entry_into_raft;
 
 /// Entries wanted from disk for a lagging follower.
 #[derive(Debug)]
@@ -88,18 +88,6 @@ impl LogWindow {
 
     pub(crate) fn set_conf_state(&mut self, conf_state: eraftpb::ConfState) {
         self.conf_state = conf_state;
-    }
-
-    pub(crate) fn conf_state(&self) -> &eraftpb::ConfState {
-        &self.conf_state
-    }
-
-    pub(crate) fn first(&self) -> Index {
-        Index(self.first)
-    }
-
-    pub(crate) fn last(&self) -> Index {
-        Index(self.last)
     }
 
     pub(crate) fn last_term(&self) -> Term {
@@ -233,11 +221,6 @@ impl LogWindow {
     pub(crate) fn set_offer(&mut self, offer: Option<Offer>) {
         self.offer = offer;
     }
-
-    /// All entries above `index` that the window holds, in our form.
-    pub(crate) fn entries_above(&self, index: Index) -> Vec<Entry> {
-        self.window.iter().filter(|entry| entry.index > index.0).cloned().map(entry_from_raft).collect()
-    }
 }
 
 fn weight(entry: &eraftpb::Entry) -> usize {
@@ -293,7 +276,10 @@ impl Storage for LogWindow {
             let run = fetched.iter().skip(skip).take_while(|entry| entry.index < high).cloned();
             return Ok(take_limited(run, max_bytes));
         }
-        assert!(context.can_async(), "entries {low}..{high} are above the applied index and must be in the window");
+        assert!(
+            context.can_async(),
+            "entries {low}..{high} are above the applied index and must be in the window"
+        );
         self.wanted.borrow_mut().push(Wanted { from: Index(low), to: Index(high), context });
         Err(Error::Store(StorageError::LogTemporarilyUnavailable))
     }

@@ -1,9 +1,9 @@
 //! Raft's messages in our own encoding: raft-rs's protobuf types never meet a wire.
 
 use bytes::{BufMut, Bytes, BytesMut};
+use protobuf::Message as _;
 use quorate_store::ids::{Index, Term};
 use quorate_store::record::{Entry, EntryKind};
-use protobuf::Message as _;
 use raft::eraftpb;
 
 use crate::codec::{CodecError, Reader, put_bytes, put_count};
