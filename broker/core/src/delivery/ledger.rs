@@ -232,48 +232,60 @@ impl Delivery {
         let after = self.active.range(self.first_queue..).copied();
         let order: Vec<QueueId> = after.chain(self.active.range(..self.first_queue).copied()).collect();
         for queue in order {
-            while given.len() < max_messages && bytes < max_bytes {
-                let Some(assignment) = self.assign_one(machine, queue) else {
-                    self.active.remove(&queue);
-                    break;
-                };
-                bytes = bytes.saturating_add(usize::try_from(assignment.slot.length).unwrap_or(usize::MAX));
-                given.push(assignment);
-            }
             if given.len() >= max_messages || bytes >= max_bytes {
-                self.first_queue = QueueId(queue.0.saturating_add(1));
                 break;
             }
+            self.assign_from(machine, queue, max_messages, max_bytes, &mut given, &mut bytes);
+            self.first_queue = QueueId(queue.0.saturating_add(1));
         }
         given
     }
 
-    fn assign_one(&mut self, machine: &VhostMachine, queue: QueueId) -> Option<Assignment> {
-        let content = machine.queue(queue)?;
-        let line = self.lines.get_mut(&queue)?;
-        let ready = line.next_ready(content)?;
-        let waiting = line.ready(content);
-        let may_get = |key: ConsumerKey| {
-            !self.paused.contains(&key.session)
-                && self.consumers.get(&key).is_some_and(|known| known.credit > 0)
+    /// Gives from one queue. It stays active if it may have more.
+    fn assign_from(
+        &mut self,
+        machine: &VhostMachine,
+        queue: QueueId,
+        max_messages: usize,
+        max_bytes: usize,
+        given: &mut Vec<Assignment>,
+        bytes: &mut usize,
+    ) {
+        let (Some(content), Some(line)) = (machine.queue(queue), self.lines.get_mut(&queue)) else {
+            self.active.remove(&queue);
+            return;
         };
-        let consumer = line.next_consumer(waiting, may_get)?;
-        line.give(ready.seq);
+        // Whatever is given brings the bound nearer.
         self.near_bound.insert(queue);
-        self.serial += 1;
-        let known = self.consumers.get_mut(&consumer).expect("a line's consumers are known");
-        known.credit -= 1;
-        let before = known.held.insert(ready.seq, self.serial);
-        assert!(before.is_none(), "message {} of queue {queue} was given twice", ready.seq);
-        Some(Assignment {
-            consumer,
-            queue,
-            seq: ready.seq,
-            redelivered: ready.redelivered,
-            no_ack: known.no_ack,
-            slot: ready.slot,
-            serial: self.serial,
-        })
+        while given.len() < max_messages && *bytes < max_bytes {
+            let waiting = line.ready(content);
+            let may_get = |key: ConsumerKey| {
+                !self.paused.contains(&key.session)
+                    && self.consumers.get(&key).is_some_and(|known| known.credit > 0)
+            };
+            let next = line.next_ready(content);
+            let next = next.and_then(|ready| Some((ready, line.next_consumer(waiting, may_get)?)));
+            let Some((ready, consumer)) = next else {
+                self.active.remove(&queue);
+                return;
+            };
+            line.give(ready.seq);
+            self.serial += 1;
+            let known = self.consumers.get_mut(&consumer).expect("a line's consumers are known");
+            known.credit -= 1;
+            let before = known.held.insert(ready.seq, self.serial);
+            assert!(before.is_none(), "message {} of queue {queue} was given twice", ready.seq);
+            *bytes = bytes.saturating_add(usize::try_from(ready.slot.length).unwrap_or(usize::MAX));
+            given.push(Assignment {
+                consumer,
+                queue,
+                seq: ready.seq,
+                redelivered: ready.redelivered,
+                no_ack: known.no_ack,
+                slot: ready.slot,
+                serial: self.serial,
+            });
+        }
     }
 
     /// Bounds to propose with Expose commands. Each is asked for once; see [`Self::expose_dropped`].
