@@ -255,14 +255,26 @@ impl Replica {
             return;
         }
         let Some(message) = message.into_raft() else { return };
-        if message.get_msg_type() == eraftpb::MessageType::MsgHeartbeat
-            && message.commit > self.raw.raft.raft_log.last_index()
-        {
-            // Only a node that lost acknowledged entries can see this; raft-rs would stop the process.
+        if self.contradicts(&message) {
             return;
         }
         let _ = self.raw.step(message);
         self.fix_election_timeout();
+    }
+
+    /// A message that only a peer can send that lost or made up what was agreed; raft-rs would stop the process.
+    fn contradicts(&self, message: &eraftpb::Message) -> bool {
+        let log = &self.raw.raft.raft_log;
+        match message.get_msg_type() {
+            eraftpb::MessageType::MsgHeartbeat => message.commit > log.last_index(),
+            eraftpb::MessageType::MsgAppendResponse => !message.reject && message.index > log.last_index(),
+            eraftpb::MessageType::MsgAppend => message
+                .entries
+                .iter()
+                .take_while(|entry| entry.index <= log.committed)
+                .any(|entry| log.term(entry.index).is_ok_and(|term| term != 0 && term != entry.term)),
+            _ => false,
+        }
     }
 
     /// The snapshot at this place has been received whole and the machine is there: tell Raft, as from its leader.

@@ -42,7 +42,10 @@ pub struct RaftMessage {
 }
 
 /// Kinds that may travel, with their numbers on the wire. Snapshots travel as messages of their own.
-const KINDS: [(u8, eraftpb::MessageType); 13] = [
+///
+/// Kinds by which raft-rs lets a caller command its own node, or lets a follower forward a caller's wish, are none of
+/// them: a peer must not command us.
+const KINDS: [(u8, eraftpb::MessageType); 9] = [
     (1, eraftpb::MessageType::MsgAppend),
     (2, eraftpb::MessageType::MsgAppendResponse),
     (3, eraftpb::MessageType::MsgRequestVote),
@@ -50,13 +53,12 @@ const KINDS: [(u8, eraftpb::MessageType); 13] = [
     (5, eraftpb::MessageType::MsgHeartbeat),
     (6, eraftpb::MessageType::MsgHeartbeatResponse),
     (7, eraftpb::MessageType::MsgTimeoutNow),
-    (8, eraftpb::MessageType::MsgReadIndex),
-    (9, eraftpb::MessageType::MsgReadIndexResp),
-    (10, eraftpb::MessageType::MsgRequestPreVote),
-    (11, eraftpb::MessageType::MsgRequestPreVoteResponse),
-    (12, eraftpb::MessageType::MsgTransferLeader),
-    (13, eraftpb::MessageType::MsgUnreachable),
+    (8, eraftpb::MessageType::MsgRequestPreVote),
+    (9, eraftpb::MessageType::MsgRequestPreVoteResponse),
 ];
+
+/// No cluster lives to see such a term or index; whoever sends one would make counting up overflow.
+const NUMBER_MAX: u64 = 1 << 62;
 
 /// The wire number of a kind that may travel.
 pub fn kind_number(kind: eraftpb::MessageType) -> Option<u8> {
@@ -64,11 +66,7 @@ pub fn kind_number(kind: eraftpb::MessageType) -> Option<u8> {
 }
 
 fn kind_of(number: u8) -> Option<eraftpb::MessageType> {
-    // A local-only kind from a peer would let it command our own state machine.
-    KINDS
-        .iter()
-        .find(|(known, kind)| *known == number && *kind != eraftpb::MessageType::MsgUnreachable)
-        .map(|(_, kind)| *kind)
+    KINDS.iter().find(|(known, _)| *known == number).map(|(_, kind)| *kind)
 }
 
 impl RaftMessage {
@@ -188,6 +186,9 @@ impl RaftMessage {
     /// Whether entries follow each other without a gap from `index + 1` on, with terms that never fall: what every
     /// correct leader sends.
     pub fn is_sound(&self) -> bool {
+        if self.from == 0 || [self.term, self.log_term, self.index, self.commit].iter().any(|n| *n > NUMBER_MAX) {
+            return false;
+        }
         let mut next = self.index.checked_add(1);
         let mut term = self.log_term;
         for entry in &self.entries {
