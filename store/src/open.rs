@@ -317,6 +317,14 @@ mod tests {
     }
 
     #[test]
+    fn a_full_disk_does_not_keep_a_used_store_from_opening() {
+        let disk = used();
+        disk.set_capacity(0);
+        let store = open_on(&disk, 2).unwrap();
+        assert!(store.log.is_some());
+    }
+
+    #[test]
     fn a_store_on_the_real_disk() {
         let temporary = tempfile::tempdir().unwrap();
         let dir = temporary.path().join("data");

@@ -6,18 +6,23 @@
 //! arrived. A name that was not made durable may be the old one or the new one. Power can be cut at any operation, and
 //! operations can be told to fail. The same calls and the same seed give the same disk.
 
+mod content;
+mod names;
+
+#[cfg(test)]
+mod tests;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use rand_chacha::ChaCha8Rng;
-use rand_core::{Rng, SeedableRng};
+use rand_core::SeedableRng;
 
+use self::content::{Content, position, size};
+use self::names::{NameChange, Names, Place};
 use super::{FileError, FileLock, FileResult, Files, OpenFile};
-
-/// What a medium writes as a whole, if it is not torn.
-const SECTOR: usize = 512;
 
 /// A kind of operation, for [`CrashFiles::fail_after`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -59,45 +64,6 @@ pub struct CrashFiles {
     disk: Arc<Mutex<Disk>>,
 }
 
-type Place = (PathBuf, String);
-
-#[derive(Clone, Debug)]
-enum Change {
-    Write(usize, Vec<u8>),
-    Length(usize),
-}
-
-#[derive(Clone, Debug, Default)]
-struct Content {
-    /// What reads see.
-    now: Vec<u8>,
-    /// What survives whatever happens.
-    durable: Vec<u8>,
-    /// What happened to `now` since `durable`, in order.
-    pending: Vec<Change>,
-}
-
-#[derive(Clone, Debug)]
-struct NameChange {
-    put: Option<(Place, u64)>,
-    drop: Option<Place>,
-}
-
-impl NameChange {
-    fn places(&self) -> impl Iterator<Item = &Place> {
-        self.put.iter().map(|(place, _)| place).chain(self.drop.iter())
-    }
-
-    fn apply(&self, names: &mut BTreeMap<Place, u64>) {
-        if let Some(place) = &self.drop {
-            names.remove(place);
-        }
-        if let Some((place, file)) = &self.put {
-            names.insert(place.clone(), *file);
-        }
-    }
-}
-
 #[derive(Clone, Debug)]
 struct Disk {
     /// Handles of an earlier life do nothing.
@@ -110,9 +76,7 @@ struct Disk {
     files: BTreeMap<u64, Content>,
     next_file: u64,
     dirs: BTreeSet<PathBuf>,
-    names: BTreeMap<Place, u64>,
-    durable_names: BTreeMap<Place, u64>,
-    pending_names: Vec<NameChange>,
+    names: Names,
     locks: BTreeMap<PathBuf, u32>,
 }
 
@@ -132,135 +96,6 @@ fn place(path: &Path) -> FileResult<Place> {
     match (path.parent(), path.file_name().and_then(|name| name.to_str())) {
         (Some(dir), Some(name)) => Ok((dir.to_path_buf(), name.to_owned())),
         _ => Err(error("name", path, "not a file name")),
-    }
-}
-
-fn size(length: usize) -> u64 {
-    u64::try_from(length).unwrap_or(u64::MAX)
-}
-
-fn position(offset: u64) -> usize {
-    usize::try_from(offset).expect("a file in memory is within memory")
-}
-
-fn below(dice: &mut ChaCha8Rng, bound: usize) -> usize {
-    match size(bound) {
-        0 => 0,
-        bound => position(dice.next_u64() % bound),
-    }
-}
-
-impl Content {
-    fn write(&mut self, offset: usize, bytes: &[u8]) {
-        put(&mut self.now, offset, bytes);
-        self.pending.push(Change::Write(offset, bytes.to_vec()));
-    }
-
-    fn set_length(&mut self, length: usize) {
-        self.now.resize(length, 0);
-        self.pending.push(Change::Length(length));
-    }
-
-    fn sync(&mut self) {
-        for change in std::mem::take(&mut self.pending) {
-            apply(&mut self.durable, &change);
-        }
-    }
-
-    /// What is found after power was lost.
-    fn lose(&mut self, dice: &mut ChaCha8Rng, others: &[Vec<u8>]) {
-        let pending = std::mem::take(&mut self.pending);
-        match below(dice, 6) {
-            0 => {}
-            1 => pending.iter().for_each(|change| apply(&mut self.durable, change)),
-            2 => self.keep_prefix(dice, &pending),
-            mode => self.keep_sectors(dice, &pending, mode == 5, others),
-        }
-        self.now.clone_from(&self.durable);
-    }
-
-    fn keep_prefix(&mut self, dice: &mut ChaCha8Rng, pending: &[Change]) {
-        let kept = below(dice, pending.len() + 1);
-        for (number, change) in pending.iter().take(kept).enumerate() {
-            match change {
-                Change::Write(offset, bytes) if number + 1 == kept => {
-                    let end = below(dice, bytes.len() + 1);
-                    put(&mut self.durable, *offset, &bytes[..end]);
-                }
-                change => apply(&mut self.durable, change),
-            }
-        }
-    }
-
-    fn keep_sectors(&mut self, dice: &mut ChaCha8Rng, pending: &[Change], torn: bool, others: &[Vec<u8>]) {
-        let odds = dice.next_u64() % 100;
-        let old_length = self.durable.len();
-        let mut lengths = vec![old_length];
-        let mut length = old_length;
-        for change in pending {
-            length = match change {
-                Change::Write(offset, bytes) => length.max(offset + bytes.len()),
-                Change::Length(length) => *length,
-            };
-            lengths.push(length);
-        }
-        let length = lengths[below(dice, lengths.len())];
-        if length > old_length {
-            let filler = filler(dice, length, others);
-            self.durable.extend_from_slice(&filler[old_length..]);
-        }
-        for change in pending {
-            let Change::Write(offset, bytes) = change else { continue };
-            let mut at = *offset;
-            let end = offset + bytes.len();
-            while at < end {
-                let stop = end.min((at / SECTOR + 1) * SECTOR);
-                if dice.next_u64() % 100 < odds {
-                    let mut piece = &bytes[at - offset..stop - offset];
-                    if torn && dice.next_u64().is_multiple_of(2) {
-                        piece = &piece[..below(dice, piece.len() + 1)];
-                    }
-                    let room = self.durable.len().max(length).saturating_sub(at);
-                    put(&mut self.durable, at, &piece[..piece.len().min(room)]);
-                }
-                at = stop;
-            }
-        }
-        self.durable.resize(length, 0);
-    }
-}
-
-/// What a file shows where it grew and nothing arrived.
-fn filler(dice: &mut ChaCha8Rng, length: usize, others: &[Vec<u8>]) -> Vec<u8> {
-    let mut bytes = vec![0; length];
-    match below(dice, 3) {
-        0 => {}
-        1 => dice.fill_bytes(&mut bytes),
-        _ => {
-            if let Some(other) = others.get(below(dice, others.len())) {
-                let common = length.min(other.len());
-                bytes[..common].copy_from_slice(&other[..common]);
-            }
-        }
-    }
-    bytes
-}
-
-fn put(content: &mut Vec<u8>, offset: usize, bytes: &[u8]) {
-    if bytes.is_empty() {
-        return;
-    }
-    let end = offset + bytes.len();
-    if content.len() < end {
-        content.resize(end, 0);
-    }
-    content[offset..end].copy_from_slice(bytes);
-}
-
-fn apply(content: &mut Vec<u8>, change: &Change) {
-    match change {
-        Change::Write(offset, bytes) => put(content, *offset, bytes),
-        Change::Length(length) => content.resize(*length, 0),
     }
 }
 
@@ -295,50 +130,8 @@ impl Disk {
     }
 
     fn used(&self) -> u64 {
-        let named: BTreeSet<u64> = self.names.values().copied().collect();
+        let named: BTreeSet<u64> = self.names.now.values().copied().collect();
         named.iter().map(|file| size(self.files[file].now.len())).sum()
-    }
-
-    fn change_name(&mut self, change: NameChange) {
-        change.apply(&mut self.names);
-        self.pending_names.push(change);
-    }
-
-    /// Makes the names in `dir` durable, and what they depend on.
-    fn sync_names(&mut self, dir: &Path) {
-        let mut touched: BTreeSet<Place> = BTreeSet::new();
-        let mut chosen = vec![false; self.pending_names.len()];
-        for (number, change) in self.pending_names.iter().enumerate().rev() {
-            if change.places().any(|place| place.0 == dir || touched.contains(place)) {
-                chosen[number] = true;
-                touched.extend(change.places().cloned());
-            }
-        }
-        let mut number = 0;
-        let durable = &mut self.durable_names;
-        self.pending_names.retain(|change| {
-            let kept = chosen[number];
-            number += 1;
-            if kept {
-                change.apply(durable);
-            }
-            !kept
-        });
-    }
-
-    /// Changes of the same names survive in order; others independently.
-    fn lose_names(&mut self, dice: &mut ChaCha8Rng) {
-        let odds = dice.next_u64() % 101;
-        let mut lost: BTreeSet<Place> = BTreeSet::new();
-        for change in std::mem::take(&mut self.pending_names) {
-            let depends = change.places().any(|place| lost.contains(place));
-            if depends || dice.next_u64() % 100 >= odds {
-                lost.extend(change.places().cloned());
-            } else {
-                change.apply(&mut self.durable_names);
-            }
-        }
-        self.names = self.durable_names.clone();
     }
 
     fn restart(&mut self) {
@@ -373,9 +166,7 @@ impl CrashFiles {
             files: BTreeMap::new(),
             next_file: 0,
             dirs: BTreeSet::from([PathBuf::new(), PathBuf::from("/")]),
-            names: BTreeMap::new(),
-            durable_names: BTreeMap::new(),
-            pending_names: Vec::new(),
+            names: Names::default(),
             locks: BTreeMap::new(),
         };
         Self { disk: Arc::new(Mutex::new(disk)) }
@@ -413,7 +204,7 @@ impl CrashFiles {
         let dice = &mut ChaCha8Rng::seed_from_u64(seed);
         let mut disk = hold(&self.disk);
         disk.restart();
-        disk.lose_names(dice);
+        disk.names.lose(dice);
         let others: Vec<Vec<u8>> =
             disk.files.values().map(|content| content.durable.clone()).take(8).collect();
         for content in disk.files.values_mut() {
@@ -424,7 +215,7 @@ impl CrashFiles {
                 content.lose(dice, &others);
             }
         }
-        let named: BTreeSet<u64> = disk.names.values().copied().collect();
+        let named: BTreeSet<u64> = disk.names.now.values().copied().collect();
         disk.files.retain(|file, _| named.contains(file));
     }
 
@@ -442,7 +233,7 @@ impl CrashFiles {
     /// What reads of a file see; none if there is no such file.
     pub fn content(&self, path: &Path) -> Option<Vec<u8>> {
         let disk = hold(&self.disk);
-        let file = disk.names.get(&place(path).ok()?)?;
+        let file = disk.names.now.get(&place(path).ok()?)?;
         Some(disk.files[file].now.clone())
     }
 
@@ -450,11 +241,10 @@ impl CrashFiles {
     pub fn replace(&self, path: &Path, bytes: &[u8]) {
         let mut disk = hold(&self.disk);
         let place = place(path).expect("a file name");
-        let file = disk.names.get(&place).copied().unwrap_or_else(|| {
+        let file = disk.names.now.get(&place).copied().unwrap_or_else(|| {
             let file = disk.next_file;
             disk.next_file += 1;
-            disk.names.insert(place.clone(), file);
-            disk.durable_names.insert(place, file);
+            disk.names.put_durably(place, file);
             file
         });
         disk.files
@@ -464,7 +254,11 @@ impl CrashFiles {
     /// Every file with what reads of it see, by path.
     pub fn everything(&self) -> BTreeMap<PathBuf, Vec<u8>> {
         let disk = hold(&self.disk);
-        disk.names.iter().map(|((dir, name), file)| (dir.join(name), disk.files[file].now.clone())).collect()
+        disk.names
+            .now
+            .iter()
+            .map(|((dir, name), file)| (dir.join(name), disk.files[file].now.clone()))
+            .collect()
     }
 
     fn handle(&self, disk: &Disk, file: u64, path: &Path, writable: bool) -> Arc<dyn OpenFile> {
@@ -475,7 +269,7 @@ impl CrashFiles {
     fn open_with(&self, path: &Path, writable: bool) -> FileResult<Arc<dyn OpenFile>> {
         let disk = hold(&self.disk);
         disk.alive(disk.life, "open", path)?;
-        match disk.names.get(&place(path)?) {
+        match disk.names.now.get(&place(path)?) {
             Some(file) => Ok(self.handle(&disk, *file, path, writable)),
             None => Err(FileError::NotFound { path: path.to_path_buf() }),
         }
@@ -524,7 +318,7 @@ impl Files for CrashFiles {
         if !disk.dirs.contains(dir) {
             return Err(FileError::NotFound { path: dir.to_path_buf() });
         }
-        let files = disk.names.keys().filter(|(parent, _)| parent == dir).map(|(_, name)| name.clone());
+        let files = disk.names.now.keys().filter(|(parent, _)| parent == dir).map(|(_, name)| name.clone());
         let dirs = disk.dirs.iter().filter(|below| below.parent() == Some(dir));
         let dirs = dirs.filter_map(|below| below.file_name()?.to_str().map(str::to_owned));
         let names: BTreeSet<String> = files.chain(dirs).collect();
@@ -537,13 +331,13 @@ impl Files for CrashFiles {
             if !disk.dirs.contains(&place.0) {
                 return Err(FileError::NotFound { path: path.to_path_buf() });
             }
-            if disk.names.contains_key(&place) {
+            if disk.names.now.contains_key(&place) {
                 return Err(FileError::Exists { path: path.to_path_buf() });
             }
             let file = disk.next_file;
             disk.next_file += 1;
             disk.files.insert(file, Content::default());
-            disk.change_name(NameChange { put: Some((place, file)), drop: None });
+            disk.names.change(NameChange { put: Some((place, file)), drop: None });
             Ok(())
         })?;
         self.open_with(path, true)
@@ -562,9 +356,10 @@ impl Files for CrashFiles {
             let (from_place, to_place) = (place(from)?, place(to)?);
             let file = *disk
                 .names
+                .now
                 .get(&from_place)
                 .ok_or_else(|| FileError::NotFound { path: from.to_path_buf() })?;
-            disk.change_name(NameChange { put: Some((to_place, file)), drop: Some(from_place) });
+            disk.names.change(NameChange { put: Some((to_place, file)), drop: Some(from_place) });
             Ok(())
         })
     }
@@ -572,10 +367,10 @@ impl Files for CrashFiles {
     fn remove(&self, path: &Path) -> FileResult<()> {
         self.rename_with((Operation::Remove, "remove"), path, |disk| {
             let place = place(path)?;
-            if !disk.names.contains_key(&place) {
+            if !disk.names.now.contains_key(&place) {
                 return Err(FileError::NotFound { path: path.to_path_buf() });
             }
-            disk.change_name(NameChange { put: None, drop: Some(place) });
+            disk.names.change(NameChange { put: None, drop: Some(place) });
             Ok(())
         })
     }
@@ -585,7 +380,7 @@ impl Files for CrashFiles {
         disk.alive(disk.life, "sync directory", dir)?;
         match disk.luck(Operation::SyncDir) {
             Luck::Good => {
-                disk.sync_names(dir);
+                disk.names.sync(dir);
                 Ok(())
             }
             // What was to become durable is still open: the crash decides.
@@ -602,8 +397,12 @@ impl Files for CrashFiles {
             Err(FileError::NotFound { .. }) => self.create(path)?,
             opened => opened?,
         };
-        file.truncate(0)?;
-        file.write_at(0, format!("{holder}\n").as_bytes())?;
+        let written = file.truncate(0).and_then(|()| file.write_at(0, format!("{holder}\n").as_bytes()));
+        match written {
+            // Only for people: a full disk must not keep a broker from starting.
+            Ok(()) | Err(FileError::Full { .. }) => {}
+            Err(error) => return Err(error),
+        }
         let mut disk = hold(&self.disk);
         disk.locks.insert(path.to_path_buf(), holder);
         Ok(Box::new(CrashLock { disk: Arc::clone(&self.disk), life: disk.life, path: path.to_path_buf() }))
@@ -747,109 +546,5 @@ impl Drop for CrashLock {
         if disk.life == self.life {
             disk.locks.remove(&self.path);
         }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn disk_with(name: &str, bytes: &[u8]) -> (CrashFiles, Arc<dyn OpenFile>) {
-        let files = CrashFiles::new();
-        files.create_dir(Path::new("/d")).unwrap();
-        let file = files.create(&Path::new("/d").join(name)).unwrap();
-        file.write_at(0, bytes).unwrap();
-        file.sync().unwrap();
-        files.sync_dir(Path::new("/d")).unwrap();
-        (files, file)
-    }
-
-    #[test]
-    fn what_was_synced_survives_every_crash() {
-        for seed in 0..200 {
-            let (files, file) = disk_with("x", b"synced");
-            file.write_at(6, &[7; 2000]).unwrap();
-            files.crash(seed);
-            let content = files.content(Path::new("/d/x")).unwrap();
-            assert_eq!(&content[..6], b"synced", "seed {seed}");
-            assert!(file.length().is_err(), "a handle of an earlier life works");
-        }
-    }
-
-    #[test]
-    fn the_unsynced_ends_in_many_ways_and_the_same_way_for_the_same_seed() {
-        let mut endings = BTreeSet::new();
-        for seed in 0..200 {
-            let (files, file) = disk_with("x", &[1; 3000]);
-            file.write_at(100, &[2; 2500]).unwrap();
-            let twin = files.fork();
-            files.crash(seed);
-            twin.crash(seed);
-            assert_eq!(files.everything(), twin.everything(), "seed {seed}");
-            endings.insert(files.content(Path::new("/d/x")).unwrap());
-        }
-        assert!(endings.contains(&vec![1; 3000]), "never lost whole");
-        assert!(endings.iter().any(|content| content[100..2600] == [2; 2500]), "never kept whole");
-        assert!(endings.iter().any(|content| content[100] == 1 && content[2599] == 2), "no hole in front");
-        assert!(endings.len() > 20, "only {} endings", endings.len());
-    }
-
-    #[test]
-    fn names_become_durable_by_sync_dir_only() {
-        let mut found = BTreeSet::new();
-        for seed in 0..100 {
-            let (files, _) = disk_with("old", b"1");
-            files.rename(Path::new("/d/old"), Path::new("/d/new")).unwrap();
-            let synced = files.fork();
-            synced.sync_dir(Path::new("/d")).unwrap();
-            synced.crash(seed);
-            assert_eq!(synced.list(Path::new("/d")).unwrap(), ["new"]);
-            files.crash(seed);
-            found.insert(files.list(Path::new("/d")).unwrap());
-        }
-        assert_eq!(found, BTreeSet::from([vec!["old".to_owned()], vec!["new".to_owned()]]));
-    }
-
-    #[test]
-    fn a_failed_sync_is_forgotten_by_the_next() {
-        let (files, file) = disk_with("x", b"old");
-        file.write_at(0, b"new").unwrap();
-        files.fail_after(Operation::Sync, 0, Fault::Io);
-        assert!(matches!(file.sync(), Err(FileError::Io { .. })));
-        file.sync().unwrap();
-        assert_eq!(files.content(Path::new("/d/x")).unwrap(), b"new");
-        files.crash(1);
-        assert_eq!(files.content(Path::new("/d/x")).unwrap(), b"old");
-    }
-
-    #[test]
-    fn capacity_and_locks() {
-        let (files, file) = disk_with("x", b"1234");
-        files.set_capacity(10);
-        assert_eq!(files.free_space(Path::new("/d")).unwrap(), 6);
-        assert!(matches!(file.preallocate(11), Err(FileError::Full { .. })));
-        file.preallocate(10).unwrap();
-        files.set_capacity(20);
-        let lock = files.lock(Path::new("/d/lock"), 9).unwrap();
-        assert!(matches!(
-            files.lock(Path::new("/d/lock"), 8),
-            Err(FileError::Locked { holder: Some(9), .. })
-        ));
-        drop(lock);
-        let _lock = files.lock(Path::new("/d/lock"), 8).unwrap();
-        files.kill();
-        files.lock(Path::new("/d/lock"), 7).unwrap();
-    }
-
-    #[test]
-    fn a_cut_stops_everything() {
-        let (files, file) = disk_with("x", b"1");
-        files.cut_power_at(2);
-        file.write_at(0, b"2").unwrap();
-        assert!(file.sync().is_err());
-        assert!(files.is_off() && file.length().is_err() && files.list(Path::new("/d")).is_err());
-        files.crash(0);
-        assert!(!files.is_off());
-        files.open(Path::new("/d/x")).unwrap();
     }
 }

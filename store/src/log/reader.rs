@@ -31,8 +31,8 @@ impl LogReader {
         Self { shared }
     }
 
-    /// Entries `from..to` of a group, as many as exist, until `max_bytes` of data are reached; at least one if there is
-    /// one. Every record's checksum is verified. A segment is not used again while it is being read.
+    /// Entries `from..to` of a group, as many as exist, until `max_bytes` of records are reached; at least one if there
+    /// is one. Every record's checksum is verified. A segment is not used again while it is being read.
     ///
     /// Entries that the writer replaces during the call may be returned as they were before.
     ///
@@ -83,7 +83,7 @@ impl LogReader {
         let mut index = from;
         while index < to && index <= bounds.last {
             let place = log.place(index).expect("every entry between the bounds has a place");
-            let length = usize::try_from(place.length).unwrap_or(usize::MAX);
+            let length = usize::try_from(place.length).unwrap_or(usize::MAX).saturating_add(RECORD_HEADER);
             if !runs.is_empty() && max_bytes.saturating_sub(bytes) < length {
                 break;
             }

@@ -160,8 +160,9 @@ impl Replay {
 
     /// There is no whole batch at the end of the last segment: the end of the log, a torn tail, or damage.
     ///
-    /// A tail is torn only if it was never acknowledged: nothing durable says that it was synced, and no whole batch
-    /// of this generation comes after it (it would have been written after the sync of this one).
+    /// A tail is torn only if it was never acknowledged: no whole batch of this generation comes after it (it would
+    /// have been written after the sync of this one), and the stamp does not say that it was synced, which is asked
+    /// once the end is known.
     fn judge_end(
         &mut self,
         fault: &BatchFault,
@@ -170,10 +171,6 @@ impl Replay {
         number: u32,
     ) -> Result<(), LogError> {
         let SyncedPoint { generation, offset } = self.end;
-        if self.proven > self.end {
-            let what = format!("a batch is not whole, and everything up to {} was synced", self.proven);
-            return Err(damaged(generation, offset, what));
-        }
         let step = ALIGNMENT as u64;
         let mut later = offset.saturating_add(step);
         while later < bytes.len() as u64 {

@@ -130,8 +130,8 @@ fn reads_are_bounded_and_say_what_is_gone() {
         |from, to, max_bytes| reader.read(G1, Index(from), Index(to), max_bytes).map(|entries| entries.len());
     assert_eq!(count(1, 5, usize::MAX).unwrap(), 4);
     assert_eq!(count(1, 5, 0).unwrap(), 1);
-    assert_eq!(count(1, 5, 8).unwrap(), 2);
-    assert_eq!(count(2, 4, 100).unwrap(), 2);
+    assert_eq!(count(1, 5, 80).unwrap(), 2);
+    assert_eq!(count(2, 4, 200).unwrap(), 2);
     assert_eq!(count(5, 9, 100).unwrap(), 0);
     assert_eq!(count(4, 2, 100).unwrap(), 0);
     assert!(matches!(
@@ -139,10 +139,10 @@ fn reads_are_bounded_and_say_what_is_gone() {
         Err(LogError::UnknownGroup { group: GroupId(9) })
     ));
     writer.compact(G1, Index(2));
-    assert_eq!(count(2, 5, 100).unwrap(), 3, "a compaction took effect before it was recorded");
+    assert_eq!(count(2, 5, 200).unwrap(), 3, "a compaction took effect before it was recorded");
     writer.append(&[]).unwrap();
     assert!(matches!(count(2, 5, 100), Err(LogError::Compacted { index: Index(2), .. })));
-    assert_eq!(count(3, 5, 100).unwrap(), 2);
+    assert_eq!(count(3, 5, 200).unwrap(), 2);
     assert_eq!(reader.term(G1, Index(2)), Some(Term(3)));
     assert_eq!(reader.term(G1, Index(1)), None);
 }
@@ -153,6 +153,22 @@ fn a_gap_is_a_bug() {
     let disk = CrashFiles::new();
     let (mut writer, _, _) = open_log(&disk, None).unwrap();
     let _ = writer.append(&[&Batch { records: entries(1, 2, 1, &[b"x"]) }]);
+}
+
+#[test]
+fn a_round_is_one_write_and_one_sync() {
+    let disk = CrashFiles::new();
+    let (mut writer, _, _) = open_log(&disk, None).unwrap();
+    append_entries(&mut writer, &mut Naive::default(), 1, 10);
+    writer.sync().unwrap();
+    let before = disk.operations();
+    let batches = [entries(1, 2, 1, &[b"a", b"b"]), entries(2, 1, 1, &[b"c"]), entries(3, 1, 1, &[b"d"])];
+    let batches = batches.map(|records| Batch { records });
+    writer.append(&batches.each_ref()).unwrap();
+    writer.sync().unwrap();
+    writer.sync().unwrap();
+    writer.append(&[]).unwrap();
+    assert_eq!(disk.operations() - before, 2);
 }
 
 #[test]

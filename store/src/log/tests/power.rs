@@ -163,6 +163,23 @@ fn after_a_failed_sync_nothing_is_tried_and_the_next_process_writes_the_tail_aga
 }
 
 #[test]
+fn a_segment_whose_name_was_not_durable_is_not_built_upon() {
+    for seed in 0..40 {
+        let disk = CrashFiles::new();
+        let (mut writer, _, _) = open_log(&disk, None).unwrap();
+        // The first makes segment 1, the second is of segment 2 or of a retirement.
+        disk.fail_after(Operation::SyncDir, 1, Fault::Io);
+        let run = work(&mut writer, Naive::default(), 60, seed);
+        assert!(run.failed);
+        disk.kill();
+        let (mut writer, start) = recover(&disk, &run, Some(run.point), "after the kill");
+        let run = work(&mut writer, start, 3, seed + 1);
+        disk.crash(seed);
+        recover(&disk, &run, Some(run.point), "after the crash");
+    }
+}
+
+#[test]
 fn a_failure_of_any_operation_stops_the_writer_and_loses_nothing_synced() {
     let kinds = [
         Operation::Write,
