@@ -186,7 +186,9 @@ impl RaftMessage {
     /// Whether entries follow each other without a gap from `index + 1` on, with terms that never fall: what every
     /// correct leader sends.
     pub fn is_sound(&self) -> bool {
-        if self.from == 0 || [self.term, self.log_term, self.index, self.commit].iter().any(|n| *n > NUMBER_MAX) {
+        if self.from == 0
+            || [self.term, self.log_term, self.index, self.commit].iter().any(|n| *n > NUMBER_MAX)
+        {
             return false;
         }
         let mut next = self.index.checked_add(1);
@@ -301,6 +303,53 @@ impl MembershipChange {
                 eraftpb::ConfChangeType::RemoveNode => Self::Remove(single.node_id),
             },
             None => Self::Nothing,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_change_of_membership_survives_raft_rs_and_back() {
+        for change in [MembershipChange::Voter(7), MembershipChange::Learner(8), MembershipChange::Remove(9)]
+        {
+            let entry =
+                Entry { term: Term(2), index: Index(3), kind: EntryKind::Membership, data: change.encode() };
+            assert_eq!(entry_from_raft(entry_into_raft(entry.clone())), entry);
+            assert_eq!(MembershipChange::decode(&change.encode()), change);
+        }
+    }
+
+    #[test]
+    fn foreign_bytes_change_no_membership() {
+        for bytes in [
+            &b""[..],
+            b"\x01",
+            b"\x01\0\0\0\0\0\0\0\0",
+            b"\x09\x01\0\0\0\0\0\0\0",
+            b"\x01\x01\0\0\0\0\0\0\0\0",
+        ] {
+            assert_eq!(MembershipChange::decode(&Bytes::copy_from_slice(bytes)), MembershipChange::Nothing);
+        }
+    }
+
+    #[test]
+    fn no_kind_that_commands_the_receiver_travels() {
+        use eraftpb::MessageType as Kind;
+        for kind in [
+            Kind::MsgHup,
+            Kind::MsgBeat,
+            Kind::MsgPropose,
+            Kind::MsgSnapshot,
+            Kind::MsgUnreachable,
+            Kind::MsgSnapStatus,
+            Kind::MsgCheckQuorum,
+            Kind::MsgTransferLeader,
+            Kind::MsgReadIndex,
+        ] {
+            assert_eq!(kind_number(kind), None, "{kind:?}");
         }
     }
 }
