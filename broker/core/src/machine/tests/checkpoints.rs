@@ -17,6 +17,13 @@ fn assert_same(restored: &mut VhostMachine, machine: &mut VhostMachine) {
     assert_eq!(restored.lowest_unspilled(), machine.lowest_unspilled());
 }
 
+/// The log must keep everything from the lowest body that only it has.
+fn assert_lowest(machine: &mut VhostMachine) {
+    let slots = machine.queues().flat_map(|queue| queue.live_from(0)).map(|(_, slot)| slot);
+    let lowest = slots.filter(|slot| !slot.spilled).map(|slot| slot.index).min();
+    assert_eq!(machine.lowest_unspilled(), lowest);
+}
+
 fn spill_up_to(replica: &mut Replica, up_to: Index, limit: usize) -> usize {
     let (mut resume, mut spilled) = (None, 0);
     loop {
@@ -92,6 +99,23 @@ fn a_body_goes_out_with_the_slot_that_says_so_and_goes_when_it_dies() {
     kept.write(replica.machine.checkpoint(GROUP, Bytes::new()));
     assert!(kept.pairs(Family::Body).is_empty());
     assert_eq!(kept.pairs(Family::State).len(), 3);
+}
+
+#[test]
+fn the_lowest_entry_is_that_of_whichever_queue_needs_it() {
+    let mut replica = Replica::new();
+    replica.apply(&[declare("a", 0), declare("b", 0)]);
+    for number in 1..=3 {
+        replica.apply(&[batch(1, number, number, ("", "a"), 1)]);
+        replica.apply(&[batch(2, number, number, ("", "b"), 1)]);
+    }
+    assert_eq!(replica.machine.lowest_unspilled(), Some(Index(2)));
+    // Of `a` only the last is left, of `b` all: now `b` holds the log back.
+    replica.one(Command::Ack { queue: replica.id("a"), ranges: vec![range(1, 2)] });
+    assert_eq!(replica.machine.lowest_unspilled(), Some(Index(3)));
+    assert_lowest(&mut replica.machine);
+    replica.one(Command::PurgeQueue { name: queue_name("b"), except: vec![] });
+    assert_eq!(replica.machine.lowest_unspilled(), Some(Index(6)));
 }
 
 #[test]
@@ -174,6 +198,9 @@ proptest! {
         let mut kept = Kept::default();
         for (number, step) in steps.iter().enumerate() {
             world.step(step);
+            if number % 3 == 0 {
+                assert_lowest(&mut world.replica.machine);
+            }
             if spills >> (number % 64) & 1 == 1 {
                 let up_to = Index(world.replica.next_index().0.saturating_sub(3));
                 spill_up_to(&mut world.replica, up_to, 40);
