@@ -439,3 +439,87 @@ pub(super) fn read_entry(
 const _: () = assert!(KIND_COMMAND == EntryKind::Command as u8);
 const _: () = assert!(KIND_MEMBERSHIP == EntryKind::Membership as u8);
 const _: () = assert!(FIRST_BATCH.is_multiple_of(ALIGNMENT as u64));
+
+#[cfg(test)]
+mod tests {
+    use bytes::Bytes;
+
+    use super::*;
+    use crate::record::Entry;
+
+    fn batch() -> (Seal, Vec<u8>) {
+        let seal = Seal::new(3, 0x1122_3344_5566_7788);
+        let mut buffer = Vec::new();
+        let mut builder = BatchBuilder::new(&seal, &mut buffer, 4096);
+        let entry = Entry {
+            term: Term(2),
+            index: Index(9),
+            kind: EntryKind::Membership,
+            data: Bytes::from_static(b"data"),
+        };
+        builder.entry(GroupId(1), Epoch(5), &entry, 3).unwrap();
+        let hard_state = HardState { term: Term(2), vote: 7, commit: Index(8) };
+        builder.effect(&Effect::HardState { group: GroupId(1), epoch: Epoch(5), hard_state }).unwrap();
+        builder.finish(6, 0xaabb_ccdd, SyncedPoint { generation: 3, offset: 4096 });
+        (seal, buffer)
+    }
+
+    fn hex(bytes: &[u8]) -> String {
+        let words = bytes.chunks_exact(4).map(|word| u32::from_be_bytes(word.try_into().unwrap()));
+        words.map(|word| format!("{word:08x}")).collect::<Vec<_>>().join(" ")
+    }
+
+    /// The bytes on the disks of every cluster there is: this changes only with `LOG_FORMAT`.
+    #[test]
+    fn the_layout_is_frozen() {
+        let page_words = include_str!("../../../docs/internals/disk.md").split_whitespace();
+        let documented = page_words.collect::<Vec<_>>().join(" ");
+        let header = SegmentHeader {
+            generation: 3,
+            salt: 0x1122_3344_5566_7788,
+            store: StoreId(Uuid::from_u128(0xabcd)),
+            length: 16384,
+            previous_end: 8192,
+        };
+        let page = header.encode();
+        assert!(documented.contains(&hex(&page[..68])), "{}", hex(&page[..68]));
+        assert_eq!(page.len(), 4096);
+        assert_eq!(SegmentHeader::decode(&page), Ok(header));
+        let (seal, bytes) = batch();
+        assert!(documented.contains(&hex(&bytes[..140])), "{}", hex(&bytes[..140]));
+        assert!(bytes.len() == 512 && bytes[140..].iter().all(|byte| *byte == 0));
+        let segment = [vec![0; 4096], bytes].concat();
+        let found = read_batch(&seal, &segment, 4096, 3).unwrap();
+        assert_eq!((found.sequence, found.end, found.previous), (6, 4608, 0xaabb_ccdd));
+        assert_eq!(found.synced, SyncedPoint { generation: 3, offset: 4096 });
+        assert_eq!(found.effects.len(), 2);
+    }
+
+    #[test]
+    fn nothing_of_another_place_generation_or_salt_fits() {
+        let (_, bytes) = batch();
+        let segment = [vec![0; 4096], bytes.clone(), bytes].concat();
+        let read = |generation, salt, offset| {
+            read_batch(&Seal::new(generation, salt), &segment, offset, 3).map(|batch| batch.sequence)
+        };
+        assert_eq!(read(3, 0x1122_3344_5566_7788, 4096), Ok(6));
+        assert_eq!(read(3, 0x1122_3344_5566_7788, 4608), Err(BatchFault::Nothing));
+        assert_eq!(read(4, 0x1122_3344_5566_7788, 4096), Err(BatchFault::Nothing));
+        assert_eq!(read(3, 0x1122_3344_5566_7789, 4096), Err(BatchFault::Nothing));
+        assert_eq!(read(3, 0x1122_3344_5566_7788, u64::MAX), Err(BatchFault::Nothing));
+    }
+
+    #[test]
+    fn every_flipped_bit_of_a_batch_is_noticed() {
+        let (seal, bytes) = batch();
+        let segment = [vec![0; 4096], bytes].concat();
+        for bit in 4096 * 8..(4096 + 140) * 8 {
+            let mut flipped = segment.clone();
+            flipped[bit / 8] ^= 1 << (bit % 8);
+            assert!(read_batch(&seal, &flipped, 4096, 3).is_err(), "bit {bit}");
+        }
+        for end in 0..segment.len() - 372 {
+            assert!(read_batch(&seal, &segment[..end], 4096, 3).is_err(), "cut at {end}");
+        }
+    }
+}
