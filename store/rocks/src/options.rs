@@ -59,8 +59,8 @@ const DELETION_TRIGGER: usize = 2048;
 /// How to open a [`crate::RocksStore`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct RocksConfig {
-    /// Bytes for memtables and cached blocks together, a hard budget for both (but see [`MINIMUM_MEMORY`]). Taken as
-    /// needed. Not in it: a few MiB of buffers while a compaction runs, and about 1 KiB for each open file.
+    /// Bytes for memtables and cached blocks together (but see [`MINIMUM_MEMORY`]); taken as needed. Not in it: some
+    /// MiB of buffers while a flush or a compaction runs, and the blocks that a scan has in hand.
     pub memory: usize,
 }
 

@@ -4,6 +4,7 @@ use super::*;
 use crate::options::MINIMUM_MEMORY;
 use proptest::prelude::*;
 use quorate_store::model::StateModel;
+use rocksdb::properties::CUR_SIZE_ALL_MEM_TABLES;
 use std::collections::BTreeMap;
 use std::time::SystemTime;
 use tempfile::TempDir;
@@ -187,7 +188,22 @@ proptest! {
     }
 }
 
+#[test]
+fn a_scan_stops_when_its_limit_is_reached_and_gives_at_least_one() {
+    let dir = TempDir::new().unwrap();
+    let mut store = open(dir.path());
+    store.write(&batch([b"a", b"b", b"c"].map(|key| put(Family::State, key, b"value")))).unwrap();
+    let count = |max_bytes| store.scan(Family::State, b"a", b"z", max_bytes, None).unwrap().len();
+    assert_eq!([count(0), count(6), count(7), count(12), count(13)], [1, 1, 2, 2, 3]);
+}
+
 // ---- durability
+
+/// Bytes of all memtables, also of those on their way to disk, by the engine's own count for each family.
+fn memtables(store: &RocksStore) -> u64 {
+    let size = |family| store.db.property_int_value_cf(handle(&store.db, family), CUR_SIZE_ALL_MEM_TABLES);
+    ALL.into_iter().map(|family| size(family).unwrap().unwrap()).sum()
+}
 
 #[test]
 fn what_was_not_flushed_is_gone_after_a_drop() {
@@ -214,21 +230,31 @@ fn what_was_not_flushed_is_gone_after_a_drop() {
 fn what_survives_without_a_flush_is_a_whole_number_of_batches_within_the_memory_given() {
     let dir = TempDir::new().unwrap();
     let mut store = open(dir.path());
-    // Incompressible enough not to matter, and several times the memory: the engine must flush by itself.
+    // Several times the memory, in every family as much: the engine must flush by itself.
     let value = vec![7_u8; 8 << 10];
-    let batches = 4000_u64;
-    let mut most = 0;
+    let batches = 2000_u64;
+    let (mut most, mut most_memtables) = (0, 0);
     for applied in 1..=batches {
         let key = applied.to_be_bytes();
-        let mut writes = vec![put(Family::Node, b"applied", &key), put(Family::State, &key, &value)];
+        let mut writes = vec![
+            put(Family::Node, &key, &value),
+            put(Family::Node, b"applied", &key),
+            put(Family::State, &key, &value),
+        ];
         if applied > 1 {
             writes.push(delete(Family::Body, &(applied - 1).to_be_bytes()));
         }
-        writes.push(put(Family::Body, &key, b"body"));
+        writes.push(put(Family::Body, &key, &value));
         store.write(&batch(writes)).unwrap();
         most = most.max(store.memory_used());
+        most_memtables = most_memtables.max(memtables(&store));
     }
     assert!(most <= CONFIG.memory, "used {most} bytes of {}", CONFIG.memory);
+    assert!(
+        most_memtables <= CONFIG.memory as u64 / 4 * 3,
+        "memtables: {most_memtables} of {}",
+        CONFIG.memory
+    );
     assert!(store.disk_used() > 0, "nothing was flushed, so nothing is tested");
     drop(store);
 
@@ -240,7 +266,7 @@ fn what_survives_without_a_flush_is_a_whole_number_of_batches_within_the_memory_
     let expected: Vec<Bytes> = (1..=applied).map(|key| Bytes::copy_from_slice(&key.to_be_bytes())).collect();
     assert_eq!(keys, expected);
     let bodies = all(&store, Family::Body, None);
-    assert_eq!(bodies, [(Bytes::copy_from_slice(&applied.to_be_bytes()), Bytes::from("body"))]);
+    assert_eq!(bodies, [(Bytes::copy_from_slice(&applied.to_be_bytes()), Bytes::from(value))]);
 }
 
 #[test]
