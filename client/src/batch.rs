@@ -152,11 +152,13 @@ impl Batch {
         count
     }
 
-    /// Leaves out what is settled at the beginning, so that the batch begins with a number that is not.
-    /// `first_unsettled` is the publisher's lowest number without an outcome.
-    pub(crate) fn trim(&mut self, first_unsettled: u64) {
+    /// Makes the batch the first of those sent again: it leaves out what is settled at its beginning, and says what
+    /// the publisher's lowest number without an outcome is now. A broker that has forgotten the publisher needs that
+    /// to tell a gap from numbers that are settled.
+    pub(crate) fn renew(&mut self, first_unsettled: u64) {
         let first = self.first_unsettled();
-        if first <= self.body.first() || self.is_settled() {
+        let is_current = first <= self.body.first() && self.body.first_unsettled() == first_unsettled;
+        if is_current || self.is_settled() {
             return;
         }
         let producer = self.body.producer();
@@ -199,13 +201,13 @@ mod tests {
     }
 
     #[test]
-    fn trimmed_batches_keep_their_numbers_and_bytes() {
+    fn renewed_batches_keep_their_numbers_and_bytes() {
         let mut batch = batch(10, &["a", "bb", "ccc", "d"]);
-        batch.trim(3);
-        assert_eq!(batch.body.first(), 10, "nothing is settled");
+        batch.renew(3);
+        assert_eq!((batch.body.first(), batch.body.first_unsettled()), (10, 3), "nothing is settled");
         batch.settle(10, 11, &Err(Error::Closed));
         batch.settle(13, 13, &Err(Error::Closed));
-        batch.trim(3);
+        batch.renew(3);
         let body = PublishBody::parse(batch.payload().into_bytes()).unwrap();
         assert_eq!(body.first_unsettled(), 3);
         assert_eq!(

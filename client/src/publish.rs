@@ -274,7 +274,7 @@ impl Outbox {
         let first_unsettled = self.first_unsettled();
         let Some(batch) = self.batches.get_mut(self.next_to_send) else { return Next::Idle };
         if self.at_rewind {
-            batch.trim(first_unsettled);
+            batch.renew(first_unsettled);
         }
         self.at_rewind = false;
         self.next_to_send += 1;
