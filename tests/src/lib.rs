@@ -1,0 +1,3 @@
+//! Quorate's integration tests: simulated world, scenarios, real processes.
+
+pub mod sim;

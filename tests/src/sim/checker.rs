@@ -1,0 +1,247 @@
+//! What clients may rely on, checked against what they saw.
+//!
+//! A message is named by its producer and number. Its body says both, so a delivery names it too.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use bytes::Bytes;
+use quorate_protocol::frame::ProducerId;
+
+/// A message's name: producer and number.
+pub type MessageName = (ProducerId, u64);
+
+/// What became of one message, as its publisher and the consumers saw it.
+#[derive(Clone, Debug, Default)]
+struct Fate {
+    queue: String,
+    body: Bytes,
+    confirmed: bool,
+    refused: bool,
+    /// The sequence it was delivered with first.
+    seq: Option<u64>,
+    delivered: u64,
+    /// An acknowledgement of it was sent.
+    ack_sent: bool,
+    /// An acknowledgement of it was confirmed.
+    settled: bool,
+}
+
+/// Everything that was published, and what became of it.
+#[derive(Debug, Default)]
+pub struct Checker {
+    fates: BTreeMap<MessageName, Fate>,
+    sequences: BTreeMap<(String, u64), MessageName>,
+    violations: Vec<String>,
+    /// Messages confirmed.
+    pub confirmed: u64,
+    /// Deliveries.
+    pub delivered: u64,
+    /// Confirmed acknowledgements.
+    pub settled: u64,
+}
+
+/// More than this many say nothing more.
+const VIOLATIONS_MAX: usize = 20;
+
+impl Checker {
+    /// Something that must not be.
+    pub fn violation(&mut self, text: String) {
+        if self.violations.len() < VIOLATIONS_MAX && !self.violations.contains(&text) {
+            self.violations.push(text);
+        }
+    }
+
+    /// Takes the outcome of a check.
+    pub fn check(&mut self, result: Result<(), String>) {
+        if let Err(text) = result {
+            self.violation(text);
+        }
+    }
+
+    /// What must not have been.
+    pub fn violations(&self) -> &[String] {
+        &self.violations
+    }
+
+    /// A publisher is about to send this message for the first time.
+    pub fn published(&mut self, name: MessageName, queue: &str, body: Bytes) {
+        let fate = Fate { queue: queue.to_owned(), body, ..Fate::default() };
+        assert!(self.fates.insert(name, fate).is_none(), "a publisher uses a number once");
+    }
+
+    /// A publisher received the confirm.
+    pub fn confirmed(&mut self, name: MessageName) {
+        let Some(fate) = self.fates.get_mut(&name) else {
+            self.violation(format!("{} of {} was confirmed and never sent", name.1, name.0));
+            return;
+        };
+        if fate.refused {
+            self.violation(format!("{} of {} was refused for good, then confirmed", name.1, name.0));
+        } else if !fate.confirmed {
+            fate.confirmed = true;
+            self.confirmed += 1;
+        }
+    }
+
+    /// A publisher was told that the message is refused for good.
+    pub fn refused(&mut self, name: MessageName) {
+        let Some(fate) = self.fates.get_mut(&name) else { return };
+        fate.refused = true;
+        if fate.confirmed || fate.delivered > 0 {
+            self.violation(format!("{} of {} was accepted, then refused for good", name.1, name.0));
+        }
+    }
+
+    /// A consumer received a message.
+    pub fn delivered(&mut self, queue: &str, seq: u64, redelivered: bool, body: &Bytes) -> Option<MessageName> {
+        self.delivered += 1;
+        let name = name_in(body);
+        let Some(fate) = name.and_then(|name| self.fates.get_mut(&name)) else {
+            self.violation(format!("queue {queue} delivered at {seq} what nobody published"));
+            return None;
+        };
+        let name = name?;
+        let (number, producer) = (name.1, name.0);
+        let mut wrong = Vec::new();
+        if fate.body != *body || fate.queue != queue {
+            wrong.push(format!("{number} of {producer} was delivered from queue {queue} changed or misrouted"));
+        }
+        if fate.refused {
+            wrong.push(format!("{number} of {producer} was refused for good, then delivered"));
+        }
+        if fate.settled {
+            wrong.push(format!("{number} of {producer} was delivered after its acknowledgement was confirmed"));
+        }
+        if fate.delivered > 0 && !redelivered {
+            wrong.push(format!("{number} of {producer} was delivered again and not marked redelivered"));
+        }
+        match fate.seq {
+            Some(first) if first != seq => {
+                wrong.push(format!("{number} of {producer} is in queue {queue} twice: at {first} and at {seq}"));
+            }
+            _ => fate.seq = Some(seq),
+        }
+        fate.delivered += 1;
+        let other = self.sequences.insert((queue.to_owned(), seq), name);
+        if other.is_some_and(|other| other != name) {
+            wrong.push(format!("queue {queue} delivered two messages with sequence {seq}"));
+        }
+        let order = self.order_around(name, queue, seq);
+        wrong.into_iter().chain(order).for_each(|text| self.violation(text));
+        Some(name)
+    }
+
+    /// Numbers of one publisher in one queue ascend with their sequences.
+    fn order_around(&self, name: MessageName, queue: &str, seq: u64) -> Option<String> {
+        let (producer, number) = name;
+        let known = |(other, fate): (&MessageName, &Fate)| {
+            fate.seq.filter(|_| fate.queue == queue).map(|seq| (other.1, seq))
+        };
+        let before = self.fates.range((producer, 0)..name).rev().find_map(known);
+        let after = self.fates.range((producer, number + 1)..=(producer, u64::MAX)).find_map(known);
+        if before.is_some_and(|(_, at)| at >= seq) || after.is_some_and(|(_, at)| at <= seq) {
+            return Some(format!(
+                "order of {producer} in queue {queue}: {number} at {seq}, before it {before:?}, after it {after:?}"
+            ));
+        }
+        None
+    }
+
+    /// A consumer sends an acknowledgement.
+    pub fn ack_sent(&mut self, name: MessageName) {
+        if let Some(fate) = self.fates.get_mut(&name) {
+            fate.ack_sent = true;
+        }
+    }
+
+    /// The broker confirmed an acknowledgement that covers this message.
+    pub fn settled(&mut self, name: MessageName) {
+        if let Some(fate) = self.fates.get_mut(&name)
+            && !fate.settled
+        {
+            fate.settled = true;
+            self.settled += 1;
+        }
+    }
+
+    /// All queues are empty now: everything confirmed must have been seen and acknowledged.
+    pub fn drained(&mut self) {
+        let lost: Vec<String> = self
+            .fates
+            .iter()
+            .filter(|(_, fate)| fate.confirmed && !fate.ack_sent)
+            .map(|((producer, number), fate)| {
+                let seen = if fate.delivered > 0 { "delivered, never acknowledged" } else { "never delivered" };
+                format!("confirmed message {number} of {producer} in queue {} is lost ({seen})", fate.queue)
+            })
+            .collect();
+        lost.into_iter().for_each(|text| self.violation(text));
+    }
+
+    /// Queues that something was published to.
+    pub fn queues(&self) -> BTreeSet<String> {
+        self.fates.values().map(|fate| fate.queue.clone()).collect()
+    }
+
+    /// Whether this message was confirmed.
+    pub fn is_confirmed(&self, name: MessageName) -> bool {
+        self.fates.get(&name).is_some_and(|fate| fate.confirmed)
+    }
+}
+
+/// The body of a message of this name; `filler` bytes follow the name.
+pub fn body_of(name: MessageName, filler: usize) -> Bytes {
+    let mut body = Vec::with_capacity(24 + filler);
+    body.extend_from_slice(&name.0.0.to_le_bytes());
+    body.extend_from_slice(&name.1.to_le_bytes());
+    let byte = u8::try_from(name.1 % 251).expect("below 251");
+    body.resize(24 + filler, byte);
+    body.into()
+}
+
+fn name_in(body: &[u8]) -> Option<MessageName> {
+    let (producer, rest) = body.split_first_chunk::<16>()?;
+    let (number, _) = rest.split_first_chunk::<8>()?;
+    Some((ProducerId(u128::from_le_bytes(*producer)), u64::from_le_bytes(*number)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const P: ProducerId = ProducerId(7);
+
+    fn with(numbers: u64) -> Checker {
+        let mut checker = Checker::default();
+        for number in 1..=numbers {
+            checker.published((P, number), "q", body_of((P, number), 3));
+            checker.confirmed((P, number));
+        }
+        checker
+    }
+
+    fn deliver(checker: &mut Checker, number: u64, seq: u64, redelivered: bool) {
+        checker.delivered("q", seq, redelivered, &body_of((P, number), 3));
+    }
+
+    fn wrongs(act: impl FnOnce(&mut Checker)) -> usize {
+        let mut checker = with(3);
+        act(&mut checker);
+        checker.violations().len()
+    }
+
+    #[test]
+    fn each_rule_is_noticed_when_broken() {
+        assert_eq!(wrongs(|c| (1..=3).for_each(|n| deliver(c, n, n, false))), 0);
+        assert_eq!(wrongs(|c| deliver(c, 9, 1, false)), 1, "invented");
+        assert_eq!(wrongs(|c| (1..=2).for_each(|_| deliver(c, 1, 1, true))), 0);
+        assert_eq!(wrongs(|c| (1..=2).for_each(|_| deliver(c, 1, 1, false))), 1, "not marked");
+        assert_eq!(wrongs(|c| (1..=2).for_each(|seq| deliver(c, 1, seq, true))), 1, "twice");
+        assert_eq!(wrongs(|c| [(1, 2), (2, 1)].into_iter().for_each(|(n, s)| deliver(c, n, s, false))), 1, "order");
+        assert_eq!(wrongs(|c| { c.settled((P, 1)); deliver(c, 1, 1, true); }), 1, "after its ack");
+        assert_eq!(wrongs(Checker::drained), 3, "lost");
+        assert_eq!(wrongs(|c| { (1..=3).for_each(|n| c.ack_sent((P, n))); c.drained(); }), 0);
+        assert_eq!(wrongs(|c| c.refused((P, 1))), 1, "refused after confirmed");
+        assert_eq!(wrongs(|c| c.confirmed((P, 9))), 1, "confirmed what was never sent");
+    }
+}

@@ -1,0 +1,238 @@
+//! A process's rounds: what arrived goes in, what the core asks for is performed.
+
+use quorate_core::event::Event;
+use quorate_core::io::{Input, Output};
+
+use super::schedule::{Happening, HostId, MILLI, ProcessStep};
+use super::storage::{LogWork, StateWork};
+use super::world::World;
+
+/// Simulated wall clocks begin in 2026.
+const WALL_CLOCK: u64 = 1_767_225_600_000;
+
+impl World {
+    fn process_after(&mut self, host: HostId, delay: u64, step: ProcessStep) {
+        let life = self.hosts[host].life;
+        self.schedule.after(delay, Happening::Process { host, life, step });
+    }
+
+    /// Something arrives at a process.
+    pub fn input(&mut self, host: HostId, input: Input) {
+        if let Some(process) = &mut self.hosts[host].process {
+            process.inbox.push_back(input);
+            self.ask_for_round(host);
+        }
+    }
+
+    pub(super) fn ask_for_round(&mut self, host: HostId) {
+        let delay = self.hosts[host].round_delay();
+        if let Some(process) = &mut self.hosts[host].process
+            && !process.round_due
+        {
+            process.round_due = true;
+            self.process_after(host, delay, ProcessStep::Round);
+        }
+    }
+
+    pub(super) fn round(&mut self, host: HostId) {
+        let now = self.now();
+        let Some(process) = &mut self.hosts[host].process else { return };
+        process.round_due = false;
+        let tick = process.tick(now);
+        for input in std::mem::take(&mut process.inbox) {
+            process.node.handle(tick, input);
+        }
+        if process.node.next_deadline().is_some_and(|deadline| deadline <= tick) {
+            process.node.handle(tick, Input::Tick);
+        }
+        let mut outputs = Vec::new();
+        while let Some(output) = process.node.poll() {
+            process.order.note(&output);
+            outputs.push(output);
+        }
+        self.trace.word((host as u64) << 32 | outputs.len() as u64);
+        for output in outputs {
+            self.perform(host, output);
+            if self.hosts[host].process.is_none() {
+                return;
+            }
+        }
+        self.begin_work(host);
+        self.wake_later(host);
+    }
+
+    fn wake_later(&mut self, host: HostId) {
+        let now = self.now();
+        let Some(process) = &mut self.hosts[host].process else { return };
+        let Some(deadline) = process.node.next_deadline() else { return };
+        let at = (process.began + deadline.0 * MILLI).max(now + 1);
+        if process.wake_at.is_none_or(|wake| at < wake) {
+            process.wake_at = Some(at);
+            self.process_after(host, at - now, ProcessStep::Wake);
+        }
+    }
+
+    /// Begins what the lanes of the disk have not begun.
+    fn begin_work(&mut self, host: HostId) {
+        let machine = &mut self.hosts[host];
+        let Some(process) = &mut machine.process else { return };
+        let storage = &mut process.storage;
+        let log = storage.begin_log();
+        let stamp = storage.begin_stamp();
+        let state = storage.begin_state(&mut machine.medium.state);
+        match log {
+            Err(failed) => {
+                self.disk_failed(host, &failed.0);
+                return;
+            }
+            Ok(true) => {
+                let delay = self.hosts[host].sync_delay();
+                self.process_after(host, delay, ProcessStep::LogSynced);
+            }
+            Ok(false) => {}
+        }
+        if stamp {
+            let delay = self.hosts[host].sync_delay() * 2;
+            self.process_after(host, delay, ProcessStep::StampWritten);
+        }
+        if state {
+            let delay = self.hosts[host].sync_delay();
+            self.process_after(host, delay, ProcessStep::StateDone);
+        }
+    }
+
+    pub(super) fn log_synced(&mut self, host: HostId) {
+        let Some(process) = &mut self.hosts[host].process else { return };
+        match process.storage.end_log() {
+            Ok((ticket, batches, inputs)) => {
+                for batch in &batches {
+                    self.ledger.durable(host, batch);
+                }
+                if let Some(ticket) = ticket {
+                    self.persisted(host, ticket);
+                }
+                for input in inputs {
+                    self.input(host, input);
+                }
+                self.begin_work(host);
+            }
+            Err(failed) => self.disk_failed(host, &failed.0),
+        }
+    }
+
+    pub(super) fn stamp_written(&mut self, host: HostId) {
+        let wall_clock = WALL_CLOCK + self.now() / MILLI;
+        let boot_id = self.hosts[host].boot_id();
+        let Some(process) = &mut self.hosts[host].process else { return };
+        match process.storage.end_stamp(&boot_id, wall_clock) {
+            Ok(tickets) => {
+                for ticket in tickets {
+                    self.persisted(host, ticket);
+                }
+                self.begin_work(host);
+            }
+            Err(failed) => self.disk_failed(host, &failed.0),
+        }
+    }
+
+    pub(super) fn state_done(&mut self, host: HostId) {
+        let machine = &mut self.hosts[host];
+        let Some(process) = &mut machine.process else { return };
+        match process.storage.end_state(&mut machine.medium.state) {
+            Some(Input::Persisted { ticket }) => self.persisted(host, ticket),
+            Some(input) => self.input(host, input),
+            None => {}
+        }
+        self.begin_work(host);
+    }
+
+    fn persisted(&mut self, host: HostId, ticket: quorate_core::io::Ticket) {
+        let Some(process) = &mut self.hosts[host].process else { return };
+        let tickets = process.order.persisted(ticket);
+        let released = process.order.released();
+        for ticket in tickets {
+            self.input(host, Input::Persisted { ticket });
+        }
+        for (to, message) in released {
+            self.send(host, to, &message);
+        }
+    }
+
+    fn perform(&mut self, host: HostId, output: Output) {
+        let Some(process) = &mut self.hosts[host].process else { return };
+        let storage = &mut process.storage;
+        match output {
+            Output::Persist { ticket, batch } => {
+                let result = self.ledger.written(host, &batch);
+                self.checker.check(result);
+                storage.log_queue.push_back(LogWork::Persist(ticket, batch));
+            }
+            Output::WriteStamp { ticket, stamp } => storage.stamp_queue.push_back((ticket, stamp)),
+            Output::WriteState { ticket, batch, flush, open_view } => {
+                storage.state_queue.push_back(StateWork::Write { ticket, batch, flush, open_view });
+            }
+            Output::Scan { ticket, family, from, to, max_bytes, view } => {
+                storage.state_queue.push_back(StateWork::Scan { ticket, family, from, to, max_bytes, view });
+            }
+            Output::CloseView { view } => storage.state_queue.push_back(StateWork::CloseView(view)),
+            Output::Compact { group, index } => storage.log_queue.push_back(LogWork::Compact(group, index)),
+            Output::Load { ticket, group, from, to, max_bytes } => {
+                let delay = self.hosts[host].read_delay();
+                self.process_after(host, delay, ProcessStep::Loaded { ticket, group, from, to, max_bytes });
+            }
+            Output::Dial { address } => {
+                if process.dialing.insert(address.clone()) {
+                    let delay = self.network.delay();
+                    self.process_after(host, delay, ProcessStep::Dial { address, pause: 20 * MILLI });
+                }
+            }
+            Output::Send { to, message, after } => {
+                if let Some(message) = process.order.hold(after, to, message) {
+                    self.send(host, to, &message);
+                }
+            }
+            Output::Write { session, channel, frame } => self.write_frame(host, session, channel, &frame),
+            Output::Release { .. } => {}
+            Output::Close { session } => self.close_session(host, session),
+            Output::AdminReply { id, reply } => self.answered(host, id, reply),
+            Output::Event(event) => self.event(host, event),
+            Output::Exit { status, reason } => {
+                let now = self.now();
+                self.trace.line(now, || format!("host {host} exits with {status}: {reason}"));
+                if status == 70 {
+                    self.checker.violation(format!("host {host} ended for a defect: {reason}"));
+                }
+                self.exited(host, status, reason);
+            }
+        }
+    }
+
+    /// A process that ends by itself finishes what its disk was asked to do before.
+    fn exited(&mut self, host: HostId, status: u8, reason: String) {
+        let machine = &mut self.hosts[host];
+        if let Some(process) = &mut machine.process {
+            let storage = &mut process.storage;
+            while storage.log_flight.is_some() || storage.begin_log().is_ok_and(|begun| begun) {
+                match storage.end_log() {
+                    Ok((_, batches, _)) => batches.iter().for_each(|batch| self.ledger.durable(host, batch)),
+                    Err(_) => break,
+                }
+            }
+            while storage.state_flight.is_some() || storage.begin_state(&mut machine.medium.state) {
+                storage.end_state(&mut machine.medium.state);
+            }
+        }
+        self.end(host, false);
+        self.hosts[host].exit = Some((status, reason));
+    }
+
+    fn event(&mut self, host: HostId, event: Event) {
+        let now = self.now();
+        self.trace.line(now, || format!("b{} {}", host + 1, event.text()));
+        if let Event::RoleChanged { vhost, new: "leader", term, .. } = &event {
+            let result = self.ledger.leads(host, vhost, *term);
+            self.checker.check(result);
+        }
+        self.events.push((now, host, event));
+    }
+}

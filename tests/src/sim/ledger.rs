@@ -1,0 +1,167 @@
+//! What the brokers' logs hold, seen from outside: for the invariants of replication.
+
+use std::collections::BTreeMap;
+
+use quorate_store::ids::{GroupId, Index, Term};
+use quorate_store::record::{Batch, Record};
+
+use super::schedule::HostId;
+
+type Place = (GroupId, Index);
+type Content = (Term, u64);
+
+/// One broker's log.
+#[derive(Clone, Debug, Default)]
+struct Book {
+    /// Everything handed to the log, durable or not.
+    written: BTreeMap<Place, Content>,
+    /// What is durable.
+    durable: BTreeMap<Place, Content>,
+    /// Everything up to here came by snapshot or founding.
+    base: BTreeMap<GroupId, Index>,
+    votes: BTreeMap<(GroupId, Term), u64>,
+}
+
+/// All brokers' logs, what is known to be committed, and who led.
+#[derive(Debug, Default)]
+pub struct Ledger {
+    books: BTreeMap<HostId, Book>,
+    committed: BTreeMap<Place, (Content, HostId)>,
+    checked: BTreeMap<(HostId, GroupId), Index>,
+    digests: BTreeMap<Place, (u64, HostId)>,
+    leaders: BTreeMap<(String, Term), HostId>,
+}
+
+fn content_hash(bytes: &[u8]) -> u64 {
+    bytes.iter().fold(0xcbf2_9ce4_8422_2325, |hash, byte| (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3))
+}
+
+fn cut_above(map: &mut BTreeMap<Place, Content>, group: GroupId, last: Index) {
+    let above: Vec<Place> = map.range((group, last.next())..(GroupId(group.0 + 1), Index(0))).map(|(place, _)| *place).collect();
+    for place in above {
+        map.remove(&place);
+    }
+}
+
+fn take(map: &mut BTreeMap<Place, Content>, record: &Record) {
+    match record {
+        Record::Entry(group, _, entry) => {
+            if map.contains_key(&(*group, entry.index)) {
+                cut_above(map, *group, Index(entry.index.0 - 1));
+            }
+            map.insert((*group, entry.index), (entry.term, content_hash(&entry.data)));
+        }
+        Record::Reset(group, _, _, _) | Record::Remove(group) => cut_above(map, *group, Index(0)),
+        Record::HardState(..) => {}
+    }
+}
+
+impl Ledger {
+    /// A broker hands a batch to its log.
+    pub fn written(&mut self, host: HostId, batch: &Batch) -> Result<(), String> {
+        let book = self.books.entry(host).or_default();
+        for record in &batch.records {
+            take(&mut book.written, record);
+            if let Record::HardState(group, _, state) = record
+                && state.vote != 0
+                && let Some(vote) = book.votes.get(&(*group, state.term))
+                && *vote != state.vote
+            {
+                return Err(format!(
+                    "host {host} voted for {vote} and {} in term {} of group {group}",
+                    state.vote, state.term
+                ));
+            }
+        }
+        Ok(())
+    }
+
+    /// A batch is durable.
+    pub fn durable(&mut self, host: HostId, batch: &Batch) {
+        let book = self.books.entry(host).or_default();
+        for record in &batch.records {
+            take(&mut book.durable, record);
+            match record {
+                Record::HardState(group, _, state) if state.vote != 0 => {
+                    book.votes.insert((*group, state.term), state.vote);
+                }
+                Record::Reset(group, _, _, index) => {
+                    book.base.insert(*group, *index);
+                }
+                _ => {}
+            }
+        }
+    }
+
+    /// A broker starts and finds its logs ending there.
+    pub fn restarted(&mut self, host: HostId, ends: &BTreeMap<GroupId, Index>) -> Result<(), String> {
+        let book = self.books.entry(host).or_default();
+        let groups: std::collections::BTreeSet<GroupId> = book.durable.keys().map(|(group, _)| *group).collect();
+        for group in groups {
+            let last = book.durable.range((group, Index(0))..(GroupId(group.0 + 1), Index(0))).next_back();
+            let Some(((_, last), _)) = last else { continue };
+            let found = ends.get(&group).copied().unwrap_or_default();
+            // A cut of the log may have been written, and not reported as durable.
+            let written = book.written.range((group, Index(0))..(GroupId(group.0 + 1), Index(0))).next_back();
+            let written = written.map_or(Index(0), |((_, index), _)| *index);
+            if found < (*last).min(written) {
+                return Err(format!("host {host} lost group {group} from {} on, {last} was synced", found.next()));
+            }
+        }
+        for (group, last) in ends {
+            cut_above(&mut book.written, *group, *last);
+        }
+        // What was written and not reported as durable may be there all the same: it was synced when it was opened.
+        book.durable = book.written.clone();
+        Ok(())
+    }
+
+    /// A confirm names this place: on how many logs is it durable?
+    pub fn copies(&self, group: GroupId, term: Term, index: Index) -> usize {
+        self.books
+            .values()
+            .filter(|book| {
+                book.durable.get(&(group, index)).is_some_and(|(found, _)| *found == term)
+                    || book.base.get(&group).is_some_and(|base| *base >= index)
+            })
+            .count()
+    }
+
+    /// A broker says that its log is committed up to here.
+    pub fn committed(&mut self, host: HostId, group: GroupId, commit: Index) -> Result<(), String> {
+        let Some(book) = self.books.get(&host) else { return Ok(()) };
+        let from = self.checked.get(&(host, group)).copied().unwrap_or_default().min(commit);
+        for (place, content) in book.written.range((group, from)..=(group, commit)) {
+            let (known, first) = self.committed.entry(*place).or_insert((*content, host));
+            if known != content {
+                return Err(format!(
+                    "entry {} of group {group} is committed on host {first} and host {host} with different content",
+                    place.1
+                ));
+            }
+        }
+        self.checked.insert((host, group), commit);
+        Ok(())
+    }
+
+    /// A broker's state at this applied index has this digest.
+    pub fn digest(&mut self, host: HostId, group: GroupId, applied: Index, digest: u64) -> Result<(), String> {
+        let (known, first) = *self.digests.entry((group, applied)).or_insert((digest, host));
+        if known == digest {
+            return Ok(());
+        }
+        Err(format!("group {group} at {applied}: host {first} has digest {known:016x}, host {host} {digest:016x}"))
+    }
+
+    /// A broker became leader.
+    pub fn leads(&mut self, host: HostId, vhost: &str, term: Term) -> Result<(), String> {
+        let first = *self.leaders.entry((vhost.to_owned(), term)).or_insert(host);
+        if first == host { Ok(()) } else { Err(format!("hosts {first} and {host} both lead {vhost} in term {term}")) }
+    }
+
+    /// The disk of this host was replaced.
+    pub fn forget(&mut self, host: HostId) {
+        self.books.remove(&host);
+        self.checked.retain(|(of, _), _| *of != host);
+    }
+}

@@ -1,0 +1,72 @@
+//! What may be done only once something else is durable: the core's contract, kept by the simulator on its own.
+
+use std::collections::{BTreeMap, VecDeque};
+
+use quorate_core::io::{Output, PeerKey, Ticket};
+use quorate_core::peer::PeerMessage;
+
+/// Tickets asked for and not durable yet, and messages that wait for them.
+#[derive(Debug, Default)]
+pub struct Order {
+    /// True: a ticket of the log, which vouches for every smaller one.
+    open: BTreeMap<Ticket, bool>,
+    highest: u64,
+    held: VecDeque<(Ticket, PeerKey, PeerMessage)>,
+}
+
+
+impl Order {
+    /// The core asked for this; all outputs of a round are noted before any is performed.
+    pub fn note(&mut self, output: &Output) {
+        let (ticket, of_log) = match output {
+            Output::Persist { ticket, .. } => (*ticket, true),
+            Output::WriteStamp { ticket, .. } | Output::WriteState { ticket, .. } => (*ticket, false),
+            _ => return,
+        };
+        assert!(self.open.insert(ticket, of_log).is_none(), "ticket {} was used twice", ticket.0);
+        self.highest = self.highest.max(ticket.0);
+    }
+
+    /// A ticket is durable: every ticket that is durable with it.
+    pub fn persisted(&mut self, ticket: Ticket) -> Vec<Ticket> {
+        let done: Vec<Ticket> = match self.open.get(&ticket) {
+            None => Vec::new(),
+            Some(false) => vec![ticket],
+            Some(true) => {
+                self.open.range(..=ticket).filter(|(_, of_log)| **of_log).map(|(open, _)| *open).collect()
+            }
+        };
+        for ticket in &done {
+            self.open.remove(ticket);
+        }
+        done
+    }
+
+    fn is_durable(&self, ticket: Ticket) -> bool {
+        ticket.0 <= self.highest && !self.open.contains_key(&ticket)
+    }
+
+    /// Gives the message back if it may leave now, else keeps it.
+    pub fn hold(&mut self, after: Option<Ticket>, to: PeerKey, message: PeerMessage) -> Option<PeerMessage> {
+        match after {
+            Some(ticket) if !self.is_durable(ticket) => {
+                self.held.push_back((ticket, to, message));
+                None
+            }
+            _ => Some(message),
+        }
+    }
+
+    /// What need not wait any more, in the order of the core.
+    pub fn released(&mut self) -> Vec<(PeerKey, PeerMessage)> {
+        let mut released = Vec::new();
+        for (ticket, to, message) in std::mem::take(&mut self.held) {
+            if self.is_durable(ticket) {
+                released.push((to, message));
+            } else {
+                self.held.push_back((ticket, to, message));
+            }
+        }
+        released
+    }
+}

@@ -1,0 +1,86 @@
+//! What a seed draws before a run begins: the cluster, its load, and every fault with its time.
+
+use quorate_core::formation::status::RecoveryMode;
+
+use super::dice::Dice;
+use super::fault::{Fault, KINDS};
+use super::host::HostConfig;
+use super::schedule::{MILLI, Micros, SECOND};
+use super::storage::LogSizes;
+
+/// Everything drawn.
+#[derive(Clone, Debug)]
+pub struct Plan {
+    /// The hosts' settings.
+    pub hosts: Vec<HostConfig>,
+    /// When each host is started first.
+    pub starts: Vec<Micros>,
+    /// How long faults go on.
+    pub length: Micros,
+    /// The faults, by their time after the cluster began to serve.
+    pub faults: Vec<(Micros, Fault)>,
+    /// Publishers: their queue's number and how many messages.
+    pub publishers: Vec<(u64, u64)>,
+    /// Consumers: their queue's number, credit, and how many of a hundred they give back.
+    pub consumers: Vec<(u64, u32, u64)>,
+    /// At the end all lose their power, not only their processes.
+    pub power_at_the_end: bool,
+}
+
+/// The settings of `count` hosts that found one cluster.
+pub fn cluster(count: usize, sizes: LogSizes) -> Vec<HostConfig> {
+    let config = HostConfig {
+        peers: (0..count).collect(),
+        wait_for: u32::try_from(count / 2 + 1).expect("few"),
+        allow_small: false,
+        recovery: RecoveryMode::Automatic,
+        cluster_id: None,
+        heartbeat_millis: 50,
+        election_millis: 500,
+        sizes,
+    };
+    vec![config; count]
+}
+
+impl Plan {
+    /// The plan of a seed.
+    pub fn draw(seed: u64) -> Self {
+        let mut dice = Dice::new(seed, "plan");
+        let count = if dice.chance(80) { 3 } else { [1, 2, 4, 5][dice.index(4)] };
+        let segment_bytes = [16, 32, 64][dice.index(3)] << 10;
+        let log_retain = segment_bytes * dice.between(2, 8);
+        let mut hosts = cluster(count, LogSizes { segment_bytes, log_retain });
+        let wait_for = u32::try_from(dice.between(count as u64 / 2 + 1, count as u64)).expect("few");
+        let election = [500, 300, 1000][dice.index(3)];
+        for host in &mut hosts {
+            host.wait_for = wait_for;
+            host.election_millis = election;
+        }
+        let starts = (0..count).map(|_| dice.between(0, 2000) * MILLI).collect();
+        let length = dice.between(10, 40) * SECOND;
+        let faults = Self::draw_faults(count, length, &mut Dice::new(seed, "faults"));
+        let queues = dice.between(1, 3);
+        let publishers = (0..dice.between(1, 3)).map(|_| (dice.below(queues), dice.between(50, 1500))).collect();
+        let consumers = (0..dice.between(0, 3))
+            .map(|_| (dice.below(queues), u32::try_from(dice.between(1, 60)).expect("small"), dice.below(3) * 7))
+            .collect();
+        Self { hosts, starts, length, faults, publishers, consumers, power_at_the_end: dice.chance(50) }
+    }
+
+    /// Each kind is on with a probability of one half, so that rare combinations are met densely.
+    fn draw_faults(count: usize, length: Micros, dice: &mut Dice) -> Vec<(Micros, Fault)> {
+        let kinds: Vec<&str> = KINDS.into_iter().filter(|_| dice.chance(50)).collect();
+        let mean = dice.between(300, 4000) * MILLI;
+        let mut faults = Vec::new();
+        let mut at = 0;
+        while !kinds.is_empty() {
+            at += dice.between(mean / 10, mean * 2);
+            if at >= length {
+                break;
+            }
+            let kind = kinds[dice.index(kinds.len())];
+            faults.push((at, Fault::draw(kind, count, dice)));
+        }
+        faults
+    }
+}

@@ -1,0 +1,321 @@
+//! A run: safety under faults, then health and liveness, then a cold start and an account of every message.
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
+use super::client::{Client, Consumer, Publisher, Work};
+use super::dice::Dice;
+use super::fault::Tally;
+use super::plan::Plan;
+use super::schedule::{Happening, MILLI, Micros, SECOND};
+use super::world::World;
+
+/// What a run gave.
+#[derive(Clone, Debug)]
+pub struct Outcome {
+    /// Its seed.
+    pub seed: u64,
+    /// What must not have been.
+    pub violations: Vec<String>,
+    /// Simulated time.
+    pub time: Micros,
+    /// The trace's hash.
+    pub hash: u64,
+    /// Messages confirmed.
+    pub confirmed: u64,
+    /// Deliveries.
+    pub delivered: u64,
+    /// What was done.
+    pub tally: Tally,
+    /// Hosts.
+    pub hosts: usize,
+    /// Simulated steps.
+    pub steps: u64,
+    /// Leaderships seen, updates by snapshot, checkpoints.
+    pub seen: Seen,
+}
+
+/// What happened often enough to be worth a number.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Seen {
+    /// Leaderships of the first virtual host.
+    pub leaderships: u64,
+    /// Updates by snapshot that were installed.
+    pub snapshots: u64,
+    /// Checkpoints.
+    pub checkpoints: u64,
+}
+
+impl Outcome {
+    /// Nothing was published safely: the run says little.
+    pub fn is_void(&self) -> bool {
+        self.violations.is_empty() && self.confirmed == 0
+    }
+}
+
+/// Within so many election timeouts somebody must lead once nothing is broken.
+const ELECTIONS: u64 = 10;
+/// Within this time everything must be settled and equal.
+const SETTLE: Micros = 60 * SECOND;
+
+/// Plays a seed. A panic anywhere in the product is a violation like any other.
+pub fn play(seed: u64, show: bool) -> Outcome {
+    let mut kept = None;
+    let result = catch_unwind(AssertUnwindSafe(|| {
+        let plan = Plan::draw(seed);
+        let world = kept.insert(World::new(seed, plan.hosts.clone(), show));
+        go(world, seed, &plan);
+    }));
+    let mut world = kept.expect("a world is made before anything can go wrong");
+    if let Err(panic) = result {
+        let text = panic
+            .downcast_ref::<String>()
+            .cloned()
+            .or_else(|| panic.downcast_ref::<&str>().map(|text| (*text).to_owned()))
+            .unwrap_or_else(|| "a panic without words".to_owned());
+        world.checker.violation(format!("panic: {text}"));
+    }
+    outcome(&world, seed)
+}
+
+fn outcome(world: &World, seed: u64) -> Outcome {
+    use quorate_core::event::Event;
+    let count = |test: &dyn Fn(&Event) -> bool| world.events.iter().filter(|(_, _, event)| test(event)).count() as u64;
+    let seen = Seen {
+        leaderships: count(&|event| matches!(event, Event::RoleChanged { vhost, new: "leader", .. } if vhost == "/")),
+        snapshots: count(&|event| matches!(event, Event::Update { progress, .. } if progress.contains("installed"))),
+        checkpoints: count(&|event| matches!(event, Event::Checkpoint { .. })),
+    };
+    Outcome {
+        seed,
+        violations: world.checker.violations().to_vec(),
+        time: world.now(),
+        hash: world.trace.hash(),
+        confirmed: world.checker.confirmed,
+        delivered: world.checker.delivered,
+        tally: world.tally.clone(),
+        hosts: world.hosts.len(),
+        steps: world.steps,
+        seen,
+    }
+}
+
+fn go(world: &mut World, seed: u64, plan: &Plan) {
+    for (host, at) in plan.starts.iter().enumerate() {
+        world.schedule.at(*at, Happening::Start { host, after: 0 });
+    }
+    let election = plan.hosts.first().map_or(500, |host| host.election_millis) * MILLI;
+    if !expect_leader(world, 5 * SECOND + election * ELECTIONS, "forming") {
+        return;
+    }
+    add_clients(world, seed, plan);
+    world.begin_plan(plan.faults.clone());
+    world.run_for(plan.length);
+
+    world.trace.line(world.schedule.now(), || "phase: heal".to_owned());
+    world.plan.clear();
+    world.heal_all();
+    if !expect_leader(world, election * ELECTIONS, "healing") {
+        return;
+    }
+    let published = world.run_until(SETTLE, |world| {
+        // A process that was asked to stop, or whose disk is about to fail, ends late.
+        world.start_all();
+        world.clients.iter().all(|client| match &client.work {
+            Work::Publisher(publisher) => publisher.unsettled.is_empty(),
+            Work::Consumer(_) => true,
+        })
+    });
+    if !published {
+        world.checker.violation("publishers could not settle all batches within 60 s of health".to_owned());
+    }
+    for client in &mut world.clients {
+        client.resting = true;
+        if let Work::Publisher(publisher) = &mut client.work {
+            publisher.stop_at = publisher.next;
+        }
+    }
+    world.cut_clients();
+    expect_equal(world, "healing");
+
+    world.trace.line(world.schedule.now(), || "phase: cold start".to_owned());
+    for host in 0..world.hosts.len() {
+        world.end(host, plan.power_at_the_end);
+    }
+    world.tally.total_outages += 1;
+    world.run_for(100 * MILLI);
+    world.start_all();
+    if !expect_leader(world, 2 * SECOND + election * ELECTIONS, "the cold start") {
+        return;
+    }
+    drain(world, seed);
+    expect_equal(world, "the drain");
+}
+
+fn expect_leader(world: &mut World, limit: Micros, after: &str) -> bool {
+    world.statuses.clear();
+    let led = world.run_until(limit, |world| {
+        world.start_all_if_healing();
+        world.leader().is_some()
+    });
+    if !led {
+        let verdicts: Vec<String> = world
+            .statuses
+            .iter()
+            .map(|(host, status)| format!("{host}: {} {} {}", status.verdict.word(), status.row, status.reason))
+            .collect();
+        let dead: Vec<String> = world
+            .hosts
+            .iter()
+            .filter(|host| host.process.is_none())
+            .map(|host| format!("{}: {:?}", host.id, host.exit))
+            .collect();
+        world.checker.violation(format!(
+            "no leader within {} ms after {after}: {}; not running: {}",
+            limit / MILLI,
+            verdicts.join("; "),
+            dead.join("; ")
+        ));
+    }
+    led
+}
+
+fn expect_equal(world: &mut World, after: &str) {
+    if !world.settle(SETTLE) {
+        let states: Vec<String> = world
+            .statuses
+            .iter()
+            .flat_map(|(host, status)| {
+                status.groups.iter().map(move |group| {
+                    format!(
+                        "{host}/{}: {} applied {} commit {} digest {:08x} quorum {} updating {:?}",
+                        group.group, group.role, group.applied, group.commit, group.digest, group.quorum, group.updating
+                    )
+                })
+            })
+            .collect();
+        world.checker.violation(format!("members are not equal within 60 s after {after}: {}", states.join("; ")));
+    }
+}
+
+fn queue(number: u64) -> String {
+    format!("q{number}")
+}
+
+fn add_clients(world: &mut World, seed: u64, plan: &Plan) {
+    let hosts = plan.hosts.len();
+    for (number, (of, count)) in plan.publishers.iter().enumerate() {
+        let mut dice = Dice::new(seed, &format!("publisher {number}"));
+        let work = Work::Publisher(Publisher::new(100 + number as u128, *count, &mut dice));
+        world.add_client(Client::new(&queue(*of), work, hosts, dice));
+    }
+    for (number, (of, credit, requeue)) in plan.consumers.iter().enumerate() {
+        let dice = Dice::new(seed, &format!("consumer {number}"));
+        let work = Work::Consumer(Consumer::new(*credit, *requeue));
+        world.add_client(Client::new(&queue(*of), work, hosts, dice));
+    }
+}
+
+/// Consumes every queue until it is empty, then accounts for every message.
+pub fn drain(world: &mut World, seed: u64) {
+    let hosts = world.hosts.len();
+    let mut drains = Vec::new();
+    for name in world.checker.queues() {
+        let mut consumer = Consumer::new(100, 0);
+        consumer.watches = true;
+        let dice = Dice::new(seed, &format!("drain {name}"));
+        drains.push(world.add_client(Client::new(&name, Work::Consumer(consumer), hosts, dice)));
+    }
+    let empty = world.run_until(2 * SETTLE, |world| {
+        drains.iter().all(|id| {
+            let consumer = world.clients[*id].consumer();
+            consumer.seen == Some(0) && consumer.held.is_empty()
+        })
+    });
+    if empty {
+        world.checker.drained();
+    } else {
+        world.checker.violation("the queues could not be drained within 120 s".to_owned());
+    }
+    for id in drains {
+        world.clients[id].resting = true;
+    }
+    world.cut_clients();
+}
+
+impl std::fmt::Display for Outcome {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let faults: u64 = self.tally.faults.values().sum();
+        write!(
+            f,
+            "seed {} hosts {} time {} s steps {} faults {faults} outages {} leaderships {} snapshots {} checkpoints {} \
+             confirmed {} delivered {} hash {:016x} violations {}",
+            self.seed,
+            self.hosts,
+            self.time / SECOND,
+            self.steps,
+            self.tally.total_outages,
+            self.seen.leaderships,
+            self.seen.snapshots,
+            self.seen.checkpoints,
+            self.confirmed,
+            self.delivered,
+            self.hash,
+            self.violations.len()
+        )
+    }
+}
+
+/// The sum of many runs.
+#[derive(Clone, Debug, Default)]
+pub struct Total {
+    /// Runs.
+    pub runs: u64,
+    /// Runs in which something was wrong.
+    pub violations: u64,
+    void: u64,
+    time: Micros,
+    confirmed: u64,
+    delivered: u64,
+    seen: Seen,
+    tally: Tally,
+}
+
+impl Total {
+    /// Adds a run.
+    pub fn add(&mut self, outcome: &Outcome) {
+        self.runs += 1;
+        self.violations += u64::from(!outcome.violations.is_empty());
+        self.void += u64::from(outcome.is_void());
+        self.time += outcome.time;
+        self.confirmed += outcome.confirmed;
+        self.delivered += outcome.delivered;
+        self.seen.leaderships += outcome.seen.leaderships;
+        self.seen.snapshots += outcome.seen.snapshots;
+        self.seen.checkpoints += outcome.seen.checkpoints;
+        self.tally.add(&outcome.tally);
+    }
+
+    /// One JSON object.
+    pub fn json(&self) -> String {
+        let faults: Vec<String> =
+            self.tally.faults.iter().map(|(kind, count)| format!("\"{kind}\":{count}")).collect();
+        let hundredths = self.time / (36 * SECOND);
+        format!(
+            "{{\"runs\":{},\"simulated_hours\":{}.{:02},\"faults\":{{{}}},\"pairs\":{},\"confirmed\":{},\"delivered\":{},\
+             \"leaderships\":{},\"snapshots\":{},\"checkpoints\":{},\"total_outages\":{},\"void\":{},\"violations\":{}}}",
+            self.runs,
+            hundredths / 100,
+            hundredths % 100,
+            faults.join(","),
+            self.tally.pairs.len(),
+            self.confirmed,
+            self.delivered,
+            self.seen.leaderships,
+            self.seen.snapshots,
+            self.seen.checkpoints,
+            self.tally.total_outages,
+            self.void,
+            self.violations
+        )
+    }
+}

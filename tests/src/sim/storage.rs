@@ -1,0 +1,365 @@
+//! A host's disk and what the product's own code keeps on it.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use bytes::{Bytes, BytesMut};
+use quorate_core::io::{Found, FoundGroup, FoundStamp, Input, Ticket};
+use quorate_store::files::crash::CrashFiles;
+use quorate_store::files::{FileLock, Files};
+use quorate_store::ids::{GroupId, Index, RunId, StoreId};
+use quorate_store::log::{LogConfig, LogError, LogReader, LogWriter, RecoveredGroup};
+use quorate_store::open::{OpenError, OpenLog, OpenOptions, open};
+use quorate_store::record::{Batch, Entry};
+use quorate_store::stamp::{Stamp, StampFile, StampFound};
+use quorate_store::state::{Family, StateBatch, StateStore, ViewId};
+use quorate_store::model::StateModel;
+
+use super::dice::Dice;
+
+/// Where every host keeps its store.
+pub const STORE_DIRECTORY: &str = "/data/store";
+
+/// Sizes of a simulated log: small, so that segments retire within a short run.
+#[derive(Clone, Copy, Debug)]
+pub struct LogSizes {
+    /// Length of a segment in bytes.
+    pub segment_bytes: u64,
+    /// Above this many bytes the oldest segment is due.
+    pub log_retain: u64,
+}
+
+impl Default for LogSizes {
+    fn default() -> Self {
+        Self { segment_bytes: 256 << 10, log_retain: 16 << 20 }
+    }
+}
+
+/// The medium, which outlives processes.
+#[derive(Clone)]
+pub struct Medium {
+    /// The files.
+    pub files: CrashFiles,
+    /// In place of RocksDB.
+    pub state: StateModel,
+}
+
+impl Medium {
+    /// An empty one.
+    pub fn new() -> Self {
+        Self { files: CrashFiles::new(), state: StateModel::new() }
+    }
+
+    /// The process is gone; the operating system lives on. RocksDB runs without a log of its own, so what was not
+    /// flushed is lost all the same.
+    pub fn kill(&mut self, dice: &mut Dice) {
+        self.files.kill();
+        self.state.crash(dice.number());
+    }
+
+    /// The power is gone.
+    pub fn cut_power(&mut self, dice: &mut Dice) {
+        self.files.crash(dice.number());
+        self.state.crash(dice.number());
+    }
+
+    /// Makes the stamp unreadable, as rot would.
+    pub fn spoil_stamp(&self) {
+        for name in quorate_store::stamp::SLOT_NAMES {
+            let path = Path::new(STORE_DIRECTORY).join(name);
+            if let Some(mut content) = self.files.content(&path) {
+                content.iter_mut().take(200).for_each(|byte| *byte ^= 0x20);
+                self.files.replace(&path, &content);
+            }
+        }
+    }
+
+    /// Every file but the lock, to see whether a held broker changed any.
+    pub fn fingerprint(&self) -> BTreeMap<PathBuf, Vec<u8>> {
+        let mut files = self.files.everything();
+        files.retain(|path, _| path.file_name().is_some_and(|name| name != quorate_store::identity::LOCK_NAME));
+        files
+    }
+}
+
+impl Default for Medium {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+/// What the log's lane is asked to do.
+#[derive(Debug)]
+pub enum LogWork {
+    /// Append, sync, report.
+    Persist(Ticket, Batch),
+    /// Let go.
+    Compact(GroupId, Index),
+}
+
+/// What the state store's lane is asked to do.
+#[derive(Debug)]
+pub enum StateWork {
+    /// See `Output::WriteState`.
+    Write {
+        /// Names it.
+        ticket: Ticket,
+        /// What.
+        batch: StateBatch,
+        /// Make it durable.
+        flush: bool,
+        /// Open this view after the write.
+        open_view: Option<ViewId>,
+    },
+    /// See `Output::Scan`.
+    Scan {
+        /// Names it.
+        ticket: Ticket,
+        /// Which family.
+        family: Family,
+        /// First key.
+        from: Bytes,
+        /// First key not wanted.
+        to: Bytes,
+        /// About so many bytes.
+        max_bytes: usize,
+        /// From this view.
+        view: Option<ViewId>,
+    },
+    /// See `Output::CloseView`.
+    CloseView(ViewId),
+}
+
+/// The disk failed: the process ends, or its power did.
+#[derive(Debug)]
+pub struct DiskFailed(pub String);
+
+/// An open store: what a process holds.
+pub struct Storage {
+    /// For the process's life.
+    _lock: Box<dyn FileLock>,
+    /// Appends to the log.
+    pub writer: LogWriter,
+    /// Reads from the log.
+    pub reader: LogReader,
+    /// Writes the stamp; none if the store is held as damaged.
+    pub stamp: Option<StampFile>,
+    /// Waits for the log's lane.
+    pub log_queue: VecDeque<LogWork>,
+    /// What the log's lane works on: written, not synced.
+    pub log_flight: Option<(Vec<Ticket>, Vec<Batch>, Vec<(GroupId, Index)>)>,
+    /// Waits for the stamp's lane.
+    pub stamp_queue: VecDeque<(Ticket, Box<Stamp>)>,
+    /// What the stamp's lane works on: nothing of it is written.
+    pub stamp_flight: Option<(Vec<Ticket>, Box<Stamp>)>,
+    /// Waits for the state store's lane.
+    pub state_queue: VecDeque<StateWork>,
+    /// What the state store's lane works on: written, not flushed.
+    pub state_flight: Option<StateWork>,
+    views: BTreeMap<ViewId, ViewId>,
+    /// What the core was told last of the log's size.
+    pub told_bytes: Option<u64>,
+}
+
+/// How a start found the store.
+pub enum Opened {
+    /// The process runs over this.
+    Open(Box<Storage>, Found),
+    /// The disk failed while it was opened.
+    Failed(String),
+}
+
+/// Opens the store as the process does.
+pub fn open_store(medium: &Medium, sizes: LogSizes, dice: &mut Dice) -> Opened {
+    let files: Arc<dyn Files> = Arc::new(medium.files.clone());
+    let run = RunId(dice.id());
+    let fresh = StoreId(dice.id());
+    let usual = LogConfig::new(fresh, dice.number());
+    let log = LogConfig { segment_bytes: sizes.segment_bytes, log_retain: sizes.log_retain, ..usual };
+    let options = OpenOptions { process: 1, fresh_id: fresh, log, reserve_bytes: 64 << 10 };
+    let store = match open(&files, Path::new(STORE_DIRECTORY), options) {
+        Ok(store) => store,
+        Err(OpenError::File(error)) => return Opened::Failed(error.to_string()),
+        Err(error @ OpenError::Newer(_)) => panic!("this version wrote what it cannot read: {error}"),
+    };
+    let (stamp, stamp_file, log) = match (store.stamp, store.log) {
+        (StampFound::Stamp(stamp), Some(log)) => (FoundStamp::Stamp(stamp), Some(store.stamp_file), log),
+        (StampFound::Absent, Some(log)) => (FoundStamp::Empty, Some(store.stamp_file), log),
+        (StampFound::Damaged { reason, incarnation }, _) => {
+            (FoundStamp::Damaged { reason, incarnation }, None, unused_log(store.id, dice))
+        }
+        (_, None) => panic!("a store without a log is damaged"),
+    };
+    let found = Found {
+        run,
+        store: store.id,
+        stamp,
+        groups: log.recovered.groups.into_iter().map(found_group).collect(),
+        log_bytes: log.recovered.log_bytes,
+    };
+    let storage = Storage {
+        _lock: store.lock,
+        writer: log.writer,
+        reader: log.reader,
+        stamp: stamp_file,
+        log_queue: VecDeque::new(),
+        log_flight: None,
+        stamp_queue: VecDeque::new(),
+        stamp_flight: None,
+        state_queue: VecDeque::new(),
+        state_flight: None,
+        views: BTreeMap::new(),
+        told_bytes: None,
+    };
+    Opened::Open(Box::new(storage), found)
+}
+
+/// A held broker writes nothing; should it try, then elsewhere.
+fn unused_log(store: StoreId, dice: &mut Dice) -> OpenLog {
+    let files: Arc<dyn Files> = Arc::new(CrashFiles::new());
+    let config = LogConfig::new(store, dice.number());
+    let (writer, reader, recovered) =
+        quorate_store::log::open(files, Path::new("/log"), config, None).expect("an empty log opens");
+    OpenLog { writer, reader, recovered }
+}
+
+fn found_group(group: RecoveredGroup) -> FoundGroup {
+    let RecoveredGroup { group, hard_state, first, last, terms, epoch } = group;
+    FoundGroup { group, hard_state, first, last, terms, epoch }
+}
+
+impl Storage {
+    /// Writes what waits for the log; true if there is something to sync.
+    pub fn begin_log(&mut self) -> Result<bool, DiskFailed> {
+        if self.log_flight.is_some() || self.log_queue.is_empty() {
+            return Ok(false);
+        }
+        let (mut tickets, mut batches, mut compactions) = (Vec::new(), Vec::new(), Vec::new());
+        for work in self.log_queue.drain(..) {
+            match work {
+                LogWork::Persist(ticket, batch) => {
+                    tickets.push(ticket);
+                    batches.push(batch);
+                }
+                LogWork::Compact(group, index) => compactions.push((group, index)),
+            }
+        }
+        let references: Vec<&Batch> = batches.iter().collect();
+        if !references.is_empty() {
+            self.writer.append(&references).map_err(|error| DiskFailed(error.to_string()))?;
+        }
+        self.log_flight = Some((tickets, batches, compactions));
+        Ok(true)
+    }
+
+    /// Syncs what was written: the tickets, the batches that are durable now, and what the core is told besides.
+    pub fn end_log(&mut self) -> Result<(Option<Ticket>, Vec<Batch>, Vec<Input>), DiskFailed> {
+        let failed = |error: LogError| DiskFailed(error.to_string());
+        let (tickets, batches, compactions) = self.log_flight.take().expect("the lane is at work");
+        if !batches.is_empty() {
+            self.writer.sync().map_err(failed)?;
+        }
+        for (group, index) in compactions {
+            self.writer.compact(group, index);
+        }
+        if self.writer.compaction_waits() {
+            self.writer.append(&[]).map_err(failed)?;
+            self.writer.sync().map_err(failed)?;
+        }
+        let mut inputs = Vec::new();
+        if let Some(up_to) = self.writer.segment_due() {
+            inputs.push(Input::SegmentDue { up_to });
+        }
+        let log_bytes = self.writer.log_bytes();
+        if self.told_bytes != Some(log_bytes) {
+            self.told_bytes = Some(log_bytes);
+            inputs.push(Input::Usage { log_bytes, quarantine_bytes: 0 });
+        }
+        Ok((tickets.last().copied(), batches, inputs))
+    }
+
+    /// Takes the latest of the stamps that wait; true if there is one.
+    pub fn begin_stamp(&mut self) -> bool {
+        if self.stamp_flight.is_some() {
+            return false;
+        }
+        let mut tickets = Vec::new();
+        let mut latest = None;
+        for (ticket, stamp) in self.stamp_queue.drain(..) {
+            tickets.push(ticket);
+            latest = Some(stamp);
+        }
+        self.stamp_flight = latest.map(|stamp| (tickets, stamp));
+        self.stamp_flight.is_some()
+    }
+
+    /// Writes it.
+    pub fn end_stamp(&mut self, boot_id: &str, wall_clock_ms: u64) -> Result<Vec<Ticket>, DiskFailed> {
+        let (tickets, stamp) = self.stamp_flight.take().expect("the lane is at work");
+        let log_synced = self.writer.synced_point();
+        let stamp = Stamp { boot_id: boot_id.to_owned(), wall_clock_ms, log_synced, ..*stamp };
+        let Some(file) = &mut self.stamp else { panic!("a broker held for damage wrote a stamp") };
+        file.write(stamp).map_err(|error| DiskFailed(error.to_string()))?;
+        Ok(tickets)
+    }
+
+    /// Begins the next work of the state store; true if there is some.
+    pub fn begin_state(&mut self, state: &mut StateModel) -> bool {
+        if self.state_flight.is_some() {
+            return false;
+        }
+        let Some(work) = self.state_queue.pop_front() else { return false };
+        if let StateWork::Write { batch, open_view, .. } = &work {
+            state.write(batch).expect("the model does not fail");
+            if let Some(view) = open_view {
+                let opened = state.open_view().expect("the model does not fail");
+                self.views.insert(*view, opened);
+            }
+        }
+        self.state_flight = Some(work);
+        true
+    }
+
+    /// Ends it; what the core is told.
+    pub fn end_state(&mut self, state: &mut StateModel) -> Option<Input> {
+        match self.state_flight.take().expect("the lane is at work") {
+            StateWork::Write { ticket, flush, .. } => {
+                if flush {
+                    state.flush().expect("the model does not fail");
+                }
+                Some(Input::Persisted { ticket })
+            }
+            StateWork::Scan { ticket, family, from, to, max_bytes, view } => {
+                let view = match view.map(|view| self.views.get(&view).copied()) {
+                    Some(None) => return Some(Input::Scanned { ticket, pairs: Vec::new(), complete: true }),
+                    Some(view) => view,
+                    None => None,
+                };
+                let scan = |from: &[u8], bytes| state.scan(family, from, &to, bytes, view).expect("the model does not fail");
+                let pairs = scan(&from, max_bytes);
+                let complete = pairs.last().is_none_or(|(last, _)| {
+                    let mut next = BytesMut::from(&last[..]);
+                    next.extend_from_slice(&[0]);
+                    scan(&next, 1).is_empty()
+                });
+                Some(Input::Scanned { ticket, pairs, complete })
+            }
+            StateWork::CloseView(view) => {
+                if let Some(opened) = self.views.remove(&view) {
+                    state.close_view(opened);
+                }
+                None
+            }
+        }
+    }
+
+    /// Entries of a group; none if they have left the log since they were asked for.
+    pub fn load(&self, group: GroupId, from: Index, to: Index, max_bytes: usize) -> Result<Vec<Entry>, DiskFailed> {
+        match self.reader.read(group, from, to, max_bytes) {
+            Ok(entries) => Ok(entries),
+            Err(LogError::Compacted { .. } | LogError::UnknownGroup { .. }) => Ok(Vec::new()),
+            Err(error) => Err(DiskFailed(error.to_string())),
+        }
+    }
+}

@@ -1,0 +1,395 @@
+//! The one loop: hosts, network and clients, driven by the schedule.
+
+use std::collections::BTreeMap;
+
+use quorate_core::admin::{AdminReply, AdminRequest, Status};
+use quorate_core::event::Event;
+use quorate_core::io::{AdminId, Input};
+
+use super::checker::Checker;
+use super::client::Client;
+use super::dice::Dice;
+use super::fault::{Fault, Tally};
+use super::host::{Host, HostConfig};
+use super::ledger::Ledger;
+use super::network::Network;
+use super::schedule::{ClientId, Happening, HostId, MILLI, Micros, ProcessStep, Relief, SECOND, Schedule};
+use super::trace::Trace;
+
+/// How often the brokers' statuses are looked at.
+const SURVEY: Micros = 97 * MILLI;
+/// How often clients look around.
+pub(super) const CLIENT_TICK: Micros = 10 * MILLI;
+
+/// The simulated world.
+pub struct World {
+    /// Time.
+    pub schedule: Schedule,
+    /// Machines.
+    pub hosts: Vec<Host>,
+    /// Between them.
+    pub network: Network,
+    /// Publishers and consumers.
+    pub clients: Vec<Client>,
+    /// What clients may rely on.
+    pub checker: Checker,
+    /// What logs must agree on.
+    pub ledger: Ledger,
+    /// What happened.
+    pub trace: Trace,
+    /// How many copies a confirm needs at least.
+    pub copies: usize,
+    /// What has been done to it.
+    pub tally: Tally,
+    /// The latest status of each host that runs.
+    pub statuses: BTreeMap<HostId, Status>,
+    /// Every event so far, by host.
+    pub events: Vec<(Micros, HostId, Event)>,
+    /// Answers to scripted questions.
+    pub replies: BTreeMap<u64, AdminReply>,
+    /// Faults still to come, by the plan's numbers.
+    pub plan: Vec<(Micros, Fault)>,
+    /// Restarts after faults happen only while true.
+    pub restarts: bool,
+    pub(super) dice: Dice,
+    pub(super) next_admin: u64,
+    /// The simulation's own steps; a world that comes to no rest is a bug.
+    pub steps: u64,
+}
+
+/// Questions of the survey have numbers below this.
+const SCRIPTED: u64 = 1 << 32;
+
+impl World {
+    /// A world of hosts with these settings; nothing runs yet.
+    pub fn new(seed: u64, configs: Vec<HostConfig>, show: bool) -> Self {
+        let election = configs.iter().map(|config| config.election_millis).max().unwrap_or(500);
+        let copies = configs.len() / 2 + 1;
+        let hosts = configs.into_iter().enumerate().map(|(id, config)| Host::new(id, seed, config)).collect();
+        let mut schedule = Schedule::default();
+        schedule.after(SURVEY, Happening::Survey);
+        Self {
+            schedule,
+            hosts,
+            network: Network::new(seed, election * 2 * MILLI),
+            clients: Vec::new(),
+            checker: Checker::default(),
+            ledger: Ledger::default(),
+            trace: Trace::new(show),
+            copies,
+            tally: Tally::default(),
+            statuses: BTreeMap::new(),
+            events: Vec::new(),
+            replies: BTreeMap::new(),
+            plan: Vec::new(),
+            restarts: true,
+            dice: Dice::new(seed, "world"),
+            next_admin: SCRIPTED,
+            steps: 0,
+        }
+    }
+
+    /// The present.
+    pub fn now(&self) -> Micros {
+        self.schedule.now()
+    }
+
+    /// Adds a client; it connects by itself.
+    pub fn add_client(&mut self, client: Client) -> ClientId {
+        let id = self.clients.len();
+        self.clients.push(client);
+        self.schedule.after(CLIENT_TICK, Happening::ClientTick(id));
+        id
+    }
+
+    /// Adds a machine; it is started like any other.
+    pub fn add_host(&mut self, seed: u64, config: HostConfig) -> HostId {
+        let id = self.hosts.len();
+        self.hosts.push(Host::new(id, seed, config));
+        id
+    }
+
+    /// Takes this plan's faults, counted from now.
+    pub fn begin_plan(&mut self, plan: Vec<(Micros, Fault)>) {
+        let base = self.plan.len();
+        for (number, (at, _)) in plan.iter().enumerate() {
+            self.schedule.after(*at, Happening::Fault(base + number));
+        }
+        self.plan.extend(plan);
+    }
+
+    /// Lets time pass.
+    pub fn run_for(&mut self, time: Micros) {
+        let until = self.now() + time;
+        while self.step(until) {}
+    }
+
+    /// Lets time pass until something holds; false if it does not within this time.
+    pub fn run_until(&mut self, limit: Micros, mut holds: impl FnMut(&mut Self) -> bool) -> bool {
+        let until = self.now() + limit;
+        let mut look_at = self.now();
+        loop {
+            if self.now() >= look_at {
+                if holds(self) {
+                    return true;
+                }
+                look_at = self.now() + 20 * MILLI;
+            }
+            if !self.step(until) {
+                return holds(self);
+            }
+        }
+    }
+
+    fn step(&mut self, until: Micros) -> bool {
+        let Some(happening) = self.schedule.next(until) else { return false };
+        self.steps += 1;
+        match happening {
+            Happening::Process { host, life, step } => self.process_step(host, life, step),
+            Happening::LinkArrival(link) => self.pump_link(link),
+            Happening::LinkCheck(link) => self.check_link(link),
+            Happening::LinkUp { from, to } => self.link_up(from, to),
+            Happening::Connected(connection) => self.client_connected(connection),
+            Happening::FrameUp(connection) => self.pump_up(connection),
+            Happening::FrameDown(connection) => self.pump_down(connection),
+            Happening::ClientTick(client) => self.client_tick(client),
+            Happening::Fault(number) => self.fault(number),
+            Happening::Relief(relief) => self.relief(relief),
+            Happening::Start { host, after } => {
+                if self.restarts && self.hosts[host].life == after {
+                    self.start(host);
+                }
+            }
+            Happening::Survey => {
+                self.survey();
+                self.schedule.after(SURVEY, Happening::Survey);
+            }
+        }
+        true
+    }
+
+    fn process_step(&mut self, host: HostId, life: u64, step: ProcessStep) {
+        if self.hosts[host].life != life {
+            return;
+        }
+        let Some(process) = &mut self.hosts[host].process else { return };
+        if let Some(waiting) = &mut process.paused {
+            waiting.push(Happening::Process { host, life, step });
+            return;
+        }
+        match step {
+            ProcessStep::Round => self.round(host),
+            ProcessStep::Wake => {
+                process.wake_at = None;
+                self.ask_for_round(host);
+            }
+            ProcessStep::LogSynced => self.log_synced(host),
+            ProcessStep::StampWritten => self.stamp_written(host),
+            ProcessStep::StateDone => self.state_done(host),
+            ProcessStep::Loaded { ticket, group, from, to, max_bytes } => {
+                match process.storage.load(group, from, to, max_bytes) {
+                    Ok(entries) => self.input(host, Input::Loaded { ticket, entries }),
+                    Err(failed) => self.disk_failed(host, &failed.0),
+                }
+            }
+            ProcessStep::Dial { address, pause } => self.dial(host, address, pause),
+        }
+    }
+
+    /// Starts a host's process.
+    pub fn start(&mut self, host: HostId) {
+        if self.hosts[host].process.is_some() {
+            return;
+        }
+        let now = self.now();
+        if !self.hosts[host].start(now) {
+            let why = self.hosts[host].exit.clone();
+            self.trace.line(now, || format!("host {host} could not start: {why:?}"));
+            return;
+        }
+        self.trace.line(now, || format!("host {host} starts"));
+        let ends = self.hosts[host].found_ends.clone();
+        let result = self.ledger.restarted(host, &ends);
+        self.checker.check(result);
+        self.ask_for_round(host);
+    }
+
+    /// Starts every host that does not run.
+    pub fn start_all(&mut self) {
+        for host in 0..self.hosts.len() {
+            self.start(host);
+        }
+    }
+
+    /// Ends a host's process, with or without its power.
+    pub fn end(&mut self, host: HostId, power: bool) {
+        let now = self.now();
+        if let Some(process) = &self.hosts[host].process {
+            let life = self.hosts[host].life;
+            let key = process.key;
+            self.trace.line(now, || format!("host {host} {}", if power { "loses its power" } else { "is killed" }));
+            self.links_of_ended(host, life, key, power);
+            self.sessions_of_ended(host, life, power);
+            self.statuses.remove(&host);
+        }
+        self.hosts[host].end(power);
+    }
+
+    pub(super) fn disk_failed(&mut self, host: HostId, why: &str) {
+        let now = self.now();
+        self.trace.line(now, || format!("host {host}: disk: {why}"));
+        // Whoever cut its power in the middle of a write meant just this; any other failure ends the process.
+        let power = self.hosts[host].medium.files.is_off();
+        self.end(host, power);
+        self.hosts[host].exit = Some((5, why.to_owned()));
+        let after = self.hosts[host].life;
+        let delay = self.dice.between(50, 2000) * MILLI;
+        self.schedule.after(delay, Happening::Start { host, after });
+    }
+
+    /// Stops or continues a process.
+    pub fn pause(&mut self, host: HostId) -> bool {
+        match &mut self.hosts[host].process {
+            Some(process) if process.paused.is_none() => {
+                process.paused = Some(Vec::new());
+                true
+            }
+            _ => false,
+        }
+    }
+
+    /// Lets a stopped process go on.
+    pub fn resume(&mut self, host: HostId) {
+        let Some(process) = &mut self.hosts[host].process else { return };
+        for happening in process.paused.take().unwrap_or_default() {
+            self.schedule.after(0, happening);
+        }
+        self.ask_for_round(host);
+    }
+
+    fn relief(&mut self, relief: Relief) {
+        let now = self.now();
+        self.trace.line(now, || format!("{relief:?}"));
+        match relief {
+            Relief::Heal(from, to) => {
+                self.network.heal(from, to);
+                self.pump_all();
+            }
+            Relief::Resume(host, life) if self.hosts[host].life == life => self.resume(host),
+            Relief::Resume(..) => {}
+            Relief::FastDisk(host) => self.hosts[host].speed.factor = 1,
+            Relief::Space(host, life) if self.hosts[host].life == life => {
+                self.input(host, Input::Space { low: false });
+            }
+            Relief::Space(..) => {}
+        }
+    }
+
+    /// Ends every fault's effect; what does not run is started.
+    pub fn heal_all(&mut self) {
+        self.network.heal_all();
+        for host in 0..self.hosts.len() {
+            self.hosts[host].speed.factor = 1;
+            self.hosts[host].medium.files.set_capacity(u64::MAX);
+            self.resume(host);
+            if self.hosts[host].process.is_some() {
+                self.input(host, Input::Space { low: false });
+            }
+        }
+        self.pump_all();
+        self.start_all();
+    }
+
+    /// Asks every running broker how it is.
+    fn survey(&mut self) {
+        for host in 0..self.hosts.len() {
+            if self.hosts[host].process.as_ref().is_some_and(|process| process.paused.is_none()) {
+                let id = AdminId(host as u64);
+                self.input(host, Input::Admin { id, request: AdminRequest::Status });
+            }
+        }
+    }
+
+    /// Asks one broker something; the answer comes to [`Self::replies`].
+    pub fn ask(&mut self, host: HostId, request: AdminRequest) -> u64 {
+        self.next_admin += 1;
+        let id = self.next_admin;
+        self.input(host, Input::Admin { id: AdminId(id), request });
+        id
+    }
+
+    pub(super) fn answered(&mut self, host: HostId, id: AdminId, reply: AdminReply) {
+        if id.0 > SCRIPTED {
+            self.replies.insert(id.0, reply);
+            return;
+        }
+        let AdminReply::Status(status) = reply else { return };
+        for group in &status.groups {
+            self.trace.word(group.applied.0 ^ group.digest);
+            let result = self.ledger.digest(host, group.group, group.applied, group.digest);
+            // A node that is being given a snapshot has the new state before it knows the new place.
+            if group.updating.is_none() {
+                self.checker.check(result);
+            }
+            let result = self.ledger.committed(host, group.group, group.commit);
+            self.checker.check(result);
+            if group.role == "leader" {
+                let result = self.ledger.leads(host, &group.vhost, group.term);
+                self.checker.check(result);
+            }
+        }
+        self.statuses.insert(host, *status);
+    }
+
+    /// The host that serves the first virtual host, by the latest survey.
+    pub fn leader(&self) -> Option<HostId> {
+        let leads = |status: &Status| {
+            status.groups.iter().filter(|group| group.vhost == "/" && group.role == "leader" && group.quorum).map(|g| g.term).max()
+        };
+        self.statuses.iter().filter_map(|(host, status)| Some((leads(status)?, *host))).max().map(|(_, host)| host)
+    }
+
+    /// Every host runs, every group is led, and all states are equal and whole, by the latest survey.
+    pub fn is_settled(&self) -> bool {
+        let mut seen = BTreeMap::new();
+        self.leader().is_some()
+            && self.hosts.iter().all(|host| {
+                host.process.is_some()
+                    && self.statuses.get(&host.id).is_some_and(|status| {
+                        status.groups.len() >= 2
+                            && status.groups.iter().all(|group| {
+                                let state = (group.applied, group.commit, group.digest);
+                                group.quorum && group.updating.is_none() && *seen.entry(group.group).or_insert(state) == state
+                            })
+                    })
+            })
+    }
+
+    /// Lets time pass until [`Self::is_settled`].
+    pub fn settle(&mut self, limit: Micros) -> bool {
+        self.statuses.clear();
+        self.run_until(limit, |world| world.is_settled())
+    }
+
+    /// Lets time pass until somebody serves the first virtual host.
+    pub fn wait_for_leader(&mut self, limit: Micros) -> Option<HostId> {
+        self.run_until(limit, |world| world.leader().is_some());
+        self.leader()
+    }
+
+    /// Simulated seconds so far.
+    pub fn seconds(&self) -> u64 {
+        self.now() / SECOND
+    }
+}
+
+impl World {
+    /// Starts what does not run, unless a start is still to come by a plan.
+    pub fn start_all_if_healing(&mut self) {
+        let is_late = |host: &Host| host.process.is_none() && host.life > 0;
+        if self.plan.is_empty() {
+            let late: Vec<HostId> = self.hosts.iter().filter(|host| is_late(host)).map(|host| host.id).collect();
+            late.into_iter().for_each(|host| self.start(host));
+        }
+    }
+}
