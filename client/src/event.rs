@@ -36,7 +36,7 @@ pub enum ConnectionEvent {
     /// The broker takes messages again.
     Unblocked,
     /// The broker refused messages of a publisher for now, as when a queue is full. They and what the publisher
-    /// publishes after them are held, and sent again in order until they are taken.
+    /// publishes after them are held, and sent again in order until they are taken. Said once, until some are.
     Held {
         /// Why.
         reason: Error,

@@ -332,7 +332,7 @@ impl Outbox {
     }
 
     /// The broker does not take these messages now. They and what follows them are sent again later, in order.
-    /// Says whether this is the beginning of such a wait.
+    /// Says whether this is news: not when they are refused again and again.
     pub(crate) fn refused_for_now(&mut self, range: NumberRange, now: Instant) -> bool {
         let mut position = self.position_of(range.first());
         let mut from = None;
@@ -355,7 +355,7 @@ impl Outbox {
             }
             Refusal::None | Refusal::Holding { .. } => {
                 self.refusal = Refusal::Gathering { from, until: now + limits::REFUSAL_GATHER };
-                true
+                self.refusal_backoff == limits::REFUSAL_RETRY_MIN
             }
         };
         self.end_gathering(now);

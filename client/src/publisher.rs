@@ -110,7 +110,7 @@ impl Publisher {
         Confirm { outcome: accepted.outcome, number: accepted.number, slot: usize::MAX }
     }
 
-    /// Waits until every message published so far has its outcome, whatever it is.
+    /// Waits until no message of this publisher is without its outcome, whatever it is.
     pub async fn settled(&self) {
         std::future::poll_fn(|cx| {
             if lock_outbox(&self.outbox).is_idle_or_wake(cx) { Poll::Ready(()) } else { Poll::Pending }

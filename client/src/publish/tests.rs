@@ -183,7 +183,7 @@ fn a_refusal_for_now_holds_everything_behind_it_and_is_tried_again_from_there() 
     let again = waits(&mut outbox, again);
     assert_eq!(sent(&mut outbox, again), Some((4, 4)));
     assert!(confirms[1].outcome.get(2).is_none(), "nobody was told that it failed");
-    outbox.refused_for_now(range(2, 4), again);
+    assert!(!outbox.refused_for_now(range(2, 4), again), "this is known");
     assert_eq!(waits(&mut outbox, again), again + 2 * limits::REFUSAL_RETRY_MIN, "the wait grows");
     outbox.retry_now();
     assert_eq!(sent(&mut outbox, again), Some((2, 2)), "unless the broker says that it is over");

@@ -228,6 +228,8 @@ impl<R> Session<R> {
     ) -> Result<(), Ended> {
         let outcome = match result {
             Ok(ServerFrame::Settled(settled)) if settled.settled == settlement.count => Ok(()),
+            // What the broker does not hold any more is back in its queue, as wanted.
+            Ok(ServerFrame::Settled(_)) if settlement.verdict == Verdict::Requeue => Ok(()),
             Ok(ServerFrame::Settled(settled)) => {
                 let text = format!(
                     "of {} deliveries settled together the broker still held {}",

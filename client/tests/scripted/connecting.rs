@@ -38,15 +38,21 @@ async fn a_redirect_leads_to_a_broker_that_nobody_configured() {
 async fn an_election_is_waited_out() {
     let (one, two) = (Broker::new().await, Broker::new().await);
     let election = async {
-        for _ in 0..2 {
-            one.refuse(FaultCode::NotLeader, None).await;
-            two.refuse(FaultCode::NoQuorum, None).await;
-        }
-        let ready = async {
-            one.refuse(FaultCode::NotLeader, Some(two.address())).await;
+        let follower = async {
+            loop {
+                one.refuse(FaultCode::NotLeader, None).await;
+            }
         };
-        let (peer, ()) = tokio::join!(two.serve(), ready);
-        peer
+        let candidate = async {
+            for _ in 0..3 {
+                two.refuse(FaultCode::NoQuorum, None).await;
+            }
+            two.serve().await
+        };
+        tokio::select! {
+            peer = candidate => peer,
+            () = follower => unreachable!("it refuses for ever"),
+        }
     };
     connect(options(&[&one, &two]), election).await;
 }

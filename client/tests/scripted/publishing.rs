@@ -107,9 +107,9 @@ async fn a_full_queue_holds_the_publisher_and_loses_nothing() {
     let mut events = client.events();
     let publisher = client.publisher().unwrap();
     let pending = publisher.publish("", "q", "x").await.unwrap();
-    for _ in 0..3 {
+    for attempt in 1..=3 {
         let body = peer.hears_publish().await;
-        assert_eq!(body.first(), 1);
+        assert_eq!(body.first(), 1, "attempt {attempt}");
         peer.say(PublishRefused {
             producer: body.producer(),
             range: body.numbers(),
@@ -118,12 +118,17 @@ async fn a_full_queue_holds_the_publisher_and_loses_nothing() {
             text: String::new(),
         })
         .await;
-        let event = soon("an event", events.next()).await;
-        assert!(matches!(event, Some(ConnectionEvent::Held { .. })), "{event:?}");
     }
     let body = peer.hears_publish().await;
     peer.say(confirm(&body)).await;
     assert!(soon("the confirm", pending).await.is_ok());
+    let event = soon("an event", events.next()).await;
+    assert!(
+        matches!(&event, Some(ConnectionEvent::Held { reason }) if reason.code() == Some(FaultCode::QueueFull)),
+        "{event:?}"
+    );
+    client.close().await;
+    assert!(matches!(events.next().await, Some(ConnectionEvent::Closed { .. })), "it is said once");
 }
 
 #[tokio::test]
