@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use super::workload::Naive;
 use super::{DIR, append_entries, entries, open_log};
 use crate::files::Files;
-use crate::files::crash::CrashFiles;
+use crate::files::crash::{CrashFiles, Fault, Operation};
 use crate::log::segments::segment_name;
 use crate::log::{LogError, SyncedPoint};
 use crate::record::Batch;
@@ -92,6 +92,32 @@ fn a_flipped_bit_in_the_synced_part_is_damage() {
         }
     }
     assert!(damages > 2500, "only {damages} damages");
+}
+
+/// The next segment's header alone says that the segment was synced to its end.
+#[test]
+fn a_bad_last_batch_of_a_closed_segment_is_damage() {
+    let disk = CrashFiles::new();
+    let (mut writer, _, _) = open_log(&disk, None).unwrap();
+    let mut naive = Naive::default();
+    for _ in 0..3 {
+        append_entries(&mut writer, &mut naive, 1, 3000);
+        writer.sync().unwrap();
+    }
+    let end = usize::try_from(writer.synced_point().offset).unwrap();
+    // The first write is the header of segment 2.
+    disk.fail_after(Operation::Write, 1, Fault::Io);
+    assert!(writer.append(&[&Batch { records: entries(1, 4, 1, &[&[7; 3000]]) }]).is_err());
+    disk.kill();
+    let (_, reader, recovered) = open_log(&disk, None).unwrap();
+    assert_eq!((naive.difference(&recovered.groups, &reader), recovered.end.generation), (None, 2));
+    for at in [end - 3500, end - 1000] {
+        let disk = disk.fork();
+        let mut bytes = disk.content(&path(1)).unwrap();
+        bytes[at] ^= 1;
+        disk.replace(&path(1), &bytes);
+        assert!(matches!(open_log(&disk, None), Err(LogError::Damaged { generation: 1, .. })), "byte {at}");
+    }
 }
 
 #[test]
