@@ -3,6 +3,7 @@
 //! The log of a group may lose what is at or below both the applied index that the state store has *flushed* and the
 //! entry before the lowest body that only the log has.
 
+use bytes::Bytes;
 use quorate_store::ids::{GroupId, Index};
 use quorate_store::record::Entry;
 
@@ -107,11 +108,10 @@ impl Node {
                 });
                 return;
             };
-            if let Some(candidate) = rest.next()
-                && let Some(body) = Body::cut(&data, &candidate.slot)
-                && let Some(machine) = group.machine.vhost_mut()
-            {
-                machine.mark_spilled(candidate.queue, candidate.seq, body.encode());
+            let candidate = *candidate;
+            rest.next();
+            if self.hand_over(group, &candidate, &data).is_none() {
+                return;
             }
         }
         // Bodies handed over wait in memory for the checkpoint that takes them out: one at a time.
@@ -132,12 +132,8 @@ impl Node {
                 let entry = place.and_then(|place| entries.get(place));
                 match entry {
                     Some(entry) if bytes < limits::CHUNK_BYTES * 4 => {
-                        if let Some(body) = Body::cut(&entry.data, &candidate.slot)
-                            && let Some(machine) = group.machine.vhost_mut()
-                        {
-                            bytes += body.message.len();
-                            machine.mark_spilled(candidate.queue, candidate.seq, body.encode());
-                        }
+                        let Some(length) = node.hand_over(group, &candidate, &entry.data) else { return };
+                        bytes += length;
                     }
                     _ => rest.push(candidate),
                 }
@@ -150,6 +146,23 @@ impl Node {
                 node.spill(group, rest);
             }
         });
+    }
+
+    /// Gives the machine a body to keep in the state store; its length, or none if the process must end.
+    fn hand_over(&mut self, group: &mut Group, candidate: &Candidate, data: &Bytes) -> Option<usize> {
+        let machine = group.machine.vhost_mut()?;
+        let Some(body) = Body::cut(data, &candidate.slot) else {
+            // Letting the log go would lose a message that was confirmed.
+            let (queue, seq) = (candidate.queue, candidate.seq);
+            let vhost = &group.vhost;
+            let reason = format!(
+                "virtual host {vhost}: message {seq} of queue {queue} is not where the state says it is"
+            );
+            self.exit(70, reason);
+            return None;
+        };
+        machine.mark_spilled(candidate.queue, candidate.seq, body.encode());
+        Some(body.message.len())
     }
 
     /// Writes what changed, with the applied index in the same batch, and makes it durable.
