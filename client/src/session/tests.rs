@@ -518,9 +518,11 @@ fn a_consumer_abandoned_before_it_was_asked_for_is_never_asked_for() {
 fn heartbeats_are_sent_and_a_silent_broker_is_noticed() {
     let mut world = World::up();
     let begin = world.now;
-    let mut sent = 0;
+    let (mut steps, mut sent) = (0, 0);
     let mut last_heard = begin;
     let ended = loop {
+        steps += 1;
+        assert!(steps < 1000, "it is not noticed");
         world.now = world.session.next_deadline().unwrap();
         if let Err(ended) = world.session.tick(world.now) {
             break ended;
