@@ -293,11 +293,19 @@ impl Node {
             let salt = salt ^ u64::from(id.0);
             group.replica = Some(Replica::new(id, epoch, raft_id, log, group.applied, timing, salt));
             node.node_created(group);
+            node.campaign_soon(group);
         });
         if !records.is_empty() {
             self.log_ticket();
         }
         self.records.extend(records);
+    }
+
+    /// The table has just said that the voters are there: nobody leads yet, and waiting for a silence would prove
+    /// nothing. If somebody does lead, the others say so.
+    fn campaign_soon(&mut self, group: &mut Group) {
+        group.campaign_at = Some(self.now.plus(self.roll_between(20, 150)));
+        group.campaign_until = self.now.plus(self.config.timing.election_millis());
     }
 
     pub(super) fn node_created(&mut self, group: &mut Group) {
@@ -353,6 +361,7 @@ impl Node {
             let epoch = group.lineage.tag().epoch;
             group.replica = Some(Replica::new(id, epoch, raft_id, log, Index(1), timing, salt));
             node.node_created(group);
+            node.campaign_soon(group);
         });
     }
 
