@@ -1,0 +1,192 @@
+//! The API's answers, and the one shape of all errors: `{"code","message","next"}`.
+
+use axum::Json;
+use axum::body::Bytes;
+use axum::extract::State;
+use axum::http::header::{CONTENT_TYPE, HeaderMap};
+use axum::http::{Method, StatusCode, Uri};
+use axum::response::{IntoResponse, Response};
+use quorate_core::admin::{AdminReply, AdminRequest, Metrics, Status};
+use quorate_protocol::fault::{Blame, FaultCode};
+use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
+
+use super::status_json::{self, StatusJson};
+use super::{AdminState, COMMAND_TIMEOUT, QUESTION_TIMEOUT, metrics};
+use crate::admin_desk::NoAnswer;
+
+/// The document behind `/api/v1/openapi.json`.
+pub(super) const OPENAPI: &str = include_str!("openapi.json");
+
+/// An error as a client sees it.
+#[derive(Debug)]
+pub(super) struct ApiError {
+    pub(super) status: StatusCode,
+    pub(super) code: String,
+    pub(super) message: String,
+    pub(super) next: Vec<String>,
+    pub(super) leader_admin_address: Option<String>,
+}
+
+impl ApiError {
+    pub(super) fn new(status: StatusCode, code: &str, message: impl Into<String>, next: &[&str]) -> Self {
+        Self {
+            status,
+            code: code.to_owned(),
+            message: message.into(),
+            next: next.iter().map(|&line| line.to_owned()).collect(),
+            leader_admin_address: None,
+        }
+    }
+}
+
+#[derive(Serialize)]
+struct ErrorJson {
+    code: String,
+    message: String,
+    next: Vec<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    leader_admin_address: Option<String>,
+}
+
+impl IntoResponse for ApiError {
+    fn into_response(self) -> Response {
+        let body = ErrorJson {
+            code: self.code,
+            message: self.message,
+            next: self.next,
+            leader_admin_address: self.leader_admin_address,
+        };
+        (self.status, Json(body)).into_response()
+    }
+}
+
+impl From<NoAnswer> for ApiError {
+    fn from(reason: NoAnswer) -> Self {
+        let unavailable = StatusCode::SERVICE_UNAVAILABLE;
+        match reason {
+            NoAnswer::Busy => {
+                Self::new(unavailable, "busy", "too many questions at once", &["ask again in a second"])
+            }
+            NoAnswer::Timeout => Self::new(
+                StatusCode::GATEWAY_TIMEOUT,
+                "no-answer",
+                "the broker did not answer in time; a command may still take effect",
+                &["quorate cluster status"],
+            ),
+            NoAnswer::Stopping => {
+                Self::new(unavailable, "stopping", "the broker is stopping", &["ask another broker"])
+            }
+        }
+    }
+}
+
+/// Maps the core's refusal of a command to HTTP. Its codes are the names of the wire's registry.
+fn failed(code: &'static str, message: String, next: Vec<String>, leader: Option<String>) -> ApiError {
+    let fault = FaultCode::ALL.iter().find(|fault| fault.name() == code);
+    let status = match fault {
+        _ if leader.is_some() => StatusCode::MISDIRECTED_REQUEST,
+        Some(fault) if fault.is_retryable() => StatusCode::SERVICE_UNAVAILABLE,
+        Some(_) if code.ends_with("_EXISTS") => StatusCode::CONFLICT,
+        Some(_) if code.ends_with("_NOT_FOUND") => StatusCode::NOT_FOUND,
+        Some(fault) if fault.blame() == Blame::Caller => StatusCode::BAD_REQUEST,
+        Some(fault) if fault.blame() == Blame::Bug => StatusCode::INTERNAL_SERVER_ERROR,
+        _ => StatusCode::SERVICE_UNAVAILABLE,
+    };
+    ApiError { status, code: code.to_owned(), message, next, leader_admin_address: leader }
+}
+
+/// A reply that does not fit its request is a bug here, not in the client.
+fn unexpected() -> ApiError {
+    ApiError::new(StatusCode::INTERNAL_SERVER_ERROR, "internal", "unexpected reply of the core", &[])
+}
+
+pub(super) async fn ask_status(state: &AdminState) -> Result<Status, ApiError> {
+    match state.desk.ask(AdminRequest::Status, QUESTION_TIMEOUT).await? {
+        AdminReply::Status(status) => Ok(*status),
+        AdminReply::Failed { code, message, next, leader_admin_address } => {
+            Err(failed(code, message, next, leader_admin_address))
+        }
+        AdminReply::Metrics(_) | AdminReply::Done => Err(unexpected()),
+    }
+}
+
+pub(super) async fn status(State(state): State<AdminState>) -> Result<Json<StatusJson>, ApiError> {
+    let status = ask_status(&state).await?;
+    Ok(Json(StatusJson::new(status, state.insecure)))
+}
+
+pub(super) async fn members(State(state): State<AdminState>) -> Result<Json<Value>, ApiError> {
+    let members: Vec<_> =
+        ask_status(&state).await?.members.into_iter().map(status_json::MemberJson::from).collect();
+    Ok(Json(json!({ "members": members })))
+}
+
+pub(super) async fn list_vhosts(State(state): State<AdminState>) -> Result<Json<Value>, ApiError> {
+    Ok(Json(json!({ "vhosts": status_json::vhosts(ask_status(&state).await?) })))
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct CreateVhost {
+    name: String,
+}
+
+pub(super) async fn create_vhost(
+    State(state): State<AdminState>,
+    headers: HeaderMap,
+    body: Bytes,
+) -> Result<(StatusCode, Json<Value>), ApiError> {
+    let CreateVhost { name } = read_json(&headers, &body)?;
+    match state.desk.ask(AdminRequest::CreateVhost { name: name.clone() }, COMMAND_TIMEOUT).await? {
+        AdminReply::Done => Ok((StatusCode::CREATED, Json(json!({ "name": name })))),
+        AdminReply::Failed { code, message, next, leader_admin_address } => {
+            Err(failed(code, message, next, leader_admin_address))
+        }
+        AdminReply::Status(_) | AdminReply::Metrics(_) => Err(unexpected()),
+    }
+}
+
+/// Only JSON that says so: a web page of somebody else cannot send that here without asking first.
+fn read_json<T: serde::de::DeserializeOwned>(headers: &HeaderMap, body: &[u8]) -> Result<T, ApiError> {
+    let kind = headers.get(CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
+    if !kind.split(';').next().is_some_and(|kind| kind.trim().eq_ignore_ascii_case("application/json")) {
+        return Err(ApiError::new(
+            StatusCode::UNSUPPORTED_MEDIA_TYPE,
+            "not-json",
+            "the body must be JSON",
+            &["send the header Content-Type: application/json"],
+        ));
+    }
+    serde_json::from_slice(body).map_err(|error| {
+        ApiError::new(StatusCode::BAD_REQUEST, "invalid", error.to_string(), &["GET /api/v1/openapi.json"])
+    })
+}
+
+pub(super) async fn metrics(State(state): State<AdminState>) -> Response {
+    let core: Option<Metrics> = match state.desk.ask(AdminRequest::Metrics, QUESTION_TIMEOUT).await {
+        Ok(AdminReply::Metrics(metrics)) => Some(*metrics),
+        _ => None,
+    };
+    let text = metrics::text(core, &state.counters);
+    ([(CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], text).into_response()
+}
+
+pub(super) async fn openapi() -> Response {
+    ([(CONTENT_TYPE, "application/json")], OPENAPI).into_response()
+}
+
+pub(super) async fn not_found(uri: Uri) -> ApiError {
+    let message = format!("nothing is served at {}", uri.path());
+    ApiError::new(StatusCode::NOT_FOUND, "not-found", message, &["GET /api/v1/openapi.json"])
+}
+
+pub(super) async fn method_not_allowed(method: Method, uri: Uri) -> ApiError {
+    let message = format!("{method} is not for {}", uri.path());
+    ApiError::new(
+        StatusCode::METHOD_NOT_ALLOWED,
+        "method-not-allowed",
+        message,
+        &["GET /api/v1/openapi.json"],
+    )
+}

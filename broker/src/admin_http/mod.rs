@@ -1,0 +1,84 @@
+//! HTTP on the admin port: health, metrics and the API. State never changes by GET.
+
+mod answers;
+mod health;
+mod metrics;
+mod status_json;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::Router;
+use axum::extract::DefaultBodyLimit;
+use axum::routing::{MethodRouter, get, post};
+use tokio::net::TcpListener;
+
+use crate::admin_desk::AdminDesk;
+use crate::counters::Counters;
+use crate::pulse::Pulse;
+
+/// What the handlers need.
+#[derive(Clone)]
+pub struct AdminState {
+    /// To ask the core.
+    pub desk: AdminDesk,
+    /// The process's own numbers.
+    pub counters: Arc<Counters>,
+    /// When the core thread last ran.
+    pub pulse: Arc<Pulse>,
+    /// Said in every status.
+    pub insecure: bool,
+}
+
+/// Requests have small bodies.
+const BODY_BYTES_MAX: usize = 64 << 10;
+/// A core that takes longer than this to say how it is, is not ready.
+const QUESTION_TIMEOUT: Duration = Duration::from_secs(3);
+/// Commands wait for a quorum.
+const COMMAND_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// One route of the router and of the OpenAPI document.
+struct Route {
+    method: &'static str,
+    path: &'static str,
+    handler: fn() -> MethodRouter<AdminState>,
+}
+
+/// Everything that is served. The test compares it with `openapi.json`.
+const ROUTES: [Route; 11] = [
+    Route { method: "get", path: "/health/startup", handler: || get(health::startup) },
+    Route { method: "get", path: "/health/live", handler: || get(health::live) },
+    Route { method: "get", path: "/health/ready", handler: || get(health::ready) },
+    Route { method: "get", path: "/health/leader", handler: || get(health::leader) },
+    Route { method: "get", path: "/health/replica", handler: || get(health::replica) },
+    Route { method: "get", path: "/metrics", handler: || get(answers::metrics) },
+    Route { method: "get", path: "/api/v1/status", handler: || get(answers::status) },
+    Route { method: "get", path: "/api/v1/members", handler: || get(answers::members) },
+    Route { method: "get", path: "/api/v1/vhosts", handler: || get(answers::list_vhosts) },
+    Route { method: "post", path: "/api/v1/vhosts", handler: || post(answers::create_vhost) },
+    Route { method: "get", path: "/api/v1/openapi.json", handler: || get(answers::openapi) },
+];
+
+/// The router over [`ROUTES`].
+pub fn router(state: AdminState) -> Router {
+    ROUTES
+        .iter()
+        .fold(Router::new(), |router, route| {
+            debug_assert!(["get", "post"].contains(&route.method));
+            router.route(route.path, (route.handler)())
+        })
+        .fallback(answers::not_found)
+        .method_not_allowed_fallback(answers::method_not_allowed)
+        .layer(DefaultBodyLimit::max(BODY_BYTES_MAX))
+        .with_state(state)
+}
+
+/// Serves until the runtime ends.
+pub async fn serve(listener: TcpListener, state: AdminState) {
+    if let Err(error) = axum::serve(listener, router(state)).await {
+        tracing::error!("the admin listener failed: {error}");
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,169 @@
+//! The JSON of `/api/v1/status`, `/api/v1/members` and `/api/v1/vhosts`: field names are a contract with scripts.
+
+use quorate_core::admin::{GroupStatusView, MemberStatus, NodeStatus, Status};
+use quorate_store::ids::GroupId;
+use serde::Serialize;
+
+/// What `quorate cluster status -o json` prints.
+#[derive(Debug, Serialize)]
+pub(super) struct StatusJson {
+    verdict: &'static str,
+    row: String,
+    reason: String,
+    next: Vec<String>,
+    name: String,
+    store_id: String,
+    cluster_name: String,
+    cluster_id: Option<String>,
+    epoch: u32,
+    kind: &'static str,
+    wait_for: u32,
+    /// Plain text and unauthenticated peers are permitted off loopback.
+    insecure: bool,
+    space_low: bool,
+    members: Vec<MemberJson>,
+    quarantine_bytes: u64,
+    log_bytes: u64,
+    groups: Vec<GroupJson>,
+}
+
+/// One member.
+#[derive(Debug, Serialize)]
+pub(super) struct MemberJson {
+    name: String,
+    store_id: String,
+    incarnation: u64,
+    address: String,
+    client_address: String,
+    admin_address: String,
+    state: &'static str,
+    present: bool,
+    voter: bool,
+}
+
+#[derive(Debug, Serialize)]
+struct GroupJson {
+    group: u32,
+    vhost: String,
+    leader: Option<String>,
+    leader_client_address: Option<String>,
+    epoch: u32,
+    term: u64,
+    commit: u64,
+    applied: u64,
+    quorum: bool,
+    role: &'static str,
+    own_lag: u64,
+    /// Text, because JavaScript's numbers do not hold 64 bits.
+    digest: String,
+    updating: Option<u64>,
+    nodes: Vec<NodeJson>,
+}
+
+#[derive(Debug, Serialize)]
+struct NodeJson {
+    name: String,
+    role: &'static str,
+    #[serde(rename = "match")]
+    matched: Option<u64>,
+    lag: Option<u64>,
+    priority: u32,
+}
+
+/// One virtual host.
+#[derive(Debug, Serialize)]
+pub(super) struct VhostJson {
+    name: String,
+    group: u32,
+    leader: Option<String>,
+    quorum: bool,
+}
+
+impl StatusJson {
+    /// The core's status, and what only the process knows.
+    pub(super) fn new(status: Status, insecure: bool) -> Self {
+        Self {
+            verdict: status.verdict.word(),
+            row: status.row,
+            reason: status.reason,
+            next: status.next,
+            name: status.name,
+            store_id: status.store_id.to_string(),
+            cluster_name: status.cluster_name,
+            cluster_id: status.cluster_id.map(|id| id.to_string()),
+            epoch: status.epoch.0,
+            kind: if status.transient { "transient" } else { "persistent" },
+            wait_for: status.wait_for,
+            insecure,
+            space_low: status.space_low,
+            members: status.members.into_iter().map(MemberJson::from).collect(),
+            quarantine_bytes: status.quarantine_bytes,
+            log_bytes: status.log_bytes,
+            groups: status.groups.into_iter().map(GroupJson::from).collect(),
+        }
+    }
+}
+
+impl From<MemberStatus> for MemberJson {
+    fn from(member: MemberStatus) -> Self {
+        Self {
+            name: member.name,
+            store_id: member.store_id.to_string(),
+            incarnation: member.incarnation.0,
+            address: member.address,
+            client_address: member.client_address,
+            admin_address: member.admin_address,
+            state: member.state,
+            present: member.present,
+            voter: member.voter,
+        }
+    }
+}
+
+impl From<GroupStatusView> for GroupJson {
+    fn from(group: GroupStatusView) -> Self {
+        Self {
+            group: group.group.0,
+            vhost: group.vhost,
+            leader: group.leader,
+            leader_client_address: group.leader_client_address,
+            epoch: group.epoch.0,
+            term: group.term.0,
+            commit: group.commit.0,
+            applied: group.applied.0,
+            quorum: group.quorum,
+            role: group.role,
+            own_lag: group.own_lag,
+            digest: format!("{:016x}", group.digest),
+            updating: group.updating,
+            nodes: group.nodes.into_iter().map(NodeJson::from).collect(),
+        }
+    }
+}
+
+impl From<NodeStatus> for NodeJson {
+    fn from(node: NodeStatus) -> Self {
+        Self {
+            name: node.name,
+            role: node.role,
+            matched: node.matched.map(|index| index.0),
+            lag: node.lag,
+            priority: node.priority,
+        }
+    }
+}
+
+/// The virtual hosts among the groups.
+pub(super) fn vhosts(status: Status) -> Vec<VhostJson> {
+    status
+        .groups
+        .into_iter()
+        .filter(|group| group.group != GroupId::SYSTEM)
+        .map(|group| VhostJson {
+            name: group.vhost,
+            group: group.group.0,
+            leader: group.leader,
+            quorum: group.quorum,
+        })
+        .collect()
+}

@@ -1,0 +1,268 @@
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::mpsc;
+use std::thread;
+
+use quorate_core::admin::{
+    AdminReply, AdminRequest, GroupStatusView, MemberStatus, Metrics, NodeStatus, Status, VerdictWord,
+};
+use quorate_core::io::Input;
+use quorate_store::ids::{ClusterId, Epoch, GroupId, Incarnation, Index, StoreId, Term};
+use serde_json::{Value, json};
+use uuid::Uuid;
+
+use super::*;
+use crate::inbox::{Arrival, Inbox};
+
+fn sample_status() -> Status {
+    Status {
+        verdict: VerdictWord::Active,
+        row: "J1".into(),
+        reason: "led".into(),
+        next: vec!["quorate cluster explain".into()],
+        name: "b1".into(),
+        store_id: StoreId(Uuid::from_u128(1)),
+        cluster_name: "quorate".into(),
+        cluster_id: Some(ClusterId(Uuid::from_u128(2))),
+        epoch: Epoch(1),
+        transient: false,
+        wait_for: 2,
+        members: vec![MemberStatus {
+            name: "b1".into(),
+            store_id: StoreId(Uuid::from_u128(1)),
+            incarnation: Incarnation(3),
+            address: "h:1".into(),
+            client_address: "h:2".into(),
+            admin_address: "h:3".into(),
+            state: "dirty",
+            present: true,
+            voter: true,
+        }],
+        quarantine_bytes: 4,
+        log_bytes: 5,
+        space_low: false,
+        groups: vec![group(0, "system", "replica", false), group(1, "/", "leader", true)],
+    }
+}
+
+fn group(number: u32, vhost: &str, role: &'static str, quorum: bool) -> GroupStatusView {
+    GroupStatusView {
+        group: GroupId(number),
+        vhost: vhost.into(),
+        leader: Some("b1".into()),
+        leader_client_address: Some("h:2".into()),
+        epoch: Epoch(1),
+        term: Term(6),
+        commit: Index(7),
+        applied: Index(7),
+        quorum,
+        role,
+        own_lag: 10,
+        digest: 0xabc,
+        updating: None,
+        nodes: vec![NodeStatus {
+            name: "b1".into(),
+            role: "leader",
+            matched: Some(Index(7)),
+            lag: Some(0),
+            priority: 1,
+        }],
+    }
+}
+
+/// A core that gives the same answers always.
+fn answer(desk: &AdminDesk, arrivals: &mpsc::Receiver<Arrival>, status: &Status) {
+    for arrival in arrivals {
+        let Arrival::Input(Input::Admin { id, request }, None) = arrival else { panic!("{arrival:?}") };
+        let reply = match request {
+            AdminRequest::Status => AdminReply::Status(Box::new(status.clone())),
+            AdminRequest::Metrics => AdminReply::Metrics(Box::new(Metrics { samples: Vec::new() })),
+            AdminRequest::CreateVhost { name } if name == "new" => AdminReply::Done,
+            AdminRequest::CreateVhost { name } if name == "elsewhere" => AdminReply::Failed {
+                code: "NOT_LEADER",
+                message: "ask b2".into(),
+                next: vec!["quorate vhost create".into()],
+                leader_admin_address: Some("h2:3".into()),
+            },
+            AdminRequest::CreateVhost { .. } => AdminReply::Failed {
+                code: "NO_QUORUM",
+                message: "alone".into(),
+                next: Vec::new(),
+                leader_admin_address: None,
+            },
+        };
+        desk.answer(id, reply);
+    }
+}
+
+/// Serves the status on a free port of loopback; gives its address to `work`.
+fn with_server(status: Status, work: impl FnOnce(&str) + Send + 'static) {
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
+    let (inbox, arrivals) = Inbox::new();
+    let desk = AdminDesk::new(inbox);
+    let core_desk = desk.clone();
+    thread::spawn(move || answer(&core_desk, &arrivals, &status));
+    let pulse = Arc::<Pulse>::default();
+    pulse.beat();
+    let state = AdminState { desk, counters: Arc::default(), pulse, insecure: false };
+    runtime.block_on(async move {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = format!("http://{}", listener.local_addr().unwrap());
+        tokio::spawn(serve(listener, state));
+        tokio::task::spawn_blocking(move || work(&address)).await.unwrap();
+    });
+}
+
+fn agent() -> ureq::Agent {
+    ureq::Agent::config_builder().http_status_as_error(false).build().into()
+}
+
+fn get(url: &str) -> (u16, Value) {
+    let mut response = agent().get(url).call().unwrap();
+    (response.status().as_u16(), response.body_mut().read_json().unwrap())
+}
+
+fn post(url: &str, kind: &str, body: &str) -> (u16, Value) {
+    let mut response = agent().post(url).header("content-type", kind).send(body).unwrap();
+    (response.status().as_u16(), response.body_mut().read_json().unwrap())
+}
+
+#[test]
+fn the_status_has_the_promised_shape() {
+    with_server(sample_status(), |address| {
+        let (code, status) = get(&format!("{address}/api/v1/status"));
+        assert_eq!(code, 200);
+        let member = json!({"name": "b1", "store_id": "00000000-0000-0000-0000-000000000001", "incarnation": 3, "address": "h:1",
+            "client_address": "h:2", "admin_address": "h:3", "state": "dirty", "present": true, "voter": true});
+        let group = |number: u32, vhost: &str, role: &str, quorum: bool| {
+            json!({"group": number, "vhost": vhost, "leader": "b1", "leader_client_address": "h:2", "epoch": 1, "term": 6,
+                "commit": 7, "applied": 7, "quorum": quorum, "role": role, "own_lag": 10, "digest": "0000000000000abc",
+                "updating": null, "nodes": [{"name": "b1", "role": "leader", "match": 7, "lag": 0, "priority": 1}]})
+        };
+        assert_eq!(
+            status,
+            json!({"verdict": "active", "row": "J1", "reason": "led", "next": ["quorate cluster explain"], "name": "b1",
+                "store_id": "00000000-0000-0000-0000-000000000001", "cluster_name": "quorate",
+                "cluster_id": "00000000-0000-0000-0000-000000000002", "epoch": 1, "kind": "persistent", "wait_for": 2,
+                "insecure": false, "space_low": false, "members": [member], "quarantine_bytes": 4, "log_bytes": 5,
+                "groups": [group(0, "system", "replica", false), group(1, "/", "leader", true)]})
+        );
+        assert_eq!(get(&format!("{address}/api/v1/members")).1, json!({"members": [member]}));
+        assert_eq!(
+            get(&format!("{address}/api/v1/vhosts")).1,
+            json!({"vhosts": [{"name": "/", "group": 1, "leader": "b1", "quorum": true}]})
+        );
+    });
+}
+
+#[test]
+fn health_answers_follow_the_roles() {
+    with_server(sample_status(), |address| {
+        for (path, expected) in [
+            ("/health/startup", 200),
+            ("/health/live", 200),
+            ("/health/ready", 200),
+            ("/health/leader", 200),
+            ("/health/leader?vhost=/", 200),
+            ("/health/leader?vhost=system", 503),
+            ("/health/leader?vhost=none", 503),
+            ("/health/replica?vhost=system", 200),
+            ("/health/replica?vhost=system&max_lag=10", 200),
+            ("/health/replica?vhost=system&max_lag=9", 503),
+            ("/health/replica?vhost=/", 503),
+            ("/health/replica?max_lag=many", 400),
+        ] {
+            let (code, body) = get(&format!("{address}{path}"));
+            assert_eq!(code, expected, "{path}: {body}");
+            if code != 200 {
+                let keys: BTreeSet<_> = body.as_object().unwrap().keys().map(String::as_str).collect();
+                assert_eq!(keys, BTreeSet::from(["code", "message", "next"]), "{path}");
+            }
+        }
+    });
+}
+
+#[test]
+fn only_an_active_broker_in_its_role_is_ready() {
+    assert_eq!(health::why_not_ready(&sample_status()), None);
+    for verdict in [VerdictWord::Waiting, VerdictWord::Joining, VerdictWord::NeedsOperator, VerdictWord::Held]
+    {
+        assert!(health::why_not_ready(&Status { verdict, ..sample_status() }).is_some());
+    }
+    let changed = |change: fn(&mut GroupStatusView)| {
+        let mut status = sample_status();
+        status.groups.iter_mut().for_each(change);
+        health::why_not_ready(&status)
+    };
+    assert!(changed(|group| group.quorum = false).unwrap().contains("no quorum"));
+    assert!(changed(|group| group.own_lag = 10_001).unwrap().contains("behind"));
+    assert!(changed(|group| group.leader = None).unwrap().contains("no leader"));
+    assert!(changed(|group| group.updating = Some(1)).unwrap().contains("updated"));
+    assert!(changed(|group| group.role = "learner").unwrap().contains("learner"));
+}
+
+#[test]
+fn virtual_hosts_are_made_by_post_with_json_only() {
+    with_server(sample_status(), |address| {
+        let url = format!("{address}/api/v1/vhosts");
+        assert_eq!(post(&url, "application/json", "{\"name\":\"new\"}"), (201, json!({"name": "new"})));
+        let (code, body) = post(&url, "application/json", "{\"name\":\"elsewhere\"}");
+        assert_eq!(code, 421);
+        assert_eq!(
+            body,
+            json!({"code": "NOT_LEADER", "message": "ask b2", "next": ["quorate vhost create"], "leader_admin_address": "h2:3"})
+        );
+        assert_eq!(post(&url, "application/json", "{\"name\":\"x\"}").0, 503);
+        assert_eq!(post(&url, "text/plain", "{\"name\":\"new\"}").0, 415);
+        assert_eq!(post(&url, "application/json", "{\"nam\":\"new\"}").0, 400);
+        assert_eq!(post(&url, "application/json", "{").0, 400);
+        assert_eq!(post(&format!("{address}/api/v1/status"), "application/json", "{}").0, 405);
+        assert_eq!(get(&format!("{address}/api/v1/nothing")).0, 404);
+    });
+}
+
+#[test]
+fn the_document_lists_exactly_what_is_served() {
+    let document: Value = serde_json::from_str(answers::OPENAPI).unwrap();
+    let mut documented = BTreeSet::new();
+    for (path, methods) in document["paths"].as_object().unwrap() {
+        documented.extend(methods.as_object().unwrap().keys().map(|method| (method.clone(), path.clone())));
+    }
+    let served: BTreeSet<_> =
+        ROUTES.iter().map(|route| (route.method.to_owned(), route.path.to_owned())).collect();
+    assert_eq!(documented, served);
+}
+
+#[test]
+fn the_document_describes_the_status_as_it_is() {
+    let document: Value = serde_json::from_str(answers::OPENAPI).unwrap();
+    let schemas = &document["components"]["schemas"];
+    let keys = |value: &Value| value.as_object().unwrap().keys().cloned().collect::<BTreeSet<_>>();
+    let status = serde_json::to_value(status_json::StatusJson::new(sample_status(), true)).unwrap();
+    let shapes: BTreeMap<&str, &Value> = BTreeMap::from([
+        ("Status", &status),
+        ("Member", &status["members"][0]),
+        ("Group", &status["groups"][0]),
+        ("Node", &status["groups"][0]["nodes"][0]),
+    ]);
+    for (name, value) in shapes {
+        assert_eq!(keys(&schemas[name]["properties"]), keys(value), "{name}");
+        let required: BTreeSet<_> = schemas[name]["required"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .map(|key| key.as_str().unwrap().to_owned())
+            .collect();
+        assert_eq!(required, keys(value), "{name}");
+    }
+}
+
+#[test]
+fn metrics_are_served_as_text() {
+    with_server(sample_status(), |address| {
+        let mut response = agent().get(format!("{address}/metrics")).call().unwrap();
+        assert_eq!(response.headers()["content-type"], "text/plain; version=0.0.4; charset=utf-8");
+        let text = response.body_mut().read_to_string().unwrap();
+        assert!(text.contains("\nquorate_core_rounds_total 0\n"), "{text}");
+        assert!(text.contains("\nprocess_resident_memory_bytes "), "{text}");
+    });
+}

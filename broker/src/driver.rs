@@ -1,0 +1,275 @@
+//! The one loop that meets the world: gives the core what arrived, performs what it asks for.
+//!
+//! One *round* is: everything that has arrived, then every output. So whatever came together shares one log batch and
+//! one sync. The loop never waits for a disk or a socket: threads and tasks do, and report back through the inbox.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::sync::mpsc::{Receiver, RecvTimeoutError};
+use std::time::{Duration, Instant};
+
+use quorate_core::Node;
+use quorate_core::io::{Input, Output, PeerKey, SessionId, Tick};
+
+use crate::admin_desk::AdminDesk;
+use crate::clients::SessionOutlet;
+use crate::counters::Counters;
+use crate::exit::Exit;
+use crate::inbox::{Arrival, LinkId};
+use crate::logging;
+use crate::order::Order;
+use crate::peers::{LinkOutlet, Peers};
+use crate::pulse::Pulse;
+use crate::stash::Stash;
+use crate::state_thread::{StateThread, StateWork};
+use crate::storage::Storage;
+
+/// Arrivals in one round at most, so that a flood cannot keep the round's sync from beginning.
+const ARRIVALS_PER_ROUND: usize = 4096;
+
+/// Where the core's outputs go.
+pub struct Outlets {
+    /// Log, stamp and loads.
+    pub storage: Storage,
+    /// The state store.
+    pub state: StateThread,
+    /// Links to peers.
+    pub peers: Peers,
+    /// Operators' questions.
+    pub desk: AdminDesk,
+    /// The process's numbers.
+    pub counters: Arc<Counters>,
+    /// Beats once a round.
+    pub pulse: Arc<Pulse>,
+}
+
+/// The core with its surroundings.
+pub struct Driver {
+    node: Node,
+    arrivals: Receiver<Arrival>,
+    outlets: Outlets,
+    clock: Clock,
+    sessions: HashMap<SessionId, SessionOutlet>,
+    links: HashMap<PeerKey, (LinkId, LinkOutlet)>,
+    stash: Stash,
+    order: Order,
+    exit: Option<Exit>,
+}
+
+/// The core's time: milliseconds since this was made.
+#[derive(Clone, Copy, Debug)]
+pub struct Clock(Instant);
+
+impl Default for Clock {
+    fn default() -> Self {
+        Self(Instant::now())
+    }
+}
+
+impl Clock {
+    /// Now.
+    pub fn now(self) -> Tick {
+        Tick(u64::try_from(self.0.elapsed().as_millis()).unwrap_or(u64::MAX))
+    }
+}
+
+impl Driver {
+    /// A driver for a core that was made with this clock's time.
+    pub fn new(node: Node, arrivals: Receiver<Arrival>, outlets: Outlets, clock: Clock) -> Self {
+        Self {
+            node,
+            arrivals,
+            outlets,
+            clock,
+            sessions: HashMap::new(),
+            links: HashMap::new(),
+            stash: Stash::default(),
+            order: Order::default(),
+            exit: None,
+        }
+    }
+
+    /// Runs until the core ends the process; closes what is open.
+    pub fn run(mut self) -> Exit {
+        loop {
+            self.round();
+            if let Some(exit) = self.exit.take() {
+                for outlet in self.sessions.values() {
+                    outlet.close();
+                }
+                self.outlets.state.finish();
+                self.outlets.storage.finish();
+                return exit;
+            }
+            self.wait();
+        }
+    }
+
+    /// Waits for something to happen, and takes everything that has.
+    fn wait(&mut self) {
+        let now = self.clock.now();
+        let due = self
+            .node
+            .next_deadline()
+            .map_or(Pulse::INTERVAL, |deadline| Duration::from_millis(deadline.since(now)));
+        match self.arrivals.recv_timeout(due.min(Pulse::INTERVAL)) {
+            Ok(arrival) => self.take(arrival),
+            Err(RecvTimeoutError::Timeout) => {}
+            Err(RecvTimeoutError::Disconnected) => {
+                unreachable!("the storage threads hold senders while the driver runs")
+            }
+        }
+        for _ in 1..ARRIVALS_PER_ROUND {
+            match self.arrivals.try_recv() {
+                Ok(arrival) => self.take(arrival),
+                Err(_) => break,
+            }
+        }
+        let now = self.clock.now();
+        if self.node.next_deadline().is_some_and(|deadline| deadline <= now) {
+            self.node.handle(now, Input::Tick);
+        }
+    }
+
+    fn handle(&mut self, input: Input) {
+        self.outlets.counters.inputs.add(1);
+        self.node.handle(self.clock.now(), input);
+    }
+
+    fn take(&mut self, arrival: Arrival) {
+        match arrival {
+            Arrival::Input(input, permit) => {
+                self.take_input(input);
+                // Only now is the memory of the input the core's.
+                drop(permit);
+            }
+            Arrival::SessionOpened { session, address, secure, outlet } => {
+                self.sessions.insert(session, outlet);
+                self.handle(Input::SessionOpened { session, address, secure });
+            }
+            Arrival::Linked { link, peer, dialed, outlet } => {
+                let key = peer.key;
+                self.links.insert(key, (link, outlet));
+                self.handle(Input::PeerLinked { peer, dialed });
+                for message in self.stash.take(key) {
+                    self.handle(Input::PeerMessage { from: key, message });
+                }
+            }
+            Arrival::LinkEnded { link, peer } => {
+                if self.links.get(&peer).is_some_and(|(current, _)| *current == link) {
+                    self.links.remove(&peer);
+                    self.handle(Input::PeerUnlinked { peer });
+                }
+            }
+            Arrival::InboundEnded { peer } => {
+                self.stash.take(peer);
+                // What it sent last may be lost, and so may be what we sent it: both sides begin anew.
+                if let Some((_, outlet)) = self.links.remove(&peer) {
+                    outlet.stop();
+                }
+                self.handle(Input::PeerUnlinked { peer });
+            }
+        }
+    }
+
+    fn take_input(&mut self, input: Input) {
+        match input {
+            Input::Persisted { ticket } => {
+                for ticket in self.order.persisted(ticket) {
+                    self.handle(Input::Persisted { ticket });
+                }
+                for (to, message) in self.order.released() {
+                    self.send(to, message);
+                }
+            }
+            Input::SessionClosed { session } => {
+                self.handle(Input::SessionClosed { session });
+                if let Some(outlet) = self.sessions.remove(&session) {
+                    outlet.forget();
+                }
+            }
+            // An address that leads to a peer we are linked to already: the link may have ended since.
+            Input::PeerLinked { peer, dialed } => {
+                if self.links.contains_key(&peer.key) {
+                    self.handle(Input::PeerLinked { peer, dialed });
+                }
+            }
+            Input::PeerMessage { from, message } if !self.links.contains_key(&from) => {
+                self.stash.put(from, message)
+            }
+            other => self.handle(other),
+        }
+    }
+
+    /// Performs everything that the core asks for.
+    fn round(&mut self) {
+        let mut outputs = Vec::new();
+        while let Some(output) = self.node.poll() {
+            outputs.push(output);
+        }
+        self.outlets.pulse.beat();
+        if outputs.is_empty() {
+            return;
+        }
+        self.outlets.counters.rounds.add(1);
+        // All tickets first: an output may wait for a batch that is asked for after it in the same round.
+        for output in &outputs {
+            self.order.note(output);
+        }
+        for output in outputs {
+            self.perform(output);
+        }
+    }
+
+    fn perform(&mut self, output: Output) {
+        match output {
+            Output::Persist { ticket, batch } => self.outlets.storage.persist(ticket, batch),
+            Output::WriteStamp { ticket, stamp } => self.outlets.storage.write_stamp(ticket, stamp),
+            Output::WriteState { ticket, batch, flush, open_view } => {
+                self.outlets.state.give(StateWork::Write { ticket, batch, flush, open_view });
+            }
+            Output::Load { ticket, group, from, to, max_bytes } => {
+                self.outlets.storage.load(ticket, group, from, to, max_bytes);
+            }
+            Output::Scan { ticket, family, from, to, max_bytes, view } => {
+                self.outlets.state.give(StateWork::Scan { ticket, family, from, to, max_bytes, view });
+            }
+            Output::CloseView { view } => self.outlets.state.give(StateWork::CloseView(view)),
+            Output::Compact { group, index } => self.outlets.storage.compact(group, index),
+            Output::Dial { address } => self.outlets.peers.dial(&address),
+            Output::Send { to, message, after } => {
+                if let Some(message) = self.order.hold(after, to, message) {
+                    self.send(to, message);
+                }
+            }
+            Output::Write { session, channel, frame } => {
+                if let Some(outlet) = self.sessions.get(&session) {
+                    outlet.write(channel, frame);
+                }
+            }
+            Output::Release { session, cost } => {
+                if let Some(outlet) = self.sessions.get(&session) {
+                    outlet.release(cost);
+                }
+            }
+            Output::Close { session } => {
+                if let Some(outlet) = self.sessions.get(&session) {
+                    outlet.close();
+                }
+            }
+            Output::AdminReply { id, reply } => self.outlets.desk.answer(id, reply),
+            Output::Event(event) => logging::event(&event),
+            Output::Exit { status, reason } => self.exit = Some(Exit { status, reason }),
+        }
+    }
+
+    fn send(&self, to: PeerKey, message: quorate_core::peer::PeerMessage) {
+        let Some((_, outlet)) = self.links.get(&to) else { return };
+        if outlet.send(message).is_err() {
+            self.outlets.counters.peer_overflows.add(1);
+            tracing::warn!(
+                "peer {to} does not keep up: its link is dropped, what it missed comes from the log"
+            );
+        }
+    }
+}

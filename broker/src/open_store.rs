@@ -1,0 +1,174 @@
+//! Opens what the broker keeps things in: a directory, or memory.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use quorate_core::io::{Found, FoundGroup, FoundStamp};
+use quorate_store::files::real::RealFiles;
+use quorate_store::files::{FileError, FileLock, Files};
+use quorate_store::ids::{RunId, StoreId};
+use quorate_store::log::{LogConfig, LogReader, LogWriter, RecoveredGroup};
+use quorate_store::model::StateModel;
+use quorate_store::open::{OpenError, OpenLog, OpenOptions, open};
+use quorate_store::quarantine::QUARANTINE_DIRECTORY;
+use quorate_store::reserve::{RESERVE_BYTES, Reserve};
+use quorate_store::stamp::{StampFile, StampFound};
+use quorate_store::state::{StateError, StateStore};
+use quorate_store_rocks::RocksConfig;
+use uuid::Uuid;
+
+use crate::config::{Config, StoreChoice};
+use crate::exit::{Exit, ExitStatus};
+use crate::lazy_state::LazyState;
+use crate::memory_files::MemoryFiles;
+
+/// The state store's directory in the store's.
+const STATE_DIRECTORY: &str = "state";
+/// Segments in memory are small, so that what is let go of is given back soon.
+const MEMORY_SEGMENT_BYTES: u64 = 8 << 20;
+
+/// Everything that the core's surroundings need, and what the core is told of it.
+pub struct Opened {
+    /// Held for the life of the process; none for a transient broker.
+    pub lock: Option<Box<dyn FileLock>>,
+    /// For the core.
+    pub found: Found,
+    /// Appends to the log.
+    pub writer: LogWriter,
+    /// Reads from the log.
+    pub reader: LogReader,
+    /// None if there is nothing to remember, or nothing that may be written.
+    pub stamp: Option<StampFile>,
+    /// None in memory.
+    pub reserve: Option<Arc<Reserve>>,
+    /// RocksDB or memory.
+    pub state: Box<dyn StateStore>,
+    /// Bytes in quarantine.
+    pub quarantine_bytes: u64,
+}
+
+fn random_number() -> u64 {
+    getrandom::u64().expect("the system gives random bytes")
+}
+
+/// Opens the store that the configuration names.
+pub fn open_store(config: &Config) -> Result<Opened, Exit> {
+    let run = RunId(Uuid::new_v4());
+    let fresh = StoreId(Uuid::new_v4());
+    let log = LogConfig { log_retain: config.log_retain.0, ..LogConfig::new(fresh, random_number()) };
+    match &config.store {
+        StoreChoice::Transient => Ok(in_memory(run, fresh, log, FoundStamp::Transient)),
+        StoreChoice::Directory(dir) => in_directory(dir, run, fresh, log, config),
+    }
+}
+
+/// A log and a state store that nobody else sees.
+fn in_memory(run: RunId, store: StoreId, log: LogConfig, stamp: FoundStamp) -> Opened {
+    let files: Arc<dyn Files> = Arc::new(MemoryFiles::default());
+    let log = LogConfig { store, segment_bytes: MEMORY_SEGMENT_BYTES, spares: 0, ..log };
+    let (writer, reader, _) =
+        quorate_store::log::open(files, Path::new("/log"), log, None).expect("an empty log in memory opens");
+    Opened {
+        lock: None,
+        found: Found { run, store, stamp, groups: Vec::new(), log_bytes: 0 },
+        writer,
+        reader,
+        stamp: None,
+        reserve: None,
+        state: Box::new(StateModel::new()),
+        quarantine_bytes: 0,
+    }
+}
+
+fn in_directory(
+    dir: &Path,
+    run: RunId,
+    fresh: StoreId,
+    log: LogConfig,
+    config: &Config,
+) -> Result<Opened, Exit> {
+    let files: Arc<dyn Files> = Arc::new(RealFiles);
+    let options =
+        OpenOptions { process: std::process::id(), fresh_id: fresh, log, reserve_bytes: RESERVE_BYTES };
+    let store = open(&files, dir, options).map_err(|error| refuse(dir, error))?;
+    let quarantine_bytes = bytes_in(&dir.join(QUARANTINE_DIRECTORY));
+    if let Some(damage) = store.stamp_file.damage() {
+        tracing::warn!("one of the two stamps is unreadable, the other one counts: {damage}");
+    }
+    let memory = usize::try_from(config.rocksdb_memory.0).unwrap_or(usize::MAX);
+    let state_dir = dir.join(STATE_DIRECTORY);
+    let looked = LazyState::look(&state_dir, RocksConfig { memory });
+    let (stamp, damage) = match (store.stamp, looked) {
+        (StampFound::Damaged { reason, incarnation }, _) => (None, Some((reason, incarnation))),
+        (StampFound::Stamp(stamp), Err(StateError::Corrupt(reason))) => {
+            (None, Some((reason, Some(stamp.incarnation))))
+        }
+        (StampFound::Absent, Err(StateError::Corrupt(reason))) => (None, Some((reason, None))),
+        (_, Err(error)) => {
+            return Err(Exit::new(
+                ExitStatus::Io,
+                format!("cannot read the store in {}: {error}", dir.display()),
+            ));
+        }
+        (StampFound::Stamp(stamp), Ok(state)) => (Some((FoundStamp::Stamp(stamp), state)), None),
+        (StampFound::Absent, Ok(state)) => (Some((FoundStamp::Empty, state)), None),
+    };
+    let (Some(OpenLog { writer, reader, recovered }), Some((stamp, state))) = (store.log, stamp) else {
+        let (reason, incarnation) = damage.unwrap_or_else(|| ("the log cannot be read".to_owned(), None));
+        tracing::error!("the store in {} is damaged and left as it is: {reason}", dir.display());
+        // Held: it is not written. Should something try, then into memory.
+        let held = in_memory(run, store.id, log, FoundStamp::Damaged { reason, incarnation });
+        return Ok(Opened { lock: Some(store.lock), quarantine_bytes, ..held });
+    };
+    if let Some(torn) = recovered.torn {
+        tracing::warn!("the log ended in a batch that was never acknowledged: {torn}");
+    }
+    let found = Found {
+        run,
+        store: store.id,
+        stamp,
+        groups: recovered.groups.into_iter().map(found_group).collect(),
+        log_bytes: recovered.log_bytes,
+    };
+    Ok(Opened {
+        lock: Some(store.lock),
+        found,
+        writer,
+        reader,
+        stamp: Some(store.stamp_file),
+        reserve: Some(store.reserve),
+        state: Box::new(state),
+        quarantine_bytes,
+    })
+}
+
+fn found_group(group: RecoveredGroup) -> FoundGroup {
+    let RecoveredGroup { group, hard_state, first, last, terms, epoch } = group;
+    FoundGroup { group, hard_state, first, last, terms, epoch }
+}
+
+fn refuse(dir: &Path, error: OpenError) -> Exit {
+    let dir = dir.display();
+    match error {
+        OpenError::Newer(text) => Exit::new(ExitStatus::Refused, format!("the store in {dir}: {text}")),
+        OpenError::File(error @ FileError::Locked { .. }) => {
+            Exit::new(ExitStatus::Locked, format!("{error}: stop it, or give this broker another --data-dir"))
+        }
+        OpenError::File(error) => {
+            Exit::new(ExitStatus::Io, format!("cannot use the store in {dir}: {error}"))
+        }
+    }
+}
+
+/// Bytes of all files below a directory, as far as they can be seen: a number for status, nothing is decided on it.
+fn bytes_in(dir: &Path) -> u64 {
+    let Ok(entries) = std::fs::read_dir(dir) else { return 0 };
+    entries
+        .flatten()
+        .map(|entry| match entry.metadata() {
+            Ok(metadata) if metadata.is_dir() => bytes_in(&entry.path()),
+            Ok(metadata) => metadata.len(),
+            Err(_) => 0,
+        })
+        .sum()
+}

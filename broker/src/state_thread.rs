@@ -1,0 +1,173 @@
+//! The thread that owns the state store: writes, flushes, views, scans, in the order in which the core asked.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::mpsc::{Receiver, Sender, channel};
+use std::thread;
+
+use bytes::{BufMut, Bytes, BytesMut};
+use quorate_core::io::{Input, Ticket};
+use quorate_store::state::{Family, Pair, StateBatch, StateError, StateStore, ViewId};
+
+use crate::counters::Counters;
+use crate::exit::die_of_io;
+use crate::inbox::Inbox;
+
+/// What the core asks of the state store.
+#[derive(Debug)]
+pub enum StateWork {
+    /// See `Output::WriteState`.
+    Write {
+        /// Names it.
+        ticket: Ticket,
+        /// What to write.
+        batch: StateBatch,
+        /// Make it durable before answering.
+        flush: bool,
+        /// Open this view afterwards.
+        open_view: Option<ViewId>,
+    },
+    /// See `Output::Scan`.
+    Scan {
+        /// Names it.
+        ticket: Ticket,
+        /// Column family.
+        family: Family,
+        /// First key.
+        from: Bytes,
+        /// First key no longer wanted.
+        to: Bytes,
+        /// About so many bytes.
+        max_bytes: usize,
+        /// From this view.
+        view: Option<ViewId>,
+    },
+    /// The view is not needed any more.
+    CloseView(ViewId),
+}
+
+/// Gives work to the thread.
+#[derive(Debug)]
+pub struct StateThread {
+    work: Option<Sender<StateWork>>,
+    thread: Option<thread::JoinHandle<()>>,
+}
+
+impl StateThread {
+    /// Starts the thread over an open store.
+    pub fn start(store: Box<dyn StateStore>, inbox: Inbox, counters: Arc<Counters>) -> std::io::Result<Self> {
+        let (work, receiver) = channel();
+        let owner = Owner { store, inbox, counters, views: BTreeMap::new() };
+        let thread = thread::Builder::new().name("state".to_owned()).spawn(move || owner.run(&receiver))?;
+        Ok(Self { work: Some(work), thread: Some(thread) })
+    }
+
+    /// Adds work behind what is there.
+    pub fn give(&self, work: StateWork) {
+        if let Some(sender) = &self.work {
+            // The thread ends only with the process or after `finish`.
+            let _ = sender.send(work);
+        }
+    }
+
+    /// Does what is there, closes the store, ends the thread.
+    pub fn finish(&mut self) {
+        self.work = None;
+        if let Some(thread) = self.thread.take() {
+            // A panic there has ended the process already.
+            let _ = thread.join();
+        }
+    }
+}
+
+struct Owner {
+    store: Box<dyn StateStore>,
+    inbox: Inbox,
+    counters: Arc<Counters>,
+    /// The core's name of a view to the store's.
+    views: BTreeMap<ViewId, ViewId>,
+}
+
+impl Owner {
+    fn run(mut self, receiver: &Receiver<StateWork>) {
+        for work in receiver {
+            match work {
+                StateWork::Write { ticket, batch, flush, open_view } => {
+                    self.write(ticket, &batch, flush, open_view)
+                }
+                StateWork::Scan { ticket, family, from, to, max_bytes, view } => {
+                    self.scan(ticket, family, &from, &to, max_bytes, view);
+                }
+                StateWork::CloseView(view) => {
+                    if let Some(opened) = self.views.remove(&view) {
+                        self.store.close_view(opened);
+                    }
+                }
+            }
+        }
+    }
+
+    fn write(&mut self, ticket: Ticket, batch: &StateBatch, flush: bool, open_view: Option<ViewId>) {
+        self.store.write(batch).unwrap_or_else(|error| die_of_io("write to the state store", &error));
+        self.counters.state_writes.add(1);
+        if let Some(view) = open_view {
+            let opened =
+                self.store.open_view().unwrap_or_else(|error| die_of_io("view of the state store", &error));
+            self.views.insert(view, opened);
+        }
+        if flush {
+            self.store.flush().unwrap_or_else(|error| die_of_io("flush of the state store", &error));
+            self.counters.state_flushes.add(1);
+        }
+        self.inbox.input(Input::Persisted { ticket });
+    }
+
+    fn scan(
+        &self,
+        ticket: Ticket,
+        family: Family,
+        from: &[u8],
+        to: &[u8],
+        max_bytes: usize,
+        view: Option<ViewId>,
+    ) {
+        // A view that is gone is a transfer that was given up: it is told the end of a range it does not use.
+        let view = match view {
+            Some(view) => match self.views.get(&view) {
+                Some(opened) => Some(*opened),
+                None => {
+                    return self.inbox.input(Input::Scanned { ticket, pairs: Vec::new(), complete: true });
+                }
+            },
+            None => None,
+        };
+        let (pairs, complete) = self
+            .scan_range(family, from, to, max_bytes, view)
+            .unwrap_or_else(|error| die_of_io("scan of the state store", &error));
+        self.inbox.input(Input::Scanned { ticket, pairs, complete });
+    }
+
+    fn scan_range(
+        &self,
+        family: Family,
+        from: &[u8],
+        to: &[u8],
+        max_bytes: usize,
+        view: Option<ViewId>,
+    ) -> Result<(Vec<Pair>, bool), StateError> {
+        let pairs = self.store.scan(family, from, to, max_bytes, view)?;
+        let bytes: usize = pairs.iter().map(|(key, value)| key.len() + value.len()).sum();
+        let complete = match pairs.last() {
+            None => true,
+            Some(_) if bytes < max_bytes => true,
+            // It stopped for its size, perhaps just at the end: the next pair tells.
+            Some((last, _)) => {
+                let mut next = BytesMut::with_capacity(last.len() + 1);
+                next.put_slice(last);
+                next.put_u8(0);
+                self.store.scan(family, &next, to, 1, view)?.is_empty()
+            }
+        };
+        Ok((pairs, complete))
+    }
+}
