@@ -68,10 +68,20 @@ async fn a_hanging_address_does_not_delay() {
 
 #[tokio::test]
 async fn a_login_refused_for_good_is_not_repeated() {
-    let broker = Broker::new().await;
-    let refused = broker.refuse(FaultCode::LoginFailed, None);
-    let url = format!("quorate://anna:hush@{}/orders", broker.address());
-    let (result, ()) = tokio::join!(soon("the connect", Client::connect(&url)), refused);
+    // Another broker that might let it in later changes nothing.
+    let (broker, waiting) = (Broker::new().await, Broker::new().await);
+    let refusing = async {
+        tokio::join!(broker.refuse(FaultCode::LoginFailed, None), async {
+            loop {
+                waiting.refuse(FaultCode::Waiting, None).await;
+            }
+        })
+    };
+    let url = format!("quorate://anna:hush@{},{}/orders", waiting.address(), broker.address());
+    let result = tokio::select! {
+        result = soon("the connect", Client::connect(&url)) => result,
+        _ = refusing => unreachable!("it refuses for ever"),
+    };
     let error = result.unwrap_err();
     assert_eq!(error.code(), Some(FaultCode::LoginFailed));
     assert!(!error.is_retryable() && !error.to_string().contains("hush"), "{error}");
