@@ -1,0 +1,252 @@
+//! Talking HTTP to the admin ports of any brokers.
+
+use std::thread;
+use std::time::{Duration, Instant};
+
+use serde::Deserialize;
+use serde_json::Value;
+use ureq::Agent;
+
+use crate::exit::{Failure, Status};
+use crate::settings::Settings;
+
+/// Longest answer that is read, in bytes.
+const ANSWER_BYTES_MAX: u64 = 16 << 20;
+/// A broker that takes longer than this to say how it is counts as unreachable.
+const QUESTION_TIMEOUT: Duration = Duration::from_secs(4);
+/// Between two tries.
+const RETRY: Duration = Duration::from_millis(200);
+
+/// Admin ports of one cluster.
+#[derive(Clone, Debug)]
+pub struct Admin {
+    agent: Agent,
+    addresses: Vec<String>,
+    timeout: Duration,
+}
+
+/// A broker's answer.
+#[derive(Clone, Debug)]
+pub struct Answer {
+    /// Who answered.
+    pub address: String,
+    /// HTTP status.
+    pub status: u16,
+    /// The body; null if it is no JSON.
+    pub body: Value,
+}
+
+/// A broker that could not be asked.
+#[derive(Clone, Debug)]
+pub struct Silent {
+    /// Who.
+    pub address: String,
+    /// Why.
+    pub error: String,
+}
+
+/// What brokers say when they do not do what was asked.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default)]
+struct ErrorBody {
+    code: String,
+    message: String,
+    next: Vec<String>,
+    leader_admin_address: Option<String>,
+}
+
+impl Admin {
+    /// The brokers in force.
+    pub fn new(settings: &Settings) -> Self {
+        let config = Agent::config_builder()
+            .timeout_connect(Some(Duration::from_secs(2)))
+            .http_status_as_error(false)
+            .max_redirects(0)
+            .proxy(None)
+            .build();
+        Self { agent: config.into(), addresses: settings.admin.clone(), timeout: settings.timeout }
+    }
+
+    /// Their addresses.
+    pub fn addresses(&self) -> &[String] {
+        &self.addresses
+    }
+
+    /// Asks one broker.
+    ///
+    /// # Errors
+    /// It does not answer.
+    pub fn get(&self, address: &str, path: &str) -> Result<Answer, Silent> {
+        let request = self.agent.get(format!("http://{address}{path}"));
+        let request = request.config().timeout_global(Some(QUESTION_TIMEOUT.min(self.timeout))).build();
+        answer(address, request.call())
+    }
+
+    /// The text of a broker's `/metrics`.
+    ///
+    /// # Errors
+    /// It does not answer.
+    pub fn metrics(&self, address: &str) -> Result<String, Silent> {
+        let request = self.agent.get(format!("http://{address}/metrics"));
+        let request = request.config().timeout_global(Some(QUESTION_TIMEOUT)).build();
+        let silent = |error: ureq::Error| Silent { address: address.to_owned(), error: error.to_string() };
+        let mut response = request.call().map_err(silent)?;
+        response.body_mut().with_config().limit(ANSWER_BYTES_MAX).read_to_string().map_err(silent)
+    }
+
+    /// Asks all brokers at once; the answers in the order of the addresses.
+    pub fn get_all(&self, path: &str) -> Vec<Result<Answer, Silent>> {
+        thread::scope(|scope| {
+            let asked: Vec<_> =
+                self.addresses.iter().map(|address| scope.spawn(move || self.get(address, path))).collect();
+            asked.into_iter().map(|one| one.join().expect("asking a broker does not panic")).collect()
+        })
+    }
+
+    /// Asks one broker after the other until one answers with success.
+    ///
+    /// # Errors
+    /// None does.
+    pub fn get_any(&self, path: &str) -> Result<Value, Failure> {
+        let mut last = None;
+        for address in &self.addresses {
+            match self.get(address, path) {
+                Ok(answer) if answer.status < 300 => return Ok(answer.body),
+                Ok(answer) => last = Some(refused(&answer)),
+                Err(silent) => last = last.or(Some(unreachable(&[silent]))),
+            }
+        }
+        Err(last.unwrap_or_else(|| unreachable(&[])))
+    }
+
+    /// Sends a command to whoever leads, following the brokers' directions, until one carries it out or the time is
+    /// over. Says also whether an earlier try may have been carried out although nobody said so.
+    ///
+    /// # Errors
+    /// Refused for good, or not done in time.
+    pub fn post(&self, path: &str, body: &Value) -> Result<(Answer, bool), Failure> {
+        let deadline = Instant::now() + self.timeout;
+        let mut last = unreachable(&[]);
+        let mut unsure = false;
+        let mut directed: Option<String> = None;
+        loop {
+            let addresses: Vec<String> =
+                directed.take().into_iter().chain(self.addresses.iter().cloned()).collect();
+            for address in addresses {
+                let left = deadline.saturating_duration_since(Instant::now());
+                if left.is_zero() {
+                    return Err(last);
+                }
+                let request = self.agent.post(format!("http://{address}{path}"));
+                let request = request.config().timeout_global(Some(left)).build();
+                match answer(&address, request.send_json(body)) {
+                    Ok(answer) if answer.status < 300 || is_final(&answer) => return Ok((answer, unsure)),
+                    Ok(answer) => {
+                        unsure |= answer.status == 504;
+                        directed = leader(&answer);
+                        last = refused(&answer);
+                        if directed.is_some() {
+                            break;
+                        }
+                    }
+                    Err(silent) => {
+                        unsure |= !silent.error.contains("refused");
+                        last = unreachable(&[silent]);
+                    }
+                }
+            }
+            thread::sleep(RETRY.min(deadline.saturating_duration_since(Instant::now())));
+        }
+    }
+}
+
+fn answer(
+    address: &str,
+    result: Result<ureq::http::Response<ureq::Body>, ureq::Error>,
+) -> Result<Answer, Silent> {
+    let silent = |error: ureq::Error| Silent { address: address.to_owned(), error: error.to_string() };
+    let mut response = result.map_err(silent)?;
+    let status = response.status().as_u16();
+    let text = response.body_mut().with_config().limit(ANSWER_BYTES_MAX).read_to_string().map_err(silent)?;
+    let body = serde_json::from_str(&text).unwrap_or(Value::Null);
+    if status < 300 && body.is_null() {
+        let error = "it answers with something that is not JSON: not an admin port?".to_owned();
+        return Err(Silent { address: address.to_owned(), error });
+    }
+    Ok(Answer { address: address.to_owned(), status, body })
+}
+
+/// Asking again would not help: the request is at fault, not the moment.
+fn is_final(answer: &Answer) -> bool {
+    (400..500).contains(&answer.status) && answer.status != 421 && answer.status != 429
+}
+
+fn error_body(answer: &Answer) -> ErrorBody {
+    serde_json::from_value(answer.body.clone()).unwrap_or_default()
+}
+
+fn leader(answer: &Answer) -> Option<String> {
+    error_body(answer).leader_admin_address.filter(|address| !address.is_empty())
+}
+
+/// A broker's refusal as a failure.
+pub fn refused(answer: &Answer) -> Failure {
+    let ErrorBody { code, message, next, .. } = error_body(answer);
+    let status = match answer.status {
+        400..500 if answer.status != 421 => Status::Refused,
+        504 => Status::Unknown,
+        _ => Status::Warning,
+    };
+    if code.is_empty() {
+        let text = format!("{} answered with HTTP status {}", answer.address, answer.status);
+        return Failure::new(status, "http", text);
+    }
+    Failure { status, code, message: format!("{}: {message}", answer.address), next }
+}
+
+/// Nobody answered.
+pub fn unreachable(silent: &[Silent]) -> Failure {
+    let whom: Vec<String> = silent.iter().map(|one| format!("{}: {}", one.address, one.error)).collect();
+    let text = if whom.is_empty() {
+        "no broker answered".to_owned()
+    } else {
+        format!("no broker answered; {}", whom.join("; "))
+    };
+    Failure::new(Status::Unknown, "unreachable", text)
+        .next("quorate --admin HOST:PORT cluster status    (the address given to quorated --admin-listen)")
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn answered(status: u16, body: Value) -> Answer {
+        Answer { address: "h:1".into(), status, body }
+    }
+
+    #[test]
+    fn a_brokers_error_keeps_its_code_and_its_advice() {
+        let body = json!({"code": "VHOST_EXISTS", "message": "there is one", "next": ["quorate vhost list"]});
+        let failure = refused(&answered(409, body));
+        assert_eq!((failure.status, failure.code.as_str()), (Status::Refused, "VHOST_EXISTS"));
+        assert_eq!(failure.next, ["quorate vhost list"]);
+        assert_eq!(refused(&answered(503, Value::Null)).status, Status::Warning);
+        assert_eq!(refused(&answered(504, Value::Null)).status, Status::Unknown);
+    }
+
+    #[test]
+    fn who_is_not_the_leader_directs_to_it() {
+        let other = answered(
+            421,
+            json!({"code": "NOT_LEADER", "message": "", "next": [], "leader_admin_address": "h:2"}),
+        );
+        assert_eq!(leader(&other).as_deref(), Some("h:2"));
+        assert!(
+            !is_final(&other)
+                && is_final(&answered(409, Value::Null))
+                && !is_final(&answered(503, Value::Null))
+        );
+    }
+}

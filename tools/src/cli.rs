@@ -1,0 +1,92 @@
+//! The command line: every command, in the order of the help.
+
+use clap::{Parser, Subcommand};
+
+use crate::commands;
+use crate::settings::Globals;
+
+const EXAMPLES: &str = "\
+Examples:
+  quorate cluster status
+  quorate queue declare orders
+  quorate publish --queue orders --lines orders.txt
+  quorate consume --queue orders --until-empty --output taken.txt
+  quorate --admin h1:7422,h2:7422 cluster wait-active --timeout 60s
+  quorate sandbox up --nodes 3 && quorate --context sandbox bench both
+
+Exit status: 0 done, 1 warning or waiting, 2 refused or critical, 3 unknown or unreachable, 64 usage.
+With -o json the result, or the error, is one JSON document on standard output whatever the exit status.";
+
+/// Operates Quorate clusters: messages, queues, state of the cluster, stores.
+#[derive(Debug, Parser)]
+#[command(
+    name = "quorate",
+    version,
+    after_help = EXAMPLES,
+    disable_help_subcommand = true,
+    subcommand_required = true,
+    max_term_width = 110
+)]
+pub struct Cli {
+    /// Options of every command.
+    #[command(flatten)]
+    pub globals: Globals,
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// What the tool can do.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// State of the cluster and its members
+    Cluster {
+        /// What to do.
+        #[command(subcommand)]
+        command: commands::cluster::ClusterCommand,
+    },
+    /// Publish messages, and wait until they are confirmed
+    Publish(commands::publish::PublishArguments),
+    /// Consume messages from a queue
+    Consume(commands::consume::ConsumeArguments),
+    /// Queues: list, declare, delete, show, purge, peek
+    Queue {
+        /// What to do.
+        #[command(subcommand)]
+        command: commands::queue::QueueCommand,
+    },
+    /// Exchanges: list, declare, delete
+    Exchange {
+        /// What to do.
+        #[command(subcommand)]
+        command: commands::exchange::ExchangeCommand,
+    },
+    /// Bindings from exchanges to queues: list, declare, delete
+    Binding {
+        /// What to do.
+        #[command(subcommand)]
+        command: commands::binding::BindingCommand,
+    },
+    /// Virtual hosts: list, create
+    Vhost {
+        /// What to do.
+        #[command(subcommand)]
+        command: commands::vhost::VhostCommand,
+    },
+    /// Stores of stopped brokers, offline
+    Store {
+        /// What to do.
+        #[command(subcommand)]
+        command: commands::store::StoreCommand,
+    },
+    /// A throw-away cluster of real brokers on this machine
+    Sandbox {
+        /// What to do.
+        #[command(subcommand)]
+        command: commands::sandbox::SandboxCommand,
+    },
+    /// Measure a cluster, next to what its disks can do at best
+    Bench(commands::bench::BenchArguments),
+    /// Completion script for a shell
+    Completion(commands::completion::CompletionArguments),
+}

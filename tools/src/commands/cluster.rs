@@ -1,0 +1,260 @@
+//! `quorate cluster`.
+
+use std::thread;
+use std::time::{Duration, Instant};
+
+use clap::Subcommand;
+use serde_json::{Value, json};
+
+use super::cluster_view::{View, best};
+use crate::admin::{self, Admin, Answer, Silent};
+use crate::console::Console;
+use crate::exit::{Failure, Status};
+use crate::settings::Settings;
+use crate::units::{Size, grouped};
+
+/// What to ask about the cluster.
+#[derive(Debug, Subcommand)]
+pub enum ClusterCommand {
+    /// What state the cluster is in, why, and what to do
+    #[command(after_help = "Examples:\n  quorate cluster status\n  \
+        quorate --admin h1:7422,h2:7422,h3:7422 cluster status -o json\n\n\
+        All brokers given are asked; the answer of the one that knows most is shown.\n\
+        Exit status: 0 active and complete, 1 waiting or degraded, 2 needs the operator, 3 nobody answers.")]
+    Status,
+    /// Wait until every group is led with a quorum
+    #[command(after_help = "Example:\n  quorate cluster wait-active --timeout 60s\n\n\
+        Exit status: 0 active, 1 not active within --timeout, 3 nobody answered within --timeout.")]
+    WaitActive,
+    /// The members, and what each one's store is
+    #[command(after_help = "Example:\n  quorate cluster members -o json")]
+    Members,
+}
+
+const POLL: Duration = Duration::from_millis(100);
+
+/// Asks.
+///
+/// # Errors
+/// Nobody answers.
+pub fn run(command: &ClusterCommand, settings: &Settings, console: &mut Console) -> Result<Status, Failure> {
+    let admin = Admin::new(settings);
+    match command {
+        ClusterCommand::Status => {
+            let (view, silent) = ask(&admin)?;
+            show(&view, &silent, console)?;
+            Ok(view.status())
+        }
+        ClusterCommand::WaitActive => wait_active(&admin, settings.timeout, console),
+        ClusterCommand::Members => {
+            let (view, _) = ask(&admin)?;
+            members(&view, console)
+        }
+    }
+}
+
+/// Asks all brokers, and gives the best answer and who gave none.
+pub(super) fn ask(admin: &Admin) -> Result<(View, Vec<Silent>), Failure> {
+    let mut views = Vec::new();
+    let mut silent = Vec::new();
+    let mut refusal = None;
+    for answer in admin.get_all("/api/v1/status") {
+        match answer {
+            Ok(Answer { status: 200, body, .. }) => views.push(View(body)),
+            Ok(answer) => refusal = Some(admin::refused(&answer)),
+            Err(one) => silent.push(one),
+        }
+    }
+    match best(views) {
+        Some(view) => Ok((view, silent)),
+        None => Err(refusal.unwrap_or_else(|| admin::unreachable(&silent))),
+    }
+}
+
+/// Asks again and again until the answer is good enough or the time is over; gives the last answer and whether it is.
+pub(super) fn wait_until(
+    admin: &Admin,
+    timeout: Duration,
+    mut good: impl FnMut(&View) -> bool,
+    mut meanwhile: impl FnMut(Option<&View>) -> Result<(), Failure>,
+) -> Result<(View, bool), Failure> {
+    let deadline = Instant::now() + timeout;
+    loop {
+        let asked = ask(admin);
+        if let Ok((view, _)) = &asked
+            && good(view)
+        {
+            return Ok((view.clone(), true));
+        }
+        meanwhile(asked.as_ref().ok().map(|(view, _)| view))?;
+        let left = deadline.saturating_duration_since(Instant::now());
+        if left.is_zero() {
+            return asked.map(|(view, _)| (view, false));
+        }
+        thread::sleep(POLL.min(left));
+    }
+}
+
+fn wait_active(admin: &Admin, timeout: Duration, console: &mut Console) -> Result<Status, Failure> {
+    let began = Instant::now();
+    let mut last = String::new();
+    let (view, active) = wait_until(admin, timeout, View::is_serving, |view| {
+        let now = view.map_or_else(
+            || "nobody answers yet".to_owned(),
+            |view| format!("{}: {}", view.verdict(), view.reason()),
+        );
+        if now != last {
+            console.note(format_args!("{:5.1} s  {now}", began.elapsed().as_secs_f64()));
+            last = now;
+        }
+        Ok(())
+    })?;
+    let status = if active { Status::Done } else { view.status().max_warning() };
+    if console.is_json() {
+        let mut value = view.0;
+        value["seconds"] = json!(began.elapsed().as_secs_f64());
+        console.json(&value)?;
+    } else if active {
+        let seconds = began.elapsed().as_secs_f64();
+        console.verdict(
+            status,
+            "ACTIVE",
+            format_args!("every group is led with a quorum ({seconds:.1} s)"),
+        )?;
+    } else {
+        show(&view, &[], console)?;
+        console.note(format_args!("not active within {timeout:?}"));
+    }
+    Ok(status)
+}
+
+impl Status {
+    /// Not good, at least: what is still waited for is a warning.
+    fn max_warning(self) -> Self {
+        if self == Self::Done { Self::Warning } else { self }
+    }
+}
+
+fn text(value: &Value, field: &str) -> String {
+    match &value[field] {
+        Value::Null => "-".to_owned(),
+        Value::String(text) if text.is_empty() => "-".to_owned(),
+        Value::String(text) => text.clone(),
+        Value::Bool(true) => "yes".to_owned(),
+        Value::Bool(false) => "no".to_owned(),
+        Value::Number(number) => number.as_u64().map_or_else(|| number.to_string(), grouped),
+        other => other.to_string(),
+    }
+}
+
+fn row(value: &Value, fields: &[&str]) -> Vec<String> {
+    fields.iter().map(|field| text(value, field)).collect()
+}
+
+pub(super) fn show(view: &View, silent: &[Silent], console: &mut Console) -> Result<(), Failure> {
+    let value = &view.0;
+    if console.is_json() {
+        let mut value = value.clone();
+        if !silent.is_empty() {
+            value["unreachable"] =
+                silent.iter().map(|one| json!({ "address": one.address, "error": one.error })).collect();
+        }
+        return console.json(&value);
+    }
+    let status = view.status();
+    let (unled, absent) = (view.unled(), view.absent());
+    let mut word = view.verdict().to_uppercase();
+    if status == Status::Warning && view.verdict() == "active" {
+        word.push_str(", DEGRADED");
+    }
+    let mut line = format!("{} (row {})", text(value, "cluster_name"), text(value, "row"));
+    for (what, names) in [("no quorum", unled), ("absent", absent)] {
+        if !names.is_empty() {
+            line = format!("{line}; {what}: {}", names.join(", "));
+        }
+    }
+    if value["space_low"] == true {
+        line.push_str("; disk nearly full, publishing waits");
+    }
+    console.verdict(status, &word, line)?;
+    console.line(format_args!("  {}", view.reason()))?;
+    let bytes = |field: &str| Size(value[field].as_u64().unwrap_or(0)).to_string();
+    console.line(format_args!(
+        "  cluster {}  epoch {}  {}  wait-for {}  log {}  quarantine {}{}",
+        text(value, "cluster_id"),
+        text(value, "epoch"),
+        text(value, "kind"),
+        text(value, "wait_for"),
+        bytes("log_bytes"),
+        bytes("quarantine_bytes"),
+        if value["insecure"] == true { "  INSECURE: plain text off loopback is permitted" } else { "" },
+    ))?;
+    member_table(view, console)?;
+    group_table(view, console)?;
+    for one in silent {
+        console.line(format_args!("  {} does not answer: {}", one.address, one.error))?;
+    }
+    console.next(&view.next())
+}
+
+fn member_table(view: &View, console: &mut Console) -> Result<(), Failure> {
+    if view.members().is_empty() {
+        return Ok(());
+    }
+    let fields = ["name", "state", "present", "voter", "client_address", "address", "store_id"];
+    let rows = view.members().iter().map(|member| row(member, &fields)).collect();
+    console.table(&["broker", "state", "present", "voter", "clients", "cluster", "store"], rows)
+}
+
+fn group_table(view: &View, console: &mut Console) -> Result<(), Failure> {
+    if view.groups().is_empty() {
+        return Ok(());
+    }
+    let rows = view.groups().iter().map(|group| {
+        let nodes: Vec<String> = group["nodes"]
+            .as_array()
+            .map_or(&[][..], Vec::as_slice)
+            .iter()
+            .map(|node| match node["lag"].as_u64() {
+                Some(lag) if lag > 0 => {
+                    format!("{} {} (lag {})", text(node, "name"), text(node, "role"), grouped(lag))
+                }
+                _ => format!("{} {}", text(node, "name"), text(node, "role")),
+            })
+            .collect();
+        let mut row = row(group, &["vhost", "leader", "quorum", "epoch", "term", "commit"]);
+        row.push(nodes.join(", "));
+        row
+    });
+    console.table(&["group", "leader", "quorum", "epoch", "term", "commit", "nodes"], rows.collect())
+}
+
+fn members(view: &View, console: &mut Console) -> Result<Status, Failure> {
+    let absent = view.members().iter().filter(|member| member["present"] != true).count();
+    let status = if absent == 0 { Status::Done } else { Status::Warning };
+    if console.is_json() {
+        console.json(&view.members())?;
+        return Ok(status);
+    }
+    console.verdict(
+        status,
+        status.word(),
+        format_args!("{} members, {absent} absent", view.members().len()),
+    )?;
+    let fields = [
+        "name",
+        "state",
+        "present",
+        "voter",
+        "incarnation",
+        "client_address",
+        "address",
+        "admin_address",
+        "store_id",
+    ];
+    let rows = view.members().iter().map(|member| row(member, &fields)).collect();
+    let header =
+        ["broker", "state", "present", "voter", "incarnation", "clients", "cluster", "admin", "store"];
+    console.table(&header, rows)?;
+    Ok(status)
+}

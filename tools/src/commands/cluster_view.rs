@@ -1,0 +1,144 @@
+//! What brokers say about their cluster, judged: which answer to believe, and how good it is.
+
+use serde_json::Value;
+
+use crate::exit::Status;
+
+/// A broker's `/api/v1/status`.
+#[derive(Clone, Debug)]
+pub(super) struct View(pub(super) Value);
+
+impl View {
+    fn text<'a>(value: &'a Value, field: &str) -> &'a str {
+        value[field].as_str().unwrap_or_default()
+    }
+
+    fn list<'a>(value: &'a Value, field: &str) -> &'a [Value] {
+        value[field].as_array().map_or(&[], Vec::as_slice)
+    }
+
+    pub(super) fn verdict(&self) -> &str {
+        Self::text(&self.0, "verdict")
+    }
+
+    pub(super) fn reason(&self) -> &str {
+        Self::text(&self.0, "reason")
+    }
+
+    pub(super) fn members(&self) -> &[Value] {
+        Self::list(&self.0, "members")
+    }
+
+    pub(super) fn groups(&self) -> &[Value] {
+        Self::list(&self.0, "groups")
+    }
+
+    pub(super) fn next(&self) -> Vec<String> {
+        Self::list(&self.0, "next").iter().filter_map(|line| line.as_str().map(str::to_owned)).collect()
+    }
+
+    /// Groups that nobody leads with a quorum.
+    pub(super) fn unled(&self) -> Vec<&str> {
+        let unled = |group: &&Value| group["quorum"] != true || group["leader"].is_null();
+        self.groups().iter().filter(unled).map(|group| Self::text(group, "vhost")).collect()
+    }
+
+    /// Voters that are not there.
+    pub(super) fn absent(&self) -> Vec<&str> {
+        let absent = |member: &&Value| member["voter"] == true && member["present"] != true;
+        self.members().iter().filter(absent).map(|member| Self::text(member, "name")).collect()
+    }
+
+    /// Active, and every group is led with a quorum, a virtual host among them.
+    pub(super) fn is_serving(&self) -> bool {
+        self.verdict() == "active" && self.groups().len() > 1 && self.unled().is_empty()
+    }
+
+    /// Whether every member is there and votes.
+    pub(super) fn is_complete(&self, members: usize) -> bool {
+        let voters =
+            self.members().iter().filter(|member| member["voter"] == true && member["present"] == true);
+        self.is_serving() && voters.count() >= members
+    }
+
+    pub(super) fn status(&self) -> Status {
+        match self.verdict() {
+            "active"
+                if self.unled().is_empty() && self.absent().is_empty() && self.0["space_low"] != true =>
+            {
+                Status::Done
+            }
+            "active" | "waiting" | "joining" | "shutting-down" => Status::Warning,
+            "" => Status::Unknown,
+            _ => Status::Refused,
+        }
+    }
+
+    /// How much this broker can know of the whole: a leader knows more than a follower, and who serves more than who
+    /// waits.
+    fn weight(&self) -> usize {
+        let led = self.groups().iter().filter(|group| group["quorum"] == true).count();
+        let leads =
+            self.groups().iter().filter(|group| group["role"] == "leader" && group["quorum"] == true).count();
+        match self.verdict() {
+            "active" => 1_000_000 + 1_000 * leads + led,
+            "joining" => 2,
+            _ => 1,
+        }
+    }
+}
+
+/// The answer of whoever knows most; the first of equals.
+pub(super) fn best(views: Vec<View>) -> Option<View> {
+    views.into_iter().rev().max_by_key(View::weight)
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn view(verdict: &str, role: &str, quorum: bool, present: bool) -> View {
+        View(json!({
+            "verdict": verdict, "name": role,
+            "members": [{"name": "b1", "voter": true, "present": true}, {"name": "b2", "voter": true, "present": present}],
+            "groups": [{"vhost": "system", "leader": "b1", "quorum": true, "role": role},
+                       {"vhost": "/", "leader": "b1", "quorum": quorum, "role": role}],
+        }))
+    }
+
+    #[test]
+    fn verdicts_become_exit_statuses() {
+        assert_eq!(view("active", "leader", true, true).status(), Status::Done);
+        assert_eq!(view("active", "leader", true, false).status(), Status::Warning);
+        assert_eq!(view("active", "leader", false, true).status(), Status::Warning);
+        assert_eq!(view("waiting", "waiting", false, true).status(), Status::Warning);
+        for verdict in ["needs-operator", "refused", "held", "panicked"] {
+            assert_eq!(view(verdict, "waiting", false, true).status(), Status::Refused, "{verdict}");
+        }
+        assert_eq!(View(json!({})).status(), Status::Unknown);
+    }
+
+    #[test]
+    fn the_leaders_word_counts_most() {
+        let views = vec![
+            view("waiting", "waiting", false, true),
+            view("active", "replica", true, true),
+            view("active", "leader", true, true),
+        ];
+        assert_eq!(best(views).unwrap().0["name"], "leader");
+        assert_eq!(
+            best(vec![view("waiting", "one", false, true), view("waiting", "two", false, true)]).unwrap().0["name"],
+            "one"
+        );
+    }
+
+    #[test]
+    fn serving_and_complete() {
+        assert!(view("active", "leader", true, false).is_serving());
+        assert!(!view("active", "leader", false, true).is_serving());
+        assert!(view("active", "leader", true, true).is_complete(2));
+        assert!(!view("active", "leader", true, false).is_complete(2));
+    }
+}

@@ -1,0 +1,19 @@
+//! One file for each group of commands.
+
+pub mod bench;
+pub mod binding;
+pub mod cluster;
+pub mod completion;
+pub mod consume;
+pub mod exchange;
+pub mod publish;
+pub mod queue;
+pub mod sandbox;
+pub mod store;
+pub mod vhost;
+
+mod bodies;
+mod cluster_view;
+mod consumption;
+mod lines;
+mod sink;

@@ -1,0 +1,223 @@
+//! Where a command speaks: results to standard output, notes and questions to standard error.
+
+use std::fmt::Display;
+use std::io::{self, BufRead, IsTerminal, Write};
+
+use comfy_table::{Table, presets};
+use serde::Serialize;
+
+use crate::exit::{Failure, Status};
+use crate::settings::Format;
+
+/// The command's two streams, and what is known of whoever reads them.
+pub struct Console {
+    out: Box<dyn Write + Send>,
+    err: Box<dyn Write + Send>,
+    format: Format,
+    colour: bool,
+    /// Somebody is there to be asked.
+    interactive: bool,
+    /// A line may be written over and over on standard error.
+    progress: bool,
+    progress_shown: bool,
+}
+
+impl Console {
+    /// The streams of this process. Colour only on a terminal, and not if `NO_COLOR` is set.
+    pub fn of_this_process() -> Self {
+        let no_colour = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
+        Self {
+            out: Box::new(io::stdout()),
+            err: Box::new(io::stderr()),
+            format: Format::Table,
+            colour: io::stdout().is_terminal() && !no_colour,
+            interactive: io::stdin().is_terminal() && io::stderr().is_terminal(),
+            progress: io::stderr().is_terminal(),
+            progress_shown: false,
+        }
+    }
+
+    /// Streams that are no terminal.
+    pub fn captured(out: Box<dyn Write + Send>, err: Box<dyn Write + Send>) -> Self {
+        Self {
+            out,
+            err,
+            format: Format::Table,
+            colour: false,
+            interactive: false,
+            progress: false,
+            progress_shown: false,
+        }
+    }
+
+    /// People or programs.
+    pub fn set_format(&mut self, format: Format) {
+        self.format = format;
+    }
+
+    /// Whether programs read standard output.
+    pub fn is_json(&self) -> bool {
+        self.format == Format::Json
+    }
+
+    /// Whether standard output may be coloured.
+    pub fn colour(&self) -> bool {
+        self.colour
+    }
+
+    /// Writes bytes to standard output.
+    pub fn raw(&mut self, bytes: &[u8]) -> Result<(), Failure> {
+        self.out.write_all(bytes).and_then(|()| self.out.flush()).map_err(|error| cannot_say(&error))
+    }
+
+    /// Writes a line to standard output.
+    pub fn line(&mut self, text: impl Display) -> Result<(), Failure> {
+        writeln!(self.out, "{text}").map_err(|error| cannot_say(&error))
+    }
+
+    /// Writes one JSON document to standard output.
+    pub fn json(&mut self, value: &impl Serialize) -> Result<(), Failure> {
+        let text = serde_json::to_string_pretty(value).expect("results have text keys only");
+        self.line(text)
+    }
+
+    /// The first line of an answer: `WORD: text`, the word in the status's colour.
+    pub fn verdict(&mut self, status: Status, word: &str, text: impl Display) -> Result<(), Failure> {
+        let word = self.coloured(status, word);
+        self.line(format_args!("{word}: {text}"))
+    }
+
+    fn coloured(&self, status: Status, word: &str) -> String {
+        let colour = match status {
+            Status::Done => "32",
+            Status::Warning => "33",
+            Status::Refused | Status::Usage => "31",
+            Status::Unknown => "35",
+        };
+        if self.colour { format!("\x1b[1;{colour}m{word}\x1b[0m") } else { word.to_owned() }
+    }
+
+    /// Rows under a header, in columns.
+    pub fn table(&mut self, header: &[&str], rows: Vec<Vec<String>>) -> Result<(), Failure> {
+        self.line(columns(header, rows))
+    }
+
+    /// The commands to type next, last in an answer.
+    pub fn next(&mut self, commands: &[String]) -> Result<(), Failure> {
+        commands.iter().enumerate().try_for_each(|(position, command)| {
+            let label = if position == 0 { "Next:" } else { "     " };
+            self.line(format_args!("{label} {command}"))
+        })
+    }
+
+    /// A line on standard error. What cannot be said there is not said.
+    pub fn note(&mut self, text: impl Display) {
+        self.end_progress();
+        let _ = writeln!(self.err, "{text}");
+    }
+
+    /// A line on standard error that the next one replaces; only on a terminal.
+    pub fn progress(&mut self, text: impl Display) {
+        if self.progress {
+            let _ = write!(self.err, "\r\x1b[2K{text}").and_then(|()| self.err.flush());
+            self.progress_shown = true;
+        }
+    }
+
+    fn end_progress(&mut self) {
+        if std::mem::take(&mut self.progress_shown) {
+            let _ = write!(self.err, "\r\x1b[2K");
+        }
+    }
+
+    /// Says why a command failed: JSON to standard output, or text to standard error.
+    pub fn failure(&mut self, failure: &Failure) {
+        self.end_progress();
+        if self.is_json() {
+            // Nobody is left to tell if this fails.
+            let _ = self.json(failure);
+            return;
+        }
+        let word = failure.status.word();
+        let _ = writeln!(self.err, "{word}: {}", failure.message);
+        for (position, command) in failure.next.iter().enumerate() {
+            let label = if position == 0 { "Next:" } else { "     " };
+            let _ = writeln!(self.err, "{label} {command}");
+        }
+    }
+
+    /// The command is over: everything said is on its way.
+    pub(crate) fn finish(&mut self, status: Status) -> Status {
+        self.end_progress();
+        let _ = self.err.flush();
+        match self.out.flush() {
+            Ok(()) => status,
+            Err(_) if status == Status::Done => Status::Refused,
+            Err(_) => status,
+        }
+    }
+
+    /// Asks before a dangerous act; `yes` is the answer given on the command line.
+    pub fn confirm(&mut self, question: &str, yes: bool) -> Result<(), Failure> {
+        if yes {
+            return Ok(());
+        }
+        if !self.interactive {
+            return Err(Failure::usage(format!(
+                "{question} Nobody is here to answer: repeat the command with --yes"
+            )));
+        }
+        self.end_progress();
+        let _ = write!(self.err, "{question} [y/N] ").and_then(|()| self.err.flush());
+        let mut answer = String::new();
+        io::stdin()
+            .lock()
+            .read_line(&mut answer)
+            .map_err(|error| Failure::io("cannot read the answer", &error))?;
+        if matches!(answer.trim(), "y" | "Y" | "yes") {
+            return Ok(());
+        }
+        Err(Failure::new(Status::Refused, "not-confirmed", "nothing was done: the answer was not yes"))
+    }
+}
+
+fn cannot_say(error: &io::Error) -> Failure {
+    Failure::io("cannot write to standard output", error)
+}
+
+/// Rows under a header as text, without blanks at the ends of lines.
+pub fn columns(header: &[&str], rows: Vec<Vec<String>>) -> String {
+    let mut table = Table::new();
+    table.load_style(presets::NOTHING);
+    table.set_header(header.to_vec());
+    table.add_rows(rows);
+    let lines: Vec<String> = table.lines().map(|line| format!("  {}", line.trim())).collect();
+    lines.join("\n")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn columns_line_up_and_end_without_blanks() {
+        let text = columns(
+            &["name", "ready"],
+            vec![vec!["a".into(), "1".into()], vec!["long-name".into(), "22".into()]],
+        );
+        let lines: Vec<&str> = text.lines().collect();
+        assert_eq!(lines.len(), 3, "{text}");
+        let at = lines[0].find("ready").unwrap();
+        assert!(lines[1][at..].starts_with('1') && lines[2][at..].starts_with("22"), "{text}");
+        assert!(lines.iter().all(|line| !line.ends_with(' ')));
+    }
+
+    #[test]
+    fn without_a_terminal_a_question_needs_its_answer_on_the_command_line() {
+        let mut console = Console::captured(Box::new(io::sink()), Box::new(io::sink()));
+        assert!(console.confirm("Sure?", true).is_ok());
+        let failure = console.confirm("Sure?", false).unwrap_err();
+        assert_eq!(failure.status.code(), 64);
+        assert!(failure.message.contains("--yes"));
+    }
+}

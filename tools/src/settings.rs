@@ -1,0 +1,236 @@
+//! Whom to talk to and how: flags first, then the environment, then a context, then the defaults.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use clap::{Args, ValueEnum};
+use serde::Deserialize;
+
+use crate::exit::Failure;
+use crate::sandbox;
+use crate::units::Span;
+
+/// Where clients connect if nothing else is said.
+const DEFAULT_URL: &str = "127.0.0.1:7420";
+/// Where operators connect if nothing else is said.
+const DEFAULT_ADMIN: &str = "127.0.0.1:7422";
+const DEFAULT_TIMEOUT: Duration = Duration::from_secs(30);
+/// The context that needs no file: the sandbox in its usual directory.
+const SANDBOX_CONTEXT: &str = "sandbox";
+
+/// Who reads standard output.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Format {
+    /// People.
+    Table,
+    /// Programs.
+    Json,
+}
+
+/// Accepted before and after any command.
+#[derive(Clone, Debug, Default, Args)]
+pub struct Globals {
+    /// Client addresses, comma-separated, or a URL: quorate://user:secret@h1:7420,h2:7420/vhost [default: 127.0.0.1:7420]
+    #[arg(long, global = true, env = "QUORATE_URL", hide_env_values = true, value_name = "HOST:PORT,...")]
+    pub url: Option<String>,
+    /// Admin addresses of any brokers, comma-separated [default: 127.0.0.1:7422]
+    #[arg(long, global = true, env = "QUORATE_ADMIN", value_name = "HOST:PORT,...")]
+    pub admin: Option<String>,
+    /// Take addresses from this context of $XDG_CONFIG_HOME/quorate/config.toml; `sandbox` is the sandbox's
+    #[arg(long, global = true, env = "QUORATE_CONTEXT", value_name = "NAME")]
+    pub context: Option<String>,
+    /// How long to look for a leader, and to wait without progress [default: 30s]
+    #[arg(long, global = true, value_name = "TIME")]
+    pub timeout: Option<Span>,
+    /// For people or for programs [default: table]
+    #[arg(short = 'o', long, global = true, value_enum, value_name = "FORMAT")]
+    pub format: Option<Format>,
+}
+
+/// What is in force.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Settings {
+    /// Client addresses or URL, as the client library reads them.
+    pub url: String,
+    /// Admin addresses, `host:port` each.
+    pub admin: Vec<String>,
+    /// How long to look for a leader, and to wait without progress.
+    pub timeout: Duration,
+    /// None if nothing was said.
+    pub format: Option<Format>,
+    /// The brokers' processes, where they are known to be on this machine.
+    pub pids: Vec<u32>,
+}
+
+/// The configuration file.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+struct File {
+    /// The context to take if none is named.
+    default_context: Option<String>,
+    #[serde(default)]
+    contexts: BTreeMap<String, Context>,
+}
+
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Context {
+    url: Option<String>,
+    admin: Option<String>,
+    timeout: Option<String>,
+    #[serde(skip)]
+    pids: Vec<u32>,
+}
+
+impl Settings {
+    /// Lays the flags over the context over the defaults.
+    ///
+    /// # Errors
+    /// The configuration file is wrong, or has no such context.
+    pub fn new(flags: &Globals) -> Result<Self, Failure> {
+        Self::resolve(flags, config_path().as_deref(), &sandbox::usual_directory())
+    }
+
+    fn resolve(flags: &Globals, config: Option<&Path>, sandbox: &Path) -> Result<Self, Failure> {
+        let context = context(flags, config, sandbox)?;
+        let url = flags.url.clone().or(context.url).unwrap_or_else(|| DEFAULT_URL.to_owned());
+        let admin = flags.admin.clone().or(context.admin).unwrap_or_else(|| DEFAULT_ADMIN.to_owned());
+        let timeout = match (flags.timeout, context.timeout) {
+            (Some(span), _) => span.0,
+            (None, Some(text)) => {
+                let span: Span =
+                    text.parse().map_err(|error| Failure::usage(format!("timeout '{text}': {error}")))?;
+                span.0
+            }
+            (None, None) => DEFAULT_TIMEOUT,
+        };
+        let admin = admin.split(',').map(admin_address).collect::<Result<_, _>>()?;
+        Ok(Self { url, admin, timeout, format: flags.format, pids: context.pids })
+    }
+}
+
+fn context(flags: &Globals, config: Option<&Path>, sandbox: &Path) -> Result<Context, Failure> {
+    let mut file = match config {
+        // With everything said on the command line, a broken file is no reason to stop.
+        Some(path) if flags.context.is_some() || flags.url.is_none() || flags.admin.is_none() => read(path)?,
+        _ => File::default(),
+    };
+    let Some(name) = flags.context.as_ref().or(file.default_context.as_ref()) else {
+        return Ok(Context::default());
+    };
+    if let Some(context) = file.contexts.remove(name) {
+        return Ok(context);
+    }
+    if name == SANDBOX_CONTEXT {
+        let state = sandbox::State::load(sandbox)?;
+        return Ok(Context {
+            url: Some(state.client_addresses()),
+            admin: Some(state.admin_addresses()),
+            timeout: None,
+            pids: state.live_pids(),
+        });
+    }
+    let known: Vec<&str> = file.contexts.keys().map(String::as_str).chain([SANDBOX_CONTEXT]).collect();
+    let place =
+        config.map_or_else(|| "(no configuration directory)".to_owned(), |path| path.display().to_string());
+    Err(Failure::usage(format!("there is no context '{name}' in {place}; known: {}", known.join(", "))))
+}
+
+fn read(path: &Path) -> Result<File, Failure> {
+    match std::fs::read_to_string(path) {
+        Ok(text) => toml::from_str(&text)
+            .map_err(|error| Failure::usage(format!("{}: {error}", path.display()).trim_end())),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(File::default()),
+        Err(error) => Err(Failure::usage(format!("{}: {error}", path.display()))),
+    }
+}
+
+fn config_path() -> Option<PathBuf> {
+    let base = absolute("XDG_CONFIG_HOME").or_else(|| Some(absolute("HOME")?.join(".config")))?;
+    Some(base.join("quorate").join("config.toml"))
+}
+
+/// A directory named by the environment; relative ones are ignored, as the XDG specification asks.
+pub(crate) fn absolute(variable: &str) -> Option<PathBuf> {
+    std::env::var_os(variable).map(PathBuf::from).filter(|path| path.is_absolute())
+}
+
+/// `host:port` as HTTP needs it.
+fn admin_address(text: &str) -> Result<String, Failure> {
+    let wrong =
+        || Failure::usage(format!("--admin '{text}': expected HOST:PORT, or several with commas between"));
+    let address = text.trim();
+    let address = address.strip_prefix("http://").unwrap_or(address).trim_end_matches('/');
+    let (host, port) = match address.rsplit_once(':') {
+        Some((host, port)) if !host.contains(':') || (host.starts_with('[') && host.ends_with(']')) => {
+            (host, port)
+        }
+        None => (address, "7422"),
+        Some(_) => return Err(wrong()),
+    };
+    let plain = |c: char| c.is_alphanumeric() || "-._[]:%".contains(c);
+    if host.is_empty() || !host.chars().all(plain) || port.parse::<u16>().is_err() {
+        return Err(wrong());
+    }
+    Ok(format!("{host}:{port}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn resolve(flags: &Globals, config: &str) -> Result<Settings, Failure> {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("config.toml");
+        std::fs::write(&path, config).unwrap();
+        Settings::resolve(flags, Some(&path), &directory.path().join("sandbox"))
+    }
+
+    const CONFIG: &str = "default-context = 'a'\n[contexts.a]\nurl = 'h1,h2'\nadmin = 'h1:1,h2'\ntimeout = '5s'\n\
+                          [contexts.b]\nurl = 'h3'\n";
+
+    #[test]
+    fn flags_win_over_the_context_and_the_context_over_the_defaults() {
+        let all = resolve(&Globals::default(), CONFIG).unwrap();
+        assert_eq!((all.url.as_str(), all.admin.join(" ").as_str()), ("h1,h2", "h1:1 h2:7422"));
+        assert_eq!(all.timeout, Duration::from_secs(5));
+        let flags = Globals {
+            url: Some("x".into()),
+            context: Some("b".into()),
+            timeout: Some(Span(Duration::from_secs(1))),
+            ..Globals::default()
+        };
+        let some = resolve(&flags, CONFIG).unwrap();
+        assert_eq!((some.url.as_str(), some.admin.join(" ").as_str()), ("x", DEFAULT_ADMIN));
+        assert_eq!(some.timeout, Duration::from_secs(1));
+        assert_eq!(resolve(&Globals::default(), "").unwrap().url, DEFAULT_URL);
+    }
+
+    #[test]
+    fn what_is_wrong_with_the_file_is_said() {
+        let named = |name: &str| Globals { context: Some(name.into()), ..Globals::default() };
+        let missing = resolve(&named("c"), CONFIG).unwrap_err();
+        assert_eq!(missing.status.code(), 64);
+        assert!(missing.message.contains("no context 'c'") && missing.message.contains("a, b"), "{missing}");
+        let unknown = resolve(&Globals::default(), "[contexts.a]\nurll = 'x'").unwrap_err();
+        assert!(unknown.message.contains("urll") && unknown.message.contains("line 2"), "{unknown}");
+        assert!(resolve(&named("sandbox"), CONFIG).unwrap_err().message.contains("no sandbox"));
+    }
+
+    #[test]
+    fn admin_addresses() {
+        for (text, address) in [
+            ("h", "h:7422"),
+            (" h:1 ", "h:1"),
+            ("http://h:2/", "h:2"),
+            ("[::1]:3", "[::1]:3"),
+            ("10.0.0.1:4", "10.0.0.1:4"),
+        ] {
+            assert_eq!(admin_address(text).unwrap(), address);
+        }
+        for text in ["", ":1", "h:x", "h:70000", "::1", "h/x:1", "h:1/x"] {
+            assert!(admin_address(text).is_err(), "{text}");
+        }
+    }
+}

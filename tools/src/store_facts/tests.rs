@@ -1,0 +1,231 @@
+use std::path::PathBuf;
+
+use bytes::Bytes;
+use quorate_store::files::Files;
+use quorate_store::ids::{ClusterId, Epoch, Incarnation, Index, Position, RaftId, RunId, Term};
+use quorate_store::log::LogConfig;
+use quorate_store::open::{OpenOptions, OpenStore, open};
+use quorate_store::record::{Batch, Entry, EntryKind, HardState, Record};
+use quorate_store::stamp::{Durability, DurabilityPolicy, EpochEntry, GroupStamp, StampMember};
+use tempfile::TempDir;
+use uuid::Uuid;
+
+use super::*;
+
+const ID: StoreId = StoreId(Uuid::from_u128(1));
+
+fn open_store(dir: &Path) -> OpenStore {
+    let files: Arc<dyn Files> = Arc::new(RealFiles);
+    let log = LogConfig { segment_bytes: 64 << 10, ..LogConfig::new(ID, 99) };
+    open(&files, dir, OpenOptions { process: std::process::id(), fresh_id: ID, log, reserve_bytes: 4096 })
+        .unwrap()
+}
+
+fn stamp(state: StampState) -> Stamp {
+    let position = Position { epoch: Epoch(1), term: Term(2), index: Index(3) };
+    let sync = DurabilityPolicy { leader: Durability::Sync, replicas: Durability::Sync };
+    let epoch = EpochEntry {
+        number: Epoch(1),
+        id: Uuid::from_u128(7),
+        fork: Position::default(),
+        who: "b1".into(),
+        when_ms: 1,
+        why: "founded".into(),
+    };
+    let group = |number: u32, vhost: &str| GroupStamp {
+        group: GroupId(number),
+        vhost: vhost.into(),
+        lineage: vec![epoch.clone()],
+        position,
+        synced: position,
+        policy: sync,
+        weakest: Durability::Sync,
+    };
+    Stamp {
+        sequence: 0,
+        store_id: ID,
+        cluster_id: Some(ClusterId(Uuid::from_u128(5))),
+        cluster_name: "test".into(),
+        broker_name: "b1".into(),
+        incarnation: Incarnation(4),
+        run_id: RunId(Uuid::from_u128(6)),
+        state,
+        forming: None,
+        groups: vec![group(0, "system"), group(1, "/")],
+        members: vec![StampMember {
+            store_id: ID,
+            raft_id: RaftId(1),
+            name: "b1".into(),
+            cluster_address: "h:1".into(),
+            client_address: "h:2".into(),
+            admin_address: "h:3".into(),
+            voter: true,
+            incarnation: Incarnation(4),
+        }],
+        members_position: position,
+        possible_members: vec![ID],
+        wait_for: 3,
+        recovery: RecoveryMode::Automatic,
+        boot_id: "another boot".into(),
+        safety_number: 9,
+        wall_clock_ms: 10,
+        log_synced: log::SyncedPoint::default(),
+    }
+}
+
+/// A store in use, as a broker leaves it: stamped, with entries in the log beyond what the stamp says.
+fn used(state: StampState) -> TempDir {
+    let temporary = tempfile::tempdir().unwrap();
+    let mut store = open_store(temporary.path());
+    store.stamp_file.write(stamp(StampState::Dirty)).unwrap();
+    let mut log = store.log.take().unwrap();
+    let entry = |index: u64| {
+        let data = Bytes::from_static(b"data");
+        Record::Entry(
+            GroupId(1),
+            Epoch(1),
+            Entry { term: Term(2), index: Index(index), kind: EntryKind::Command, data },
+        )
+    };
+    let hard_state = HardState { term: Term(3), vote: 1, commit: Index(4) };
+    let mut records: Vec<Record> = (1..=5).map(entry).collect();
+    records.push(Record::HardState(GroupId(1), Epoch(1), hard_state));
+    log.writer.append(&[&Batch { records }]).unwrap();
+    log.writer.sync().unwrap();
+    store.stamp_file.write(Stamp { log_synced: log.writer.synced_point(), ..stamp(state) }).unwrap();
+    temporary
+}
+
+/// Every file with its content.
+fn everything(dir: &Path) -> Vec<(PathBuf, Vec<u8>)> {
+    let mut files = Vec::new();
+    for entry in fs::read_dir(dir).unwrap() {
+        let path = entry.unwrap().path();
+        if path.is_dir() {
+            files.extend(everything(&path));
+        } else {
+            files.push((path.clone(), fs::read(&path).unwrap()));
+        }
+    }
+    files.sort();
+    files
+}
+
+fn read_unchanged(dir: &Path) -> Facts {
+    let before = everything(dir);
+    let facts = read(dir).unwrap();
+    assert!(everything(dir) == before, "reading changed something");
+    facts
+}
+
+fn flip(path: &Path, at: usize) {
+    let mut content = fs::read(path).unwrap();
+    content[at] ^= 1;
+    fs::write(path, content).unwrap();
+}
+
+#[test]
+fn a_used_store_says_everything_and_nothing_is_changed() {
+    let store = used(StampState::Dirty);
+    let facts = read_unchanged(store.path());
+    assert_eq!((facts.state.as_str(), facts.damage.as_slice()), ("dirty", &[][..]));
+    assert_eq!(facts.store_id, Some(ID.to_string()));
+    assert_eq!(facts.cluster_id, Some(Uuid::from_u128(5).to_string()));
+    assert_eq!((facts.incarnation, facts.sequence, facts.wait_for), (Some(4), Some(2), Some(3)));
+    assert_eq!(facts.boot_id_same, Some(false));
+    assert_eq!(facts.in_use_by, None);
+    // The log goes further than the stamp, and the log counts.
+    let end = Place { epoch: 1, term: 2, index: 5 };
+    assert_eq!(facts.positions["/"], end);
+    let group = &facts.groups[1];
+    assert_eq!((group.log_position, group.stamp_position.unwrap().index), (Some(end), 3));
+    assert_eq!((group.first, group.commit, group.term, group.vote), (Some(1), Some(4), Some(3), Some(1)));
+    assert_eq!((group.policy.as_deref(), group.weakest), (Some("sync,sync"), Some("sync")));
+    assert_eq!(group.lineage[0].why, "founded");
+    assert_eq!(facts.members[0].cluster_address, "h:1");
+    let json = serde_json::to_value(&facts).unwrap();
+    assert_eq!(json["positions"]["/"]["index"], 5);
+}
+
+#[test]
+fn ids_of_clean_stores() {
+    let shutdown = Uuid::from_u128(11);
+    let facts = read_unchanged(used(StampState::Clean { shutdown }).path());
+    assert_eq!((facts.state.as_str(), facts.shutdown_id), ("clean", Some(shutdown.to_string())));
+    let facts = read_unchanged(used(StampState::Recovered { recovery: shutdown }).path());
+    assert_eq!((facts.state.as_str(), facts.recovery_id), ("clean", Some(shutdown.to_string())));
+}
+
+#[test]
+fn an_empty_store_is_empty_and_no_store_is_an_error() {
+    let temporary = tempfile::tempdir().unwrap();
+    drop(open_store(temporary.path()));
+    let facts = read_unchanged(temporary.path());
+    assert_eq!((facts.state.as_str(), facts.store_id), ("empty", Some(ID.to_string())));
+    let nothing = tempfile::tempdir().unwrap();
+    fs::write(nothing.path().join("letter.txt"), "dear").unwrap();
+    let failure = read(nothing.path()).unwrap_err();
+    assert_eq!((failure.status, failure.code.as_str()), (Status::Unknown, "no-store"));
+    assert!(read(Path::new("/no/such/directory")).unwrap_err().message.contains("does not exist"));
+}
+
+#[test]
+fn whatever_is_rotten_is_named_and_the_rest_is_still_told() {
+    let segment = "log/segment-0000000000000001";
+    for (rotten, says) in [
+        (&["store-id"][..], "store-id is unreadable"),
+        (&["stamp.a", "stamp.b"], "the stamp is unreadable"),
+        (&[segment], "damaged in segment 1"),
+    ] {
+        let store = used(StampState::Dirty);
+        for name in rotten {
+            flip(&store.path().join(name), 24);
+        }
+        let facts = read_unchanged(store.path());
+        assert_eq!(facts.state, "damaged", "{rotten:?}");
+        assert!(facts.damage.iter().any(|what| what.contains(says)), "{rotten:?}: {:?}", facts.damage);
+        assert_eq!(facts.store_id, Some(ID.to_string()), "{rotten:?}");
+        assert_eq!(facts.incarnation, Some(4), "{rotten:?}");
+        // From the stamp if the log is gone, from the log if the stamp is.
+        let index = if rotten == [segment] { 3 } else { 5 };
+        let vhost = if rotten.len() == 2 { "group 1" } else { "/" };
+        assert_eq!(facts.positions[vhost].index, index, "{rotten:?}");
+    }
+}
+
+#[test]
+fn one_rotten_stamp_of_two_is_a_note_and_a_missing_part_is_damage() {
+    let store = used(StampState::Dirty);
+    flip(&store.path().join("stamp.a"), 24);
+    let facts = read_unchanged(store.path());
+    assert_eq!((facts.state.as_str(), facts.damage.len(), facts.notes.len()), ("dirty", 0, 1));
+    fs::remove_file(store.path().join("stamp.a")).unwrap();
+    fs::remove_file(store.path().join("stamp.b")).unwrap();
+    let facts = read_unchanged(store.path());
+    assert_eq!(facts.state, "damaged");
+    assert!(facts.damage[0].contains("a log and no stamp"), "{:?}", facts.damage);
+}
+
+#[test]
+fn a_store_of_a_later_version_is_left_alone_and_said_to_be_one() {
+    let store = used(StampState::Dirty);
+    for name in SLOT_NAMES {
+        let body = "quorate-stamp 9\n";
+        let content = format!("{body}crc32 = {:08x}\n", crc32fast::hash(body.as_bytes()));
+        fs::write(store.path().join(name), content).unwrap();
+    }
+    let facts = read_unchanged(store.path());
+    assert_eq!(facts.state, "newer-format");
+    assert!(facts.damage[0].contains("format 9"), "{:?}", facts.damage);
+}
+
+#[test]
+fn whoever_has_the_store_is_named() {
+    let store = used(StampState::Dirty);
+    let open = open_store(store.path());
+    assert_eq!(read_unchanged(store.path()).in_use_by, Some(std::process::id()));
+    drop(open);
+    assert_eq!(read_unchanged(store.path()).in_use_by, None);
+    let table = "1: POSIX  ADVISORY  WRITE 5 fe:00:77 0 EOF\n2: FLOCK  ADVISORY  WRITE 6 fe:00:77 0 EOF\n";
+    assert_eq!((holder_in(table, 77), holder_in(table, 78)), (Some(6), None));
+}

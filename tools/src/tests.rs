@@ -1,0 +1,169 @@
+//! The whole command, without a cluster: what it says and how it ends.
+
+use std::io::{self, Write};
+use std::sync::{Arc, Mutex};
+
+use clap::CommandFactory;
+use serde_json::Value;
+
+use super::*;
+
+#[derive(Clone, Default)]
+struct Captured(Arc<Mutex<Vec<u8>>>);
+
+impl Write for Captured {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.0.lock().unwrap().extend_from_slice(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+impl Captured {
+    fn text(&self) -> String {
+        String::from_utf8(self.0.lock().unwrap().clone()).unwrap()
+    }
+}
+
+/// Exit status, standard output, standard error.
+fn quorate(words: &[&str]) -> (u8, String, String) {
+    let (out, err) = (Captured::default(), Captured::default());
+    let console = Console::captured(Box::new(out.clone()), Box::new(err.clone()));
+    let words = ["quorate"].iter().chain(words).map(OsString::from);
+    let code = run(words, console);
+    (code, out.text(), err.text())
+}
+
+/// An address where nobody listens: it was given by the kernel and is free again.
+fn nobody() -> String {
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    listener.local_addr().unwrap().to_string()
+}
+
+#[test]
+fn the_command_line_is_consistent() {
+    Cli::command().debug_assert();
+}
+
+#[test]
+fn every_command_has_help_with_examples() {
+    fn check(command: &clap::Command, path: &str) {
+        let path = format!("{path} {}", command.get_name());
+        assert!(command.get_about().is_some(), "{path} says nothing about itself");
+        if command.has_subcommands() {
+            command.get_subcommands().for_each(|sub| check(sub, &path));
+        } else {
+            let after = command.get_after_help().map(ToString::to_string).unwrap_or_default();
+            assert!(after.contains("Example"), "{path} has no examples");
+            assert!(after.contains("quorate "), "{path} has no examples");
+        }
+    }
+    let mut command = Cli::command();
+    command.build();
+    check(&command, "");
+}
+
+#[test]
+fn usage_errors_are_64_and_say_what_is_wrong() {
+    for (words, says) in [
+        (&["nonsense"][..], "unrecognized subcommand 'nonsense'"),
+        (&["queue", "show"], "<NAME>"),
+        (&["publish", "--queue", "q"], "--lines <FILE|->"),
+        (&["publish", "--count", "1"], "--queue <QUEUE>"),
+        (&["publish", "--queue", "q", "--count", "1", "--body", "x"], "cannot be used with"),
+        (&["publish", "--queue", "q", "--body", "x", "--size", "1"], "cannot be used with"),
+        (&["publish", "--queue", "q", "--count", "1", "--size", "1x"], "not a size"),
+        (&["publish", "--queue", "q", "--lines", "/no/such/file"], "/no/such/file"),
+        (&["consume", "--queue", "q", "--ack", "--no-ack"], "cannot be used with"),
+        (&["consume", "--queue", "q", "--idle-timeout", "5"], "write 5ms or 5s"),
+        (&["cluster", "status", "--timeout", "soon"], "not a time"),
+        (&["cluster", "status", "--admin", "h:x"], "expected HOST:PORT"),
+        (&["queue", "list", "--url", "amqp://h"], "--url"),
+        (&["queue", "list", "-o", "xml"], "table, json"),
+        (&["bench", "both", "--windows", "0"], "not a number"),
+        (&["bench", "publish", "--together"], "bench both"),
+        (&["bench", "both", "--windows", "1024", "--sizes", "1MiB"], "choose smaller"),
+        (&["sandbox", "up", "--nodes", "10"], "1..=9"),
+        (&["cluster", "status", "--context", "no-such"], "no context 'no-such'"),
+    ] {
+        let (code, out, err) = quorate(words);
+        assert_eq!(code, 64, "{words:?}: {err}");
+        assert_eq!(out, "", "{words:?}");
+        assert!(err.starts_with("USAGE: ") && err.contains(says), "{words:?}: {err}");
+    }
+}
+
+#[test]
+fn without_a_command_the_commands_are_listed() {
+    for (words, lists) in [(&[][..], "sandbox"), (&["queue"], "peek")] {
+        let (code, out, err) = quorate(words);
+        assert_eq!((code, out.as_str()), (64, ""), "{words:?}");
+        assert!(err.ends_with("USAGE: a command is missing\n"), "{err}");
+        assert!(err.contains(lists), "{err}");
+    }
+}
+
+#[test]
+fn with_json_wanted_errors_are_json_on_standard_output() {
+    let nobody = nobody();
+    let address = nobody.as_str();
+    for (words, code, name) in [
+        (&["nonsense", "-o", "json"][..], 64, "usage"),
+        (&["--format=json", "publish"], 64, "usage"),
+        (&["-o", "json", "cluster", "status", "--admin", address, "--timeout", "1s"], 3, "unreachable"),
+        (&["queue", "list", "-o", "json", "--url", address, "--timeout", "300ms"], 3, "unreachable"),
+        (&["store", "facts", "/no/such/directory", "-o", "json"], 3, "no-store"),
+    ] {
+        let (status, out, err) = quorate(words);
+        assert_eq!(status, code, "{words:?}: {out} {err}");
+        let value: Value =
+            serde_json::from_str(&out).unwrap_or_else(|error| panic!("{words:?}: {error}: {out}"));
+        assert_eq!(value["code"], name, "{words:?}");
+        assert!(!value["message"].as_str().unwrap().is_empty(), "{words:?}");
+    }
+}
+
+#[test]
+fn global_options_are_accepted_before_and_after_any_command() {
+    let address = nobody();
+    let options = ["--url", &address, "--admin", &address, "--timeout", "200ms", "-o", "json"];
+    for command in
+        [&["queue", "list"][..], &["cluster", "members"], &["cluster", "wait-active"], &["vhost", "list"]]
+    {
+        let before: Vec<&str> = options.iter().chain(command).copied().collect();
+        let after: Vec<&str> = command.iter().chain(&options).copied().collect();
+        assert_eq!((quorate(&before).0, quorate(&after).0), (3, 3), "{command:?}");
+    }
+}
+
+#[test]
+fn help_and_version_are_answers() {
+    for words in [&["--help"][..], &["publish", "--help"], &["--version"], &["sandbox", "up", "-h"]] {
+        let (code, out, err) = quorate(words);
+        assert_eq!((code, err.as_str()), (0, ""), "{words:?}");
+        assert!(!out.is_empty());
+    }
+}
+
+#[test]
+fn completion_knows_the_commands() {
+    for shell in ["bash", "zsh", "fish"] {
+        let (code, out, _) = quorate(&["completion", shell]);
+        assert_eq!(code, 0);
+        assert!(out.contains("wait-active"), "{shell}");
+    }
+}
+
+#[test]
+fn nobody_there_names_the_address_and_the_next_command() {
+    let address = nobody();
+    let (code, _, err) = quorate(&["cluster", "status", "--admin", &address, "--timeout", "1s"]);
+    assert_eq!(code, 3);
+    assert!(
+        err.starts_with("UNKNOWN: no broker answered") && err.contains(&address) && err.contains("\nNext: "),
+        "{err}"
+    );
+}
