@@ -90,7 +90,9 @@ fn a_link_carries_messages_in_order_and_its_end_is_told_at_both_ends() {
             other => panic!("{other:?}"),
         }
     }
-    back.unwrap().send(message(7)).unwrap();
+    // A link lasts as long as its outlet.
+    let back = back.unwrap();
+    back.send(message(7)).unwrap();
     assert_eq!(one.message(), (two.key, message(7)));
 
     outlet.stop();
@@ -157,9 +159,10 @@ fn a_second_address_of_a_peer_is_told_and_disturbs_nothing() {
         other => panic!("{other:?}"),
     }
     outlet.send(message(3)).unwrap();
+    let mut back = Vec::new();
     loop {
         match two.arrivals.recv().unwrap() {
-            Arrival::Linked { .. } => {}
+            Arrival::Linked { outlet, .. } => back.push(outlet),
             Arrival::Input(Input::PeerMessage { message: seen, .. }, _) => {
                 assert_eq!(seen, message(3));
                 break;
