@@ -8,6 +8,11 @@ use quorate_broker::exit::{ExitStatus, end_process_on_panic};
 use quorate_broker::flags::{Command, ConfigAction, Flags};
 use quorate_broker::{logging, startup};
 
+/// Messages are allocated by the thread that reads them and freed by others, later: this allocator keeps what they
+/// leave behind small and gives it back.
+#[global_allocator]
+static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
+
 fn main() -> ExitCode {
     let flags = Flags::parse();
     let config = match Config::load(&flags) {
