@@ -139,6 +139,42 @@ impl Reader {
     }
 }
 
+/// An encoding in pieces: long byte strings stay shared with whoever holds them, short ones are copied together.
+#[derive(Debug, Default)]
+pub struct Pieces {
+    done: Vec<Bytes>,
+    open: BytesMut,
+}
+
+/// From this many bytes on, sharing is cheaper than copying.
+const SHARED_BYTES: usize = 4 << 10;
+
+impl Pieces {
+    /// Where fields are appended.
+    pub fn open(&mut self) -> &mut BytesMut {
+        &mut self.open
+    }
+
+    /// Appends bytes with a four-byte length, as [`put_bytes`] does.
+    pub fn put_bytes(&mut self, bytes: &Bytes) {
+        if bytes.len() < SHARED_BYTES {
+            put_bytes(&mut self.open, bytes);
+            return;
+        }
+        put_count(&mut self.open, bytes.len());
+        self.done.push(self.open.split().freeze());
+        self.done.push(bytes.clone());
+    }
+
+    /// The pieces, in order; none is empty.
+    pub fn finish(mut self) -> Vec<Bytes> {
+        if !self.open.is_empty() {
+            self.done.push(self.open.freeze());
+        }
+        self.done
+    }
+}
+
 /// Appends text with a two-byte length; longer text is cut at a character boundary.
 pub fn put_text(out: &mut BytesMut, text: &str) {
     let mut length = text.len().min(usize::from(u16::MAX));

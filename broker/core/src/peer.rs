@@ -8,7 +8,7 @@ use quorate_store::ids::{ClusterId, Epoch, GroupId, Index, RaftId, StoreId, Term
 use quorate_store::state::Family;
 use uuid::Uuid;
 
-use crate::codec::{CodecError, Reader, put_bytes, put_count, put_text, put_uuid};
+use crate::codec::{CodecError, Pieces, Reader, put_bytes, put_count, put_text, put_uuid};
 use crate::formation::{FoundingMessage, InitialStatus};
 use crate::replica::wire::RaftMessage;
 
@@ -154,7 +154,27 @@ fn read_numbers(reader: &mut Reader) -> Result<Vec<u64>, CodecError> {
 impl PeerMessage {
     /// The payload of a link frame.
     pub fn encode(&self) -> Bytes {
-        let mut out = BytesMut::with_capacity(self.size_hint());
+        let mut pieces = self.encode_pieces();
+        if pieces.len() == 1 {
+            return pieces.swap_remove(0);
+        }
+        pieces.concat().into()
+    }
+
+    /// The payload of a link frame in pieces, none of them empty: what is long in an append is not copied.
+    pub fn encode_pieces(&self) -> Vec<Bytes> {
+        let mut pieces = Pieces::default();
+        if let Self::Raft { group, lineage, message } = self {
+            pieces.open().put_u8(4);
+            put_tag(pieces.open(), *group, *lineage);
+            message.encode(&mut pieces);
+        } else {
+            self.encode_fields(pieces.open());
+        }
+        pieces.finish()
+    }
+
+    fn encode_fields(&self, out: &mut BytesMut) {
         match self {
             Self::Status(status) => {
                 out.put_u8(1);
@@ -166,16 +186,12 @@ impl PeerMessage {
             }
             Self::Admit(admission) => {
                 out.put_u8(3);
-                admission.encode(&mut out);
+                admission.encode(out);
             }
-            Self::Raft { group, lineage, message } => {
-                out.put_u8(4);
-                put_tag(&mut out, *group, *lineage);
-                message.encode(&mut out);
-            }
+            Self::Raft { .. } => unreachable!("an append is encoded in pieces"),
             Self::SnapshotOffer { group, lineage, offer } => {
                 out.put_u8(5);
-                put_tag(&mut out, *group, *lineage);
+                put_tag(out, *group, *lineage);
                 for number in [
                     offer.transfer,
                     offer.from.0,
@@ -186,8 +202,8 @@ impl PeerMessage {
                 ] {
                     out.put_u64_le(number);
                 }
-                put_numbers(&mut out, &offer.voters);
-                put_numbers(&mut out, &offer.learners);
+                put_numbers(out, &offer.voters);
+                put_numbers(out, &offer.learners);
             }
             Self::SnapshotPull { transfer, chunk } => {
                 out.put_u8(6);
@@ -219,16 +235,6 @@ impl PeerMessage {
                 out.put_u64_le(*transfer);
                 out.put_u8(u8::from(*installed));
             }
-        }
-        out.freeze()
-    }
-
-    fn size_hint(&self) -> usize {
-        match self {
-            Self::Raft { message, .. } => {
-                160 + message.entries.iter().map(|entry| entry.data.len() + 24).sum::<usize>()
-            }
-            _ => 256,
         }
     }
 
@@ -417,6 +423,7 @@ mod tests {
             },
             PeerMessage::SnapshotGone { transfer: 8 },
             PeerMessage::SnapshotDone { transfer: 8, installed: true },
+            append(vec![7; 10_000], 10),
         ]
     }
 
@@ -431,7 +438,7 @@ mod tests {
     fn a_message_cut_anywhere_or_with_bytes_left_over_is_refused() {
         for message in samples() {
             let bytes = message.encode();
-            for length in 0..bytes.len() {
+            for length in (0..bytes.len()).step_by(1 + bytes.len() / 600) {
                 assert!(PeerMessage::decode(bytes.slice(..length)).is_err(), "{message:?} cut at {length}");
             }
             let mut longer = bytes.to_vec();

@@ -180,9 +180,9 @@ async fn write_messages<W: AsyncWrite + Unpin>(
         let mut pieces: VecDeque<Bytes> = VecDeque::with_capacity(count * 2);
         let mut written = 0;
         for Queued { message, bytes } in waiting.drain(..) {
-            let payload = message.encode();
-            pieces.push_back(message_header(payload.len()));
-            pieces.push_back(payload);
+            let payload = message.encode_pieces();
+            pieces.push_back(message_header(payload.iter().map(Bytes::len).sum()));
+            pieces.extend(payload);
             written += bytes;
         }
         let total: usize = pieces.iter().map(Bytes::len).sum();

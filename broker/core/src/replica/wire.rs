@@ -6,7 +6,7 @@ use quorate_store::ids::{Index, Term};
 use quorate_store::record::{Entry, EntryKind};
 use raft::eraftpb;
 
-use crate::codec::{CodecError, Reader, put_bytes, put_count};
+use crate::codec::{CodecError, Pieces, Reader, put_bytes, put_count};
 
 /// One Raft message between two nodes of a group. The fields mean what they mean in raft-rs.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -111,8 +111,9 @@ impl RaftMessage {
         Some(message)
     }
 
-    /// Appends the encoding.
-    pub fn encode(&self, out: &mut BytesMut) {
+    /// Appends the encoding; long bodies stay shared.
+    pub fn encode(&self, pieces: &mut Pieces) {
+        let out = pieces.open();
         out.put_u8(self.kind);
         for number in [
             self.to,
@@ -132,10 +133,11 @@ impl RaftMessage {
         put_bytes(out, &self.context);
         put_count(out, self.entries.len());
         for entry in &self.entries {
+            let out = pieces.open();
             out.put_u64_le(entry.term.0);
             out.put_u64_le(entry.index.0);
             out.put_u8(entry.kind as u8);
-            put_bytes(out, &entry.data);
+            pieces.put_bytes(&entry.data);
         }
     }
 
