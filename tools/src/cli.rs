@@ -90,3 +90,10 @@ pub enum Command {
     /// Completion script for a shell
     Completion(commands::completion::CompletionArguments),
 }
+
+impl Command {
+    /// Whether it works on this machine alone, whatever context is selected.
+    pub fn is_local(&self) -> bool {
+        matches!(self, Self::Store { .. } | Self::Sandbox { .. } | Self::Completion(_))
+    }
+}

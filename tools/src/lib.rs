@@ -31,10 +31,15 @@ use clap::error::ErrorKind;
 use crate::cli::{Cli, Command};
 pub use crate::console::Console;
 use crate::exit::{Failure, Status};
+pub use crate::settings::Environment;
 use crate::settings::{Format, Settings};
 
 /// Runs the command with these arguments, the first being the program's name; gives the exit status.
-pub fn run(arguments: impl IntoIterator<Item = OsString>, mut console: Console) -> u8 {
+pub fn run(
+    arguments: impl IntoIterator<Item = OsString>,
+    environment: &Environment,
+    mut console: Console,
+) -> u8 {
     let arguments: Vec<OsString> = arguments.into_iter().collect();
     if wants_json(&arguments) {
         console.set_format(Format::Json);
@@ -43,7 +48,12 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>, mut console: Console) 
         Ok(cli) => cli,
         Err(error) => return not_parsed(&error, &mut console).code(),
     };
-    let result = Settings::new(&cli.globals).and_then(|settings| {
+    let settings = if cli.command.is_local() {
+        Settings::local(&cli.globals)
+    } else {
+        Settings::new(&cli.globals, environment)
+    };
+    let result = settings.and_then(|settings| {
         if let Some(format) = settings.format {
             console.set_format(format);
         }

@@ -2,6 +2,9 @@
 
 use std::process::ExitCode;
 
+use quorate_tools::{Console, Environment};
+
 fn main() -> ExitCode {
-    ExitCode::from(quorate_tools::run(std::env::args_os(), quorate_tools::Console::of_this_process()))
+    let environment = Environment::of_this_process();
+    ExitCode::from(quorate_tools::run(std::env::args_os(), &environment, Console::of_this_process()))
 }

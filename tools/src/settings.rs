@@ -31,14 +31,14 @@ pub enum Format {
 /// Accepted before and after any command.
 #[derive(Clone, Debug, Default, Args)]
 pub struct Globals {
-    /// Client addresses, comma-separated, or a URL: quorate://user:secret@h1:7420,h2:7420/vhost [default: 127.0.0.1:7420]
-    #[arg(long, global = true, env = "QUORATE_URL", hide_env_values = true, value_name = "HOST:PORT,...")]
+    /// Client addresses, comma-separated, or a URL: quorate://user:secret@h1:7420,h2:7420/vhost [env: QUORATE_URL] [default: 127.0.0.1:7420]
+    #[arg(long, global = true, value_name = "HOST:PORT,...")]
     pub url: Option<String>,
-    /// Admin addresses of any brokers, comma-separated [default: 127.0.0.1:7422]
-    #[arg(long, global = true, env = "QUORATE_ADMIN", value_name = "HOST:PORT,...")]
+    /// Admin addresses of any brokers, comma-separated [env: QUORATE_ADMIN] [default: 127.0.0.1:7422]
+    #[arg(long, global = true, value_name = "HOST:PORT,...")]
     pub admin: Option<String>,
-    /// Take addresses from this context of $XDG_CONFIG_HOME/quorate/config.toml; `sandbox` is the sandbox's
-    #[arg(long, global = true, env = "QUORATE_CONTEXT", value_name = "NAME")]
+    /// Take addresses from this context of $XDG_CONFIG_HOME/quorate/config.toml; `sandbox` is the sandbox's [env: QUORATE_CONTEXT]
+    #[arg(long, global = true, value_name = "NAME")]
     pub context: Option<String>,
     /// How long to look for a leader, and to wait without progress [default: 30s]
     #[arg(long, global = true, value_name = "TIME")]
@@ -46,6 +46,35 @@ pub struct Globals {
     /// For people or for programs [default: table]
     #[arg(short = 'o', long, global = true, value_enum, value_name = "FORMAT")]
     pub format: Option<Format>,
+}
+
+/// What the process was started with, besides its arguments.
+#[derive(Clone, Debug, Default)]
+pub struct Environment {
+    /// `QUORATE_URL`.
+    pub url: Option<String>,
+    /// `QUORATE_ADMIN`.
+    pub admin: Option<String>,
+    /// `QUORATE_CONTEXT`.
+    pub context: Option<String>,
+    /// The configuration file, which need not exist; none if there is no place for one.
+    pub config: Option<PathBuf>,
+    /// Where the context `sandbox` is found.
+    pub sandbox: PathBuf,
+}
+
+impl Environment {
+    /// That of this process. An empty variable says nothing.
+    pub fn of_this_process() -> Self {
+        let text = |name| std::env::var(name).ok().filter(|text: &String| !text.is_empty());
+        Self {
+            url: text("QUORATE_URL"),
+            admin: text("QUORATE_ADMIN"),
+            context: text("QUORATE_CONTEXT"),
+            config: config_path(),
+            sandbox: sandbox::usual_directory(),
+        }
+    }
 }
 
 /// What is in force.
@@ -84,16 +113,29 @@ struct Context {
 }
 
 impl Settings {
-    /// Lays the flags over the context over the defaults.
+    /// Lays the flags over the environment over the context over the defaults.
     ///
     /// # Errors
     /// The configuration file is wrong, or has no such context.
-    pub fn new(flags: &Globals) -> Result<Self, Failure> {
-        Self::resolve(flags, config_path().as_deref(), &sandbox::usual_directory())
+    pub fn new(flags: &Globals, environment: &Environment) -> Result<Self, Failure> {
+        let flags = Globals {
+            url: flags.url.clone().or(environment.url.clone()),
+            admin: flags.admin.clone().or(environment.admin.clone()),
+            context: flags.context.clone().or(environment.context.clone()),
+            ..flags.clone()
+        };
+        Self::over(&flags, context(&flags, environment.config.as_deref(), &environment.sandbox)?)
     }
 
-    fn resolve(flags: &Globals, config: Option<&Path>, sandbox: &Path) -> Result<Self, Failure> {
-        let context = context(flags, config, sandbox)?;
+    /// For commands that work on this machine alone: a context that is not there, or not yet, does not matter to them.
+    ///
+    /// # Errors
+    /// The flags are wrong.
+    pub fn local(flags: &Globals) -> Result<Self, Failure> {
+        Self::over(flags, Context::default())
+    }
+
+    fn over(flags: &Globals, context: Context) -> Result<Self, Failure> {
         let url = flags.url.clone().or(context.url).unwrap_or_else(|| DEFAULT_URL.to_owned());
         let admin = flags.admin.clone().or(context.admin).unwrap_or_else(|| DEFAULT_ADMIN.to_owned());
         let timeout = match (flags.timeout, context.timeout) {
@@ -184,16 +226,23 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("config.toml");
         std::fs::write(&path, config).unwrap();
-        Settings::resolve(flags, Some(&path), &directory.path().join("sandbox"))
+        let sandbox = directory.path().join("sandbox");
+        let environment = Environment {
+            admin: Some("from-env".into()),
+            config: Some(path),
+            sandbox,
+            ..Environment::default()
+        };
+        Settings::new(flags, &environment)
     }
 
     const CONFIG: &str = "default-context = 'a'\n[contexts.a]\nurl = 'h1,h2'\nadmin = 'h1:1,h2'\ntimeout = '5s'\n\
                           [contexts.b]\nurl = 'h3'\n";
 
     #[test]
-    fn flags_win_over_the_context_and_the_context_over_the_defaults() {
+    fn flags_win_over_the_environment_over_the_context_over_the_defaults() {
         let all = resolve(&Globals::default(), CONFIG).unwrap();
-        assert_eq!((all.url.as_str(), all.admin.join(" ").as_str()), ("h1,h2", "h1:1 h2:7422"));
+        assert_eq!((all.url.as_str(), all.admin.join(" ").as_str()), ("h1,h2", "from-env:7422"));
         assert_eq!(all.timeout, Duration::from_secs(5));
         let flags = Globals {
             url: Some("x".into()),
@@ -202,9 +251,13 @@ mod tests {
             ..Globals::default()
         };
         let some = resolve(&flags, CONFIG).unwrap();
-        assert_eq!((some.url.as_str(), some.admin.join(" ").as_str()), ("x", DEFAULT_ADMIN));
+        assert_eq!((some.url.as_str(), some.admin.join(" ").as_str()), ("x", "from-env:7422"));
         assert_eq!(some.timeout, Duration::from_secs(1));
+        let admin = Globals { admin: Some("y".into()), ..Globals::default() };
+        assert_eq!(resolve(&admin, CONFIG).unwrap().admin, ["y:7422"]);
         assert_eq!(resolve(&Globals::default(), "").unwrap().url, DEFAULT_URL);
+        let nothing = Settings::new(&Globals::default(), &Environment::default()).unwrap();
+        assert_eq!(nothing.admin, [DEFAULT_ADMIN]);
     }
 
     #[test]

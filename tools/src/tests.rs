@@ -33,7 +33,7 @@ fn quorate(words: &[&str]) -> (u8, String, String) {
     let (out, err) = (Captured::default(), Captured::default());
     let console = Console::captured(Box::new(out.clone()), Box::new(err.clone()));
     let words = ["quorate"].iter().chain(words).map(OsString::from);
-    let code = run(words, console);
+    let code = run(words, &Environment::default(), console);
     (code, out.text(), err.text())
 }
 
@@ -145,6 +145,17 @@ fn help_and_version_are_answers() {
         let (code, out, err) = quorate(words);
         assert_eq!((code, err.as_str()), (0, ""), "{words:?}");
         assert!(!out.is_empty());
+    }
+}
+
+#[test]
+fn what_works_on_this_machine_alone_needs_no_context() {
+    let directory = tempfile::tempdir().unwrap();
+    let dir = directory.path().to_str().unwrap();
+    for (words, code) in [(&["completion", "bash"][..], 0), (&["sandbox", "status", "--dir", dir], 2)] {
+        let words: Vec<&str> = words.iter().copied().chain(["--context", "no-such"]).collect();
+        let (status, _, err) = quorate(&words);
+        assert_eq!(status, code, "{words:?}: {err}");
     }
 }
 

@@ -54,7 +54,7 @@ impl View {
         self.verdict() == "active" && self.groups().len() > 1 && self.unled().is_empty()
     }
 
-    /// Whether every member is there and votes.
+    /// Whether every member is there and votes, in every group.
     pub(super) fn is_complete(&self, members: usize) -> bool {
         let voters =
             self.members().iter().filter(|member| member["voter"] == true && member["present"] == true);
@@ -103,8 +103,12 @@ mod tests {
         View(json!({
             "verdict": verdict, "name": role,
             "members": [{"name": "b1", "voter": true, "present": true}, {"name": "b2", "voter": true, "present": present}],
-            "groups": [{"vhost": "system", "leader": "b1", "quorum": true, "role": role},
-                       {"vhost": "/", "leader": "b1", "quorum": quorum, "role": role}],
+            "groups": [
+                {"vhost": "system", "leader": "b1", "quorum": true, "role": role,
+                 "nodes": [{"role": "leader"}, {"role": "replica"}]},
+                {"vhost": "/", "leader": "b1", "quorum": quorum, "role": role,
+                 "nodes": [{"role": "leader"}, {"role": if present { "replica" } else { "learner" }}]},
+            ],
         }))
     }
 

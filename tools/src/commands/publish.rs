@@ -29,7 +29,8 @@ use crate::units::{Size, grouped};
   quorate publish --queue test --count 100000 --size 1KiB -o json
 
 Exit status 0 only if every message was confirmed. Through a fail-over the unconfirmed are sent again and
-de-duplicated; without any confirm for --timeout the rest is given up as unknown."
+de-duplicated; without any confirm for --timeout the rest is given up as unknown. Ctrl-C stops reading and waits
+for what is on its way."
 )]
 pub struct PublishArguments {
     /// To this queue
@@ -281,30 +282,27 @@ impl Flight<'_> {
         }
     }
 
-    /// Counts what has no outcome and will get none.
+    /// Waits for what is on its way, unless that was done already, then counts what has no outcome and will get none.
     async fn ended(mut self, stop: Option<Stop>) -> Counts {
-        let left = self.waiting.len();
         let failure = match stop {
             None => return self.counts,
             Some(Stop::Failed(failure)) => {
-                // What was on its way may still get its answer.
-                while !self.waiting.is_empty() && !self.is_stuck() {
-                    let answer =
-                        tokio::time::timeout(Duration::from_millis(200), first(&mut self.waiting)).await;
-                    if let Ok(outcome) = answer {
-                        self.settle(outcome);
-                    }
-                }
+                self.settle_rest().await;
                 failure
             }
             Some(Stop::Stuck) => {
+                let (left, timeout) = (self.waiting.len(), self.timeout);
                 let text = format!(
-                    "no confirm for {:?}: {left} messages given up, they may or may not arrive",
-                    self.timeout
+                    "no confirm for {timeout:?}: {left} messages given up, they may or may not arrive"
                 );
                 Failure::new(Status::Unknown, "timeout", text).next("quorate cluster status")
             }
             Some(Stop::Asked) => {
+                self.settle_rest().await;
+                if self.waiting.is_empty() {
+                    return self.counts;
+                }
+                let left = self.waiting.len();
                 let text =
                     format!("interrupted with {left} messages on their way: they may or may not arrive");
                 Failure::new(Status::Unknown, "interrupted", text)
@@ -313,6 +311,18 @@ impl Flight<'_> {
         self.counts.unknown += self.waiting.len() as u64;
         self.counts.error = Some(failure);
         self.counts
+    }
+
+    /// Nothing more is published; what is on its way may still get its answer, unless Ctrl-C says not to wait.
+    async fn settle_rest(&mut self) {
+        let mut interrupt = Box::pin(tokio::signal::ctrl_c());
+        while !self.waiting.is_empty() && !self.is_stuck() {
+            tokio::select! {
+                outcome = first(&mut self.waiting) => self.settle(outcome),
+                _ = &mut interrupt => return,
+                () = tokio::time::sleep(Duration::from_millis(200)) => {}
+            }
+        }
     }
 }
 
