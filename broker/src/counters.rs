@@ -43,8 +43,6 @@ pub struct Counters {
     pub inputs: Counter,
     /// Writes to the log: each is one or more batches, followed by one sync.
     pub log_writes: Counter,
-    /// Batches the core asked for.
-    pub log_batches: Counter,
     /// Bytes appended to the log.
     pub log_written_bytes: Counter,
     /// Syncs of the log.

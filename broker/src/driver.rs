@@ -195,7 +195,7 @@ impl Driver {
                 }
             }
             Input::PeerMessage { from, message } if !self.links.contains_key(&from) => {
-                self.stash.put(from, message)
+                self.stash.put(from, message);
             }
             other => self.handle(other),
         }

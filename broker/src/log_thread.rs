@@ -168,7 +168,6 @@ impl Running {
         counters.log_sync_nanos.add_time(begun.elapsed());
         counters.log_syncs.add(1);
         counters.log_writes.add(1);
-        counters.log_batches.add(u64::try_from(batches.len()).unwrap_or(u64::MAX));
         counters.log_written_bytes.add(u64::try_from(bytes).unwrap_or(u64::MAX));
     }
 

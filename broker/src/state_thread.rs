@@ -93,7 +93,7 @@ impl Owner {
         for work in receiver {
             match work {
                 StateWork::Write { ticket, batch, flush, open_view } => {
-                    self.write(ticket, &batch, flush, open_view)
+                    self.write(ticket, &batch, flush, open_view);
                 }
                 StateWork::Scan { ticket, family, from, to, max_bytes, view } => {
                     self.scan(ticket, family, &from, &to, max_bytes, view);

@@ -62,7 +62,6 @@ fn process_samples(counters: &Counters) -> Vec<MetricSample> {
             "Writes to the log, each followed by one sync.",
             counters.log_writes.get(),
         ),
-        sample("log_batches_total", "Batches written to the log.", counters.log_batches.get()),
         sample("log_written_bytes_total", "Bytes appended to the log.", counters.log_written_bytes.get()),
         sample("log_syncs_total", "Syncs of the log.", counters.log_syncs.get()),
         MetricSample {

@@ -44,7 +44,7 @@ struct Route {
     handler: fn() -> MethodRouter<AdminState>,
 }
 
-/// Everything that is served. The test compares it with `openapi.json`.
+/// What is served. The test compares it with `openapi.json`.
 const ROUTES: [Route; 11] = [
     Route { method: "get", path: "/health/startup", handler: || get(health::startup) },
     Route { method: "get", path: "/health/live", handler: || get(health::live) },
@@ -59,7 +59,7 @@ const ROUTES: [Route; 11] = [
     Route { method: "get", path: "/api/v1/openapi.json", handler: || get(answers::openapi) },
 ];
 
-/// The router over [`ROUTES`].
+/// Everything that is served.
 pub fn router(state: AdminState) -> Router {
     ROUTES
         .iter()

@@ -102,7 +102,7 @@ async fn take_budget(session: SessionId, own: &SessionShared, inbox: &Inbox, byt
         match timeout(VOUCH_INTERVAL, &mut taking).await {
             Ok(cost) => return cost,
             Err(_) => {
-                inbox.input(Input::SessionFrame { session, frame: Heartbeat {}.into(), channel: 0, cost: 0 })
+                inbox.input(Input::SessionFrame { session, frame: Heartbeat {}.into(), channel: 0, cost: 0 });
             }
         }
     }
