@@ -10,6 +10,9 @@ use super::world::World;
 /// Simulated wall clocks begin in 2026.
 const WALL_CLOCK: u64 = 1_767_225_600_000;
 
+/// A round gives at most so many outputs.
+const OUTPUTS_MAX: usize = 1_000_000;
+
 impl World {
     fn process_after(&mut self, host: HostId, delay: u64, step: ProcessStep) {
         let life = self.hosts[host].life;
@@ -49,6 +52,7 @@ impl World {
         while let Some(output) = process.node.poll() {
             process.order.note(&output);
             outputs.push(output);
+            assert!(outputs.len() < OUTPUTS_MAX, "host {host}: a round comes to no rest");
         }
         self.trace.word((host as u64) << 32 | outputs.len() as u64);
         for output in outputs {

@@ -21,6 +21,9 @@ const SURVEY: Micros = 97 * MILLI;
 /// How often clients look around.
 pub(super) const CLIENT_TICK: Micros = 10 * MILLI;
 
+/// A run has at most so many steps.
+const STEPS_MAX: u64 = 30_000_000;
+
 /// The simulated world.
 pub struct World {
     /// Time.
@@ -64,7 +67,9 @@ impl World {
     /// A world of hosts with these settings; nothing runs yet.
     pub fn new(seed: u64, configs: Vec<HostConfig>, show: bool) -> Self {
         let election = configs.iter().map(|config| config.election_millis).max().unwrap_or(500);
-        let copies = configs.len() / 2 + 1;
+        // Those that founded it are a majority of its voters at least.
+        let founders = configs.iter().map(|config| config.wait_for).max().unwrap_or(1);
+        let copies = usize::try_from(founders).unwrap_or(1) / 2 + 1;
         let hosts = configs.into_iter().enumerate().map(|(id, config)| Host::new(id, seed, config)).collect();
         let mut schedule = Schedule::default();
         schedule.after(SURVEY, Happening::Survey);
@@ -144,6 +149,7 @@ impl World {
     fn step(&mut self, until: Micros) -> bool {
         let Some(happening) = self.schedule.next(until) else { return false };
         self.steps += 1;
+        assert!(self.steps < STEPS_MAX, "the world comes to no rest");
         match happening {
             Happening::Process { host, life, step } => self.process_step(host, life, step),
             Happening::LinkArrival(link) => self.pump_link(link),
@@ -205,6 +211,10 @@ impl World {
         if !self.hosts[host].start(now) {
             let why = self.hosts[host].exit.clone();
             self.trace.line(now, || format!("host {host} could not start: {why:?}"));
+            let power = self.hosts[host].medium.files.is_off();
+            self.hosts[host].end(power);
+            self.hosts[host].exit = why;
+            self.start_again(host);
             return;
         }
         self.trace.line(now, || format!("host {host} starts"));
@@ -242,6 +252,10 @@ impl World {
         let power = self.hosts[host].medium.files.is_off();
         self.end(host, power);
         self.hosts[host].exit = Some((5, why.to_owned()));
+        self.start_again(host);
+    }
+
+    fn start_again(&mut self, host: HostId) {
         let after = self.hosts[host].life;
         let delay = self.dice.between(50, 2000) * MILLI;
         self.schedule.after(delay, Happening::Start { host, after });

@@ -41,7 +41,7 @@ mod stop;
 mod tests;
 mod transfer;
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use quorate_store::ids::{ClusterId, GroupId, Incarnation, Index, RaftId, StoreId};
 use quorate_store::record::Record;
@@ -140,6 +140,8 @@ pub struct Node {
     /// Records of this round, and the ticket of their batch once one is needed.
     records: Vec<Record>,
     round_ticket: Option<Ticket>,
+    /// Batches of the log that are not durable yet.
+    log_tickets: BTreeSet<Ticket>,
     then: BTreeMap<Ticket, Vec<Then>>,
     loads: BTreeMap<Ticket, LoadFor>,
     scans: BTreeMap<Ticket, ScanFor>,
@@ -203,6 +205,7 @@ impl Node {
             next_ticket: 1,
             records: Vec::new(),
             round_ticket: None,
+            log_tickets: BTreeSet::new(),
             then: BTreeMap::new(),
             loads: BTreeMap::new(),
             scans: BTreeMap::new(),
@@ -283,7 +286,8 @@ impl Node {
 
     /// The next thing to do, in the order in which things must be begun.
     pub fn poll(&mut self) -> Option<Output> {
-        if self.outputs.is_empty() && self.dirty {
+        // A round may leave something for another one at once; nobody calls again just for that.
+        while self.outputs.is_empty() && self.dirty {
             self.dirty = false;
             self.end_round();
         }
@@ -329,6 +333,7 @@ impl Node {
         }
         let ticket = self.ticket();
         self.round_ticket = Some(ticket);
+        self.log_tickets.insert(ticket);
         ticket
     }
 
@@ -369,9 +374,13 @@ impl Node {
     }
 
     fn persisted(&mut self, ticket: Ticket) {
-        for id in self.group_ids() {
-            if let Some(replica) = self.groups.get_mut(&id).and_then(|group| group.replica.as_mut()) {
-                replica.on_persisted(ticket);
+        // Only the log's tickets vouch for smaller ones: the stamp and the state store have threads of their own.
+        if self.log_tickets.contains(&ticket) {
+            self.log_tickets = self.log_tickets.split_off(&Ticket(ticket.0 + 1));
+            for group in self.groups.values_mut() {
+                if let Some(replica) = &mut group.replica {
+                    replica.on_persisted(ticket);
+                }
             }
         }
         for then in self.then.remove(&ticket).unwrap_or_default() {

@@ -6,6 +6,7 @@
 use bytes::{BufMut, BytesMut};
 use quorate_store::state::{Pair, StateBatch, StateWrite};
 
+use super::configuration::Configuration;
 use super::meta::Space;
 use crate::io::PeerKey;
 use crate::peer::{SnapshotOffer, SnapshotPair};
@@ -47,6 +48,14 @@ impl Sink {
             last_seen: false,
             bytes: 0,
             pairs: Vec::new(),
+        }
+    }
+
+    /// Voters and learners at the snapshot's place.
+    pub(crate) fn configuration(&self) -> Configuration {
+        Configuration {
+            voters: self.offer.voters.iter().copied().collect(),
+            learners: self.offer.learners.iter().copied().collect(),
         }
     }
 

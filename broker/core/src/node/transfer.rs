@@ -5,7 +5,6 @@ use quorate_store::record::Entry;
 use quorate_store::state::{Family, Pair, StateBatch};
 
 use super::config::limits;
-use super::configuration::Configuration;
 use super::group::{Group, Machine};
 use super::meta::{Meta, Space};
 use super::sink::{Sink, SinkStage};
@@ -436,19 +435,16 @@ impl Node {
                 };
                 let Some(replica) = &mut group.replica else { return };
                 let Some(leader) = replica.leader().filter(|leader| *leader != replica.id()) else { return };
-                let mut configuration = Configuration::default();
-                configuration.voters.extend(&sink.offer.voters);
-                configuration.learners.extend(&sink.offer.learners);
+                let configuration = sink.configuration();
                 let offer = Offer {
                     to: replica.id(),
                     index: sink.offer.index,
                     term: sink.offer.index_term,
                     conf_state: configuration.to_raft(),
                 };
-                group.configuration = configuration;
-                replica.step_snapshot(leader, &offer);
-                // Raft's answer comes with the next turn of this round.
-                node.dirty = true;
+                // Raft's answer comes with the next turn of this round. If it does not take it now, asking again at
+                // once would never end.
+                node.dirty |= replica.step_snapshot(leader, &offer);
             });
         }
         self.sinks_waiting = self.groups.values().any(|group| {
@@ -464,6 +460,7 @@ impl Node {
         };
         assert_eq!(sink.stage, SinkStage::Ready, "Raft is told only of a state that is there");
         assert_eq!(index, sink.offer.index, "and only of that one");
+        group.configuration = sink.configuration();
         group.applied = index;
         group.applied_term = term;
         group.checkpointed = index;

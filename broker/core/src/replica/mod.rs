@@ -209,7 +209,16 @@ impl Replica {
         self.raw.raft.has_pending_conf()
     }
 
+    /// A snapshot was taken and is not durable yet. Until then raft-rs does not count it as applied, and would look for
+    /// entries below it when it asks for votes.
+    fn awaits_snapshot(&self) -> bool {
+        self.raw.raft.raft_log.applied + 1 < self.raw.raft.raft_log.first_index()
+    }
+
     pub(crate) fn tick(&mut self) {
+        if self.awaits_snapshot() {
+            return;
+        }
         // A lone voter becomes leader in the tick itself, which raft-rs allows only over a log that is durable whole.
         let raft = &self.raw.raft;
         if raft.state != StateRole::Leader && raft.raft_log.persisted != raft.raft_log.last_index() {
@@ -231,16 +240,16 @@ impl Replica {
         }
     }
 
-    /// Whether its log has this very entry.
+    /// Whether its log has this very entry, committed or not: then it has everything before it as well.
     pub(crate) fn has(&self, index: Index, term: Term) -> bool {
-        index <= self.commit() && self.raw.store().has(index, term)
+        self.raw.store().has(index, term)
     }
 
     /// Asks the others whether they would vote for this node.
     pub(crate) fn campaign(&mut self) {
         // A lone voter would become leader at once, which raft-rs allows only over a log that is durable whole.
         let raft = &self.raw.raft;
-        if raft.raft_log.persisted != raft.raft_log.last_index() || !raft.promotable() {
+        if raft.raft_log.persisted != raft.raft_log.last_index() || !raft.promotable() || self.awaits_snapshot() {
             return;
         }
         if matches!(raft.state, StateRole::Follower | StateRole::PreCandidate) {
@@ -256,6 +265,9 @@ impl Replica {
         }
         let Some(message) = message.into_raft() else { return };
         if self.contradicts(&message) {
+            return;
+        }
+        if message.get_msg_type() == eraftpb::MessageType::MsgTimeoutNow && self.awaits_snapshot() {
             return;
         }
         let _ = self.raw.step(message);
@@ -278,7 +290,8 @@ impl Replica {
     }
 
     /// The snapshot at this place has been received whole and the machine is there: tell Raft, as from its leader.
-    pub(crate) fn step_snapshot(&mut self, leader: RaftId, offer: &Offer) {
+    /// False if Raft does not take it now.
+    pub(crate) fn step_snapshot(&mut self, leader: RaftId, offer: &Offer) -> bool {
         let mut snapshot = eraftpb::Snapshot::default();
         let metadata = snapshot.mut_metadata();
         metadata.index = offer.index.0;
@@ -292,6 +305,7 @@ impl Replica {
         message.set_snapshot(snapshot);
         let _ = self.raw.step(message);
         self.fix_election_timeout();
+        self.raw.raft.raft_log.unstable.snapshot.is_some()
     }
 
     /// The snapshot sent to this node arrived, or could not be sent.
@@ -394,6 +408,11 @@ impl Replica {
         }
         if let Some(number) = number {
             self.raw.on_persist_ready(number);
+        }
+        // The machine has had the snapshot's state since before Raft took it.
+        let below = self.raw.raft.raft_log.first_index() - 1;
+        if self.awaits_snapshot() && self.persisted().0 >= below {
+            self.raw.advance_apply_to(below);
         }
     }
 
