@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use quorate_core::io::{Input, Ticket};
 use quorate_store::ids::{GroupId, Index};
-use quorate_store::log::{LogWriter, SyncedPoint};
+use quorate_store::log::{LogWriter, SpareOrder, SyncedPoint};
 use quorate_store::record::{Batch, Record};
 use quorate_store::reserve::{Reserve, SpaceGuard, SpaceLimits};
 
@@ -78,8 +78,18 @@ impl LogThread {
         let (work, receiver) = channel();
         let thread = thread::Builder::new().name("log".to_owned()).spawn(move || {
             let guard = SpaceGuard::new(SpaceLimits::default());
-            Running { owner, guard, low: false, told_bytes: None, written: false, space_due: Instant::now() }
-                .run(&receiver);
+            let (spare_made, spares) = channel();
+            Running {
+                owner,
+                guard,
+                low: false,
+                told_bytes: None,
+                written: false,
+                space_due: Instant::now(),
+                spare_made,
+                spares,
+            }
+            .run(&receiver);
         })?;
         Ok(Self { work: Some(work), thread: Some(thread) })
     }
@@ -111,6 +121,8 @@ struct Running {
     /// Something was written in this run.
     written: bool,
     space_due: Instant,
+    spare_made: Sender<(SpareOrder, bool)>,
+    spares: Receiver<(SpareOrder, bool)>,
 }
 
 impl Running {
@@ -153,6 +165,7 @@ impl Running {
                 self.write(&[], 0);
             }
             self.look_after_segments();
+            self.look_after_spares();
         }
     }
 
@@ -164,7 +177,11 @@ impl Running {
         let begun = Instant::now();
         writer.sync().unwrap_or_else(|error| die_of_io("sync of the log", &error));
         synced.set(writer.synced_point());
-        self.written = true;
+        if !self.written {
+            // The reserve is made now, while there is likely room for it.
+            self.written = true;
+            self.space_due = Instant::now();
+        }
         counters.log_sync_nanos.add_time(begun.elapsed());
         counters.log_syncs.add(1);
         counters.log_writes.add(1);
@@ -176,12 +193,44 @@ impl Running {
         if let Some(up_to) = writer.segment_due() {
             inbox.input(Input::SegmentDue { up_to });
         }
+        if let Some(up_to) = writer.segment_idle() {
+            inbox.input(Input::SegmentIdle { up_to });
+        }
         let log_bytes = writer.log_bytes();
         if self.told_bytes != Some(log_bytes) {
             self.told_bytes = Some(log_bytes);
             counters.log_bytes.set(log_bytes);
             counters.quarantine_bytes.set(*quarantine_bytes);
             inbox.input(Input::Usage { log_bytes, quarantine_bytes: *quarantine_bytes });
+        }
+    }
+
+    /// The next segment's file is made ready before it is needed, by a thread that has the time.
+    fn look_after_spares(&mut self) {
+        let writer = &mut self.owner.writer;
+        while let Ok((order, made)) = self.spares.try_recv() {
+            writer.spare_made(&order, made);
+        }
+        // On a full disk, and in memory, the log makes what it needs when it needs it.
+        if self.owner.reserve.is_none() || self.low {
+            return;
+        }
+        let Some(order) = writer.order_spare() else { return };
+        let answer = self.spare_made.clone();
+        let failed = order.clone();
+        let work = move || {
+            let made = match order.make() {
+                Ok(()) => true,
+                Err(error) => {
+                    tracing::warn!("no file was made ready for the log's next segment: {error}");
+                    false
+                }
+            };
+            // The log's thread may have ended with the process.
+            let _ = answer.send((order, made));
+        };
+        if thread::Builder::new().name("spare".to_owned()).spawn(work).is_err() {
+            writer.spare_made(&failed, false);
         }
     }
 

@@ -165,6 +165,12 @@ pub enum Input {
         /// For each group with entries there, the highest index in it.
         up_to: Vec<(GroupId, Index)>,
     },
+    /// The log is longer than it needs to be: what nothing alive keeps there may go (checkpoint, then
+    /// [`Output::Compact`]).
+    SegmentIdle {
+        /// For each group with entries in the oldest segment, the highest index in it.
+        up_to: Vec<(GroupId, Index)>,
+    },
     /// How much room the store's disk has.
     Space {
         /// Publishing must stop (true) or may go on (false).

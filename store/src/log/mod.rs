@@ -23,6 +23,7 @@ use thiserror::Error;
 pub use self::format::LOG_FORMAT;
 pub use self::reader::LogReader;
 use self::recovery::Replay;
+pub use self::segments::SpareOrder;
 use self::segments::{Pool, SEGMENT_UNIT, Shared, State};
 pub use self::writer::LogWriter;
 use self::writer::Resume;
@@ -55,15 +56,28 @@ pub struct LogConfig {
     pub segment_bytes: u64,
     /// Above this many bytes of segments the oldest is due to retire.
     pub log_retain: u64,
+    /// Above this many bytes of segments the oldest may retire early, if nothing in it is alive: a file that was
+    /// written before is written again much faster than a new one.
+    pub log_keep: u64,
     /// So many retired segment files are kept for use again.
     pub spares: usize,
+    /// Write every block of a new segment once before it is used, so that no sync has to do it; not for memory.
+    pub fill: bool,
 }
 
 impl LogConfig {
     /// The usual sizes. The salt goes into every checksum of the segments that this process makes, so that nobody can
     /// publish a message that looks like a piece of the log.
     pub fn new(store: StoreId, salt: u64) -> Self {
-        Self { store, salt, segment_bytes: 64 << 20, log_retain: 4 << 30, spares: 2 }
+        Self {
+            store,
+            salt,
+            segment_bytes: 64 << 20,
+            log_retain: 4 << 30,
+            log_keep: 256 << 20,
+            spares: 2,
+            fill: true,
+        }
     }
 
     fn rounded(mut self) -> Self {

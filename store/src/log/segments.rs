@@ -4,7 +4,7 @@
 //! called `spare-<number>` and holds nothing. So a segment whose header cannot be read is damage, never a leftover.
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::format::{FIRST_BATCH, Seal, SegmentHeader};
@@ -86,11 +86,68 @@ pub(super) struct Pool {
     /// Retired segments that somebody may still read; their files have spare names already.
     retired: Vec<Arc<Segment>>,
     pub(super) reserve: Option<Arc<Reserve>>,
+    /// Spares ordered and not made yet, or counted from here.
+    ordered: u64,
+    waiting: bool,
 }
+
+/// A file to be made ready for use as a segment, by whoever has the time: [`SpareOrder::make`] takes as long as writing
+/// a segment does.
+#[derive(Clone)]
+pub struct SpareOrder {
+    files: Arc<dyn Files>,
+    dir: PathBuf,
+    number: u64,
+    length: u64,
+    fill: bool,
+}
+
+impl std::fmt::Debug for SpareOrder {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "spare {:x} of {} bytes", self.number, self.length)
+    }
+}
+
+impl SpareOrder {
+    /// Makes the file. If it cannot be had, the log makes its next segment itself, or says why it cannot.
+    ///
+    /// # Errors
+    /// Those of the medium; what was begun is removed.
+    pub fn make(&self) -> FileResult<()> {
+        allocate(self.files.as_ref(), &self.dir, self.number, self.length, self.fill).map(drop)
+    }
+}
+
+/// Numbers of ordered spares begin here: no generation comes so far.
+const ORDERED: u64 = 1 << 63;
+/// Zeros written at a time; each piece is synced, so that the log's own syncs never wait for a whole segment.
+const ZEROS: usize = 1 << 20;
 
 impl Pool {
     pub(super) fn new(files: Arc<dyn Files>, dir: PathBuf, config: LogConfig, spares: Vec<u64>) -> Self {
-        Self { files, dir, config, spares, retired: Vec::new(), reserve: None }
+        let ordered =
+            spares.iter().copied().filter(|number| *number >= ORDERED).max().map_or(ORDERED, |last| last + 1);
+        Self { files, dir, config, spares, retired: Vec::new(), reserve: None, ordered, waiting: false }
+    }
+
+    /// A spare worth making now: there is none, and none is being made.
+    pub(super) fn order(&mut self) -> Option<SpareOrder> {
+        if self.waiting || !self.spares.is_empty() || !self.retired.is_empty() {
+            return None;
+        }
+        self.waiting = true;
+        let number = self.ordered;
+        self.ordered += 1;
+        let (files, dir) = (Arc::clone(&self.files), self.dir.clone());
+        Some(SpareOrder { files, dir, number, length: self.config.segment_bytes, fill: self.config.fill })
+    }
+
+    /// An order was carried out, or could not be.
+    pub(super) fn ordered(&mut self, order: &SpareOrder, made: bool) {
+        self.waiting = false;
+        if made {
+            self.spares.push(order.number);
+        }
     }
 
     /// Makes a segment with room for a batch of `needed` bytes, durably, with its name. On a full disk the reserve is
@@ -125,7 +182,9 @@ impl Pool {
                 self.files.remove(&self.dir.join(spare_name(number)))?;
             }
         }
-        let first = match self.allocate(generation, usual.max(least)) {
+        let fill = self.config.fill;
+        let make = |length| allocate(self.files.as_ref(), &self.dir, generation, length, fill);
+        let first = match make(usual.max(least)) {
             Err(error @ FileError::Full { .. }) => error,
             made => return Ok(made.map(|file| (generation, file, usual.max(least)))?),
         };
@@ -134,32 +193,12 @@ impl Pool {
         }
         for length in [usual, usual / 4, usual / 16, 0] {
             let length = length.max(least).next_multiple_of(SEGMENT_UNIT);
-            match self.allocate(generation, length) {
+            match make(length) {
                 Err(FileError::Full { .. }) => {}
                 made => return Ok(made.map(|file| (generation, file, length))?),
             }
         }
         Err(first.into())
-    }
-
-    fn allocate(&self, number: u64, length: u64) -> FileResult<Arc<dyn OpenFile>> {
-        let path = self.dir.join(spare_name(number));
-        let file = match self.files.create(&path) {
-            // Left by an attempt that a crash or a full disk ended.
-            Err(FileError::Exists { .. }) => {
-                self.files.remove(&path)?;
-                self.files.create(&path)?
-            }
-            created => created?,
-        };
-        match file.preallocate(length) {
-            Ok(()) => Ok(file),
-            Err(error) => {
-                drop(file);
-                self.files.remove(&path)?;
-                Err(error)
-            }
-        }
     }
 
     fn take_spare(&mut self) -> Option<u64> {
@@ -187,6 +226,48 @@ impl Pool {
         }
         Ok(())
     }
+}
+
+/// A spare file whose every block has been written once: where blocks are only reserved, the first sync over each piece
+/// has to write the file system's own records too, which costs many times the sync itself.
+fn allocate(
+    files: &dyn Files,
+    dir: &Path,
+    number: u64,
+    length: u64,
+    fill_it: bool,
+) -> FileResult<Arc<dyn OpenFile>> {
+    let path = dir.join(spare_name(number));
+    let file = match files.create(&path) {
+        // Left by an attempt that a crash or a full disk ended.
+        Err(FileError::Exists { .. }) => {
+            files.remove(&path)?;
+            files.create(&path)?
+        }
+        created => created?,
+    };
+    let filled =
+        file.preallocate(length).and_then(|()| if fill_it { fill(file.as_ref(), length) } else { Ok(()) });
+    match filled {
+        Ok(()) => Ok(file),
+        Err(error) => {
+            drop(file);
+            files.remove(&path)?;
+            Err(error)
+        }
+    }
+}
+
+fn fill(file: &dyn OpenFile, length: u64) -> FileResult<()> {
+    let zeros = vec![0; ZEROS];
+    let mut offset = 0;
+    while offset < length {
+        let piece = usize::try_from(length - offset).map_or(ZEROS, |rest| rest.min(ZEROS));
+        file.write_at(offset, zeros.get(..piece).unwrap_or(&zeros))?;
+        file.sync()?;
+        offset += piece as u64;
+    }
+    Ok(())
 }
 
 /// A salt for each generation from one for the process (splitmix64).

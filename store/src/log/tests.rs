@@ -455,3 +455,58 @@ fn the_log_on_the_real_disk() {
     }
     assert!(point.unwrap().generation > 5);
 }
+
+#[test]
+fn an_ordered_spare_becomes_the_next_segment() {
+    let disk = CrashFiles::new();
+    let (mut writer, _, _) = open_log(&disk, None).unwrap();
+    assert!(writer.order_spare().is_none(), "nothing is written before the first append");
+    let mut naive = Naive::default();
+    append_entries(&mut writer, &mut naive, 1, 3000);
+    let order = writer.order_spare().expect("there is no spare");
+    assert!(writer.order_spare().is_none(), "one is being made");
+    order.make().unwrap();
+    writer.spare_made(&order, true);
+    assert!(writer.order_spare().is_none(), "one is there");
+    for _ in 0..4 {
+        append_entries(&mut writer, &mut naive, 1, 3000);
+    }
+    writer.sync().unwrap();
+    assert!(writer.order_spare().is_some(), "the spare has become a segment");
+    drop(writer);
+    disk.kill();
+    let (_, reader, recovered) = open_log(&disk, None).unwrap();
+    assert_eq!(naive.difference(&recovered.groups, &reader), None);
+}
+
+#[test]
+fn a_spare_that_could_not_be_made_is_ordered_again() {
+    let disk = CrashFiles::new();
+    let (mut writer, _, _) = open_log(&disk, None).unwrap();
+    append_entries(&mut writer, &mut Naive::default(), 1, 100);
+    let order = writer.order_spare().unwrap();
+    disk.set_capacity(0);
+    assert!(order.make().is_err());
+    writer.spare_made(&order, false);
+    assert!(writer.order_spare().is_some());
+}
+
+#[test]
+fn an_idle_segment_is_named_once_and_before_one_that_is_due() {
+    let disk = CrashFiles::new();
+    let usual = config();
+    let keep = LogConfig { log_keep: usual.segment_bytes, log_retain: usual.segment_bytes * 3, ..usual };
+    let files: Arc<dyn Files> = Arc::new(disk);
+    let (mut writer, _, _) = open(Arc::clone(&files), Path::new("/log"), keep, None).unwrap();
+    let mut naive = Naive::default();
+    while writer.log_bytes() <= keep.log_keep {
+        append_entries(&mut writer, &mut naive, 1, 3000);
+    }
+    assert!(writer.segment_idle().is_some());
+    assert!(writer.segment_idle().is_none(), "said once");
+    assert!(writer.segment_due().is_none(), "not due yet");
+    while writer.log_bytes() <= keep.log_retain {
+        append_entries(&mut writer, &mut naive, 1, 3000);
+    }
+    assert!(writer.segment_due().is_some());
+}

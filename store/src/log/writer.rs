@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use super::format::{ALIGNMENT, BATCH_FRAME, BatchBuilder, FIRST_BATCH, RECORD_HEADER};
 use super::index::{Bounds, Effect, step};
-use super::segments::{Pool, Segment, Shared};
+use super::segments::{Pool, Segment, Shared, SpareOrder};
 use super::{LogConfig, LogError, MAX_BATCH_BYTES, SyncedPoint};
 use crate::ids::{GroupId, Index};
 use crate::record::{Batch, Record};
@@ -33,6 +33,7 @@ pub struct LogWriter {
     /// Something happened after which old segments may be needed no more.
     retire: bool,
     reported: u64,
+    reported_idle: u64,
     buffer: Vec<u8>,
     stopped: Option<String>,
 }
@@ -60,6 +61,7 @@ impl LogWriter {
             compactions: BTreeMap::new(),
             retire: true,
             reported: 0,
+            reported_idle: 0,
             buffer: Vec::new(),
             stopped: None,
         }
@@ -112,6 +114,18 @@ impl LogWriter {
         }
     }
 
+    /// A file worth making ready for the next segment, by another thread; tell [`LogWriter::spare_made`] of its end.
+    pub fn order_spare(&mut self) -> Option<SpareOrder> {
+        // The first segment is made by the first append: before it, nothing may be written.
+        self.current.as_ref()?;
+        self.pool.order()
+    }
+
+    /// An order was carried out, or could not be.
+    pub fn spare_made(&mut self, order: &SpareOrder, made: bool) {
+        self.pool.ordered(order, made);
+    }
+
     /// Whether a compaction waits for the next append; an empty one will do.
     pub fn compaction_waits(&self) -> bool {
         !self.compactions.is_empty()
@@ -120,21 +134,31 @@ impl LogWriter {
     /// If the log is larger than it should be: for each group with entries in the oldest segment, the highest index
     /// there. Said once for each segment.
     pub fn segment_due(&mut self) -> Option<Vec<(GroupId, Index)>> {
-        if self.log_bytes() <= self.config.log_retain {
+        let (generation, due) = self.oldest_above(self.config.log_retain, self.reported)?;
+        self.reported = generation;
+        Some(due)
+    }
+
+    /// If the log is larger than it needs to be: the same, for a segment that may go if nothing in it is alive. Said
+    /// once for each segment.
+    pub fn segment_idle(&mut self) -> Option<Vec<(GroupId, Index)>> {
+        let (generation, idle) = self.oldest_above(self.config.log_keep, self.reported_idle)?;
+        self.reported_idle = generation;
+        Some(idle)
+    }
+
+    fn oldest_above(&self, bytes: u64, reported: u64) -> Option<(u64, Vec<(GroupId, Index)>)> {
+        if self.log_bytes() <= bytes {
             return None;
         }
         let state = self.shared.hold();
         let (&oldest, segment) = state.segments.first_key_value()?;
-        if state.segments.len() < 2 || segment.generation <= self.reported {
+        if state.segments.len() < 2 || segment.generation <= reported {
             return None;
         }
         let groups = state.catalogue.groups.iter();
         let due: Vec<_> = groups.filter_map(|(id, log)| Some((*id, log.highest_in(oldest)?))).collect();
-        if due.is_empty() {
-            return None;
-        }
-        self.reported = segment.generation;
-        Some(due)
+        if due.is_empty() { None } else { Some((segment.generation, due)) }
     }
 
     /// Everything before this place is synced.

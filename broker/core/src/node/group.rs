@@ -74,6 +74,8 @@ impl Machine {
 pub(crate) struct Retirement {
     /// The log may be cut up to here once everything below is spilled and checkpointed.
     pub(crate) wanted: Option<Index>,
+    /// The log may be cut up to here as soon as nothing there is alive.
+    pub(crate) idle: Option<Index>,
     /// Where the search for messages to spill goes on.
     pub(crate) resume: Option<crate::machine::Resume>,
     /// A load, a write or a checkpoint is on its way.
@@ -110,6 +112,8 @@ pub(crate) struct Group {
     /// What the last round saw, to notice changes.
     pub(crate) seen_role: &'static str,
     pub(crate) seen_term: Term,
+    /// Led since its quorum was last reported lost.
+    pub(crate) had_quorum: bool,
     pub(crate) was_active: bool,
     /// When to ask for votes because the leader's connection closed.
     pub(crate) campaign_at: Option<Tick>,
@@ -143,6 +147,7 @@ impl Group {
             learners: BTreeMap::new(),
             seen_role: "waiting",
             seen_term: Term::default(),
+            had_quorum: false,
             was_active: false,
             campaign_at: None,
             campaign_until: Tick::default(),

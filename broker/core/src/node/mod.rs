@@ -274,6 +274,7 @@ impl Node {
             Input::Loaded { ticket, entries } => self.loaded(ticket, entries),
             Input::Scanned { ticket, pairs, complete } => self.scanned(ticket, pairs, complete),
             Input::SegmentDue { up_to } => self.segment_due(up_to),
+            Input::SegmentIdle { up_to } => self.segment_idle(up_to),
             Input::Space { low } => self.space_changed(low),
             Input::Usage { log_bytes, quarantine_bytes } => {
                 self.log_bytes = log_bytes;

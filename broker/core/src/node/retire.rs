@@ -33,6 +33,15 @@ impl Node {
         }
     }
 
+    /// The oldest segment of the log may go early.
+    pub(super) fn segment_idle(&mut self, up_to: Vec<(GroupId, Index)>) {
+        for (id, index) in up_to {
+            if let Some(group) = self.groups.get_mut(&id) {
+                group.retirement.idle = group.retirement.idle.max(Some(index));
+            }
+        }
+    }
+
     /// Called once a round.
     pub(super) fn retire_groups(&mut self) {
         if !matches!(self.phase, Phase::Running) {
@@ -50,6 +59,13 @@ impl Node {
             || group.retirement.busy
         {
             return;
+        }
+        if let Some(idle) = group.retirement.idle.filter(|idle| *idle <= group.applied) {
+            let alive = group.machine.vhost_mut().and_then(VhostMachine::lowest_unspilled);
+            if alive.is_none_or(|lowest| lowest > idle) {
+                group.retirement.idle = None;
+                group.retirement.wanted = group.retirement.wanted.max(Some(idle));
+            }
         }
         let due = group.bytes_since_checkpoint >= limits::CHECKPOINT_LOG_BYTES;
         let Some(wanted) = group.retirement.wanted else {
