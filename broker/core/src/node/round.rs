@@ -220,16 +220,20 @@ impl Node {
                 self.counters.elections += 1;
             }
             let (vhost, old) = (group.vhost.clone(), group.seen_role);
-            let same_term = term == group.seen_term;
             group.seen_role = role;
             self.facts_changed = true;
-            self.event(Event::RoleChanged { vhost: vhost.clone(), old, new: role, term });
-            // A leader that steps down in its own term has lost its quorum; so has whoever sees too few voters.
+            self.event(Event::RoleChanged { vhost, old, new: role, term });
+        }
+        group.had_quorum |= role != "waiting";
+        if role == "waiting" && group.had_quorum {
+            // A leader that steps down in its own term has lost its quorum; so has whoever follows nobody and sees too
+            // few voters, whether those went before the leader, with it, or after it.
             let present = self.voters_in_contact(group);
             let needed = group.configuration.majority();
-            if role == "waiting" && old != "waiting" && (present < needed || (led && same_term)) {
+            if present < needed || (led && term == group.seen_term) {
+                group.had_quorum = false;
                 let present = present.min(needed.saturating_sub(1));
-                self.event(Event::QuorumLost { vhost, present, needed });
+                self.event(Event::QuorumLost { vhost: group.vhost.clone(), present, needed });
             }
         }
         group.seen_term = term;
