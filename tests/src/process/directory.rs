@@ -1,0 +1,96 @@
+//! A test's own directories, and what is in them.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use tempfile::TempDir;
+
+/// A temporary directory, gone with the test.
+#[derive(Debug)]
+pub struct Place {
+    directory: TempDir,
+}
+
+impl Default for Place {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl Place {
+    /// A new one.
+    ///
+    /// # Panics
+    /// None can be made.
+    pub fn new() -> Self {
+        Self {
+            directory: tempfile::Builder::new().prefix("quorate-").tempdir().expect("a temporary directory"),
+        }
+    }
+
+    /// A path in it.
+    pub fn path(&self, name: &str) -> PathBuf {
+        self.directory.path().join(name)
+    }
+}
+
+/// Every file below a directory, with its bytes.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Snapshot {
+    files: BTreeMap<PathBuf, Vec<u8>>,
+}
+
+impl Snapshot {
+    /// What is there now; nothing if there is no such directory.
+    ///
+    /// # Panics
+    /// Something cannot be read.
+    pub fn of(root: &Path) -> Self {
+        let mut files = BTreeMap::new();
+        let mut open = vec![root.to_owned()];
+        while let Some(directory) = open.pop() {
+            let Ok(entries) = fs::read_dir(&directory) else { continue };
+            for entry in entries {
+                let path = entry.expect("a directory can be listed").path();
+                if path.is_dir() {
+                    open.push(path);
+                } else {
+                    let bytes = fs::read(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
+                    files.insert(path.strip_prefix(root).expect("it is below the root").to_owned(), bytes);
+                }
+            }
+        }
+        Self { files }
+    }
+
+    /// The same without files of this name.
+    #[must_use]
+    pub fn without(mut self, name: &str) -> Self {
+        self.files.remove(Path::new(name));
+        self
+    }
+
+    /// The files' names.
+    pub fn names(&self) -> Vec<String> {
+        self.files.keys().map(|path| path.display().to_string()).collect()
+    }
+
+    /// What differs from another one, by name; empty if nothing does.
+    pub fn differences(&self, other: &Self) -> Vec<String> {
+        let names = self.files.keys().chain(other.files.keys());
+        let mut different: Vec<String> = names
+            .filter(|name| self.files.get(*name) != other.files.get(*name))
+            .map(|name| name.display().to_string())
+            .collect();
+        different.sort();
+        different.dedup();
+        different
+    }
+}
+
+impl std::fmt::Debug for Snapshot {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_map().entries(self.files.iter().map(|(name, bytes)| (name, bytes.len()))).finish()
+    }
+}

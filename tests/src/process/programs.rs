@@ -1,0 +1,41 @@
+//! Where the programs under test are.
+
+use std::path::PathBuf;
+use std::process::{Command, Stdio};
+
+/// Names the folder of the programs; without it they are looked for beside the test's own folder.
+pub const DIRECTORY_VARIABLE: &str = "QUORATE_BIN_DIR";
+
+/// The path of one of the programs.
+///
+/// # Panics
+/// It is not there; says what to do.
+pub fn path(name: &str) -> PathBuf {
+    let directory = std::env::var_os(DIRECTORY_VARIABLE).map_or_else(beside_this_test, PathBuf::from);
+    let path = directory.join(name);
+    assert!(
+        path.is_file(),
+        "the program {name} is not in {}: build it with `cargo build --release -p quorate-broker -p quorate-tools`, or \
+         name its folder in {DIRECTORY_VARIABLE}",
+        directory.display()
+    );
+    path
+}
+
+/// This test, target/release/deps/processes-0123, stands below target/release/quorated.
+fn beside_this_test() -> PathBuf {
+    let own = std::env::current_exe().expect("a test knows its own path");
+    own.ancestors().nth(2).expect("a test's program is in a folder of a folder").to_owned()
+}
+
+/// One of the programs, ready to be given arguments: no input, and nothing of this process's settings.
+pub fn command(name: &str) -> Command {
+    let mut command = Command::new(path(name));
+    for (variable, _) in std::env::vars_os() {
+        if variable.to_string_lossy().starts_with("QUORATE_") {
+            command.env_remove(variable);
+        }
+    }
+    command.stdin(Stdio::null());
+    command
+}

@@ -1,0 +1,247 @@
+//! Losing brokers while clients work: acceptance F.
+
+use std::time::{Duration, Instant};
+
+use quorate_client::{Client, Confirm, ConnectionEvent, FaultCode, Publisher};
+use quorate_tests::process::{Cluster, ClusterPlan, PATIENCE, RawClient, messages};
+use tokio::sync::mpsc;
+use tokio::task::JoinHandle;
+
+const QUEUE: &str = "orders";
+/// What is asked of a fail-over on a busy test machine; the product's figure is 1 s.
+const FAILOVER_MAX: Duration = Duration::from_secs(5);
+
+/// What became of one message.
+struct Outcome {
+    number: u64,
+    confirmed: bool,
+    at: Instant,
+}
+
+/// Publishes without a pause until it is stopped; another task notes the outcomes, in order.
+struct Stream {
+    publishing: JoinHandle<u64>,
+    outcomes: JoinHandle<Vec<Outcome>>,
+    stop: mpsc::Sender<()>,
+    confirmed: tokio::sync::watch::Receiver<u64>,
+}
+
+impl Stream {
+    fn start(publisher: Publisher) -> Self {
+        let (stop, mut stopped) = mpsc::channel(1);
+        let (confirms, mut pending) = mpsc::unbounded_channel::<(u64, Confirm)>();
+        let (count, confirmed) = tokio::sync::watch::channel(0);
+        let publishing = tokio::spawn(async move {
+            let mut number = 0;
+            while stopped.try_recv() == Err(mpsc::error::TryRecvError::Empty) {
+                let publishing = publisher.publish("", QUEUE, messages::body(number, 200));
+                let confirm = tokio::select! {
+                    confirm = publishing => confirm,
+                    _ = stopped.recv() => break,
+                };
+                match confirm {
+                    Ok(confirm) => drop(confirms.send((number, confirm))),
+                    Err(_) => break,
+                }
+                number += 1;
+                // A stream, not a flood: the window need not be full for the test's purpose.
+                if number % 256 == 0 {
+                    tokio::time::sleep(Duration::from_millis(1)).await;
+                }
+            }
+            number
+        });
+        let outcomes = tokio::spawn(async move {
+            let mut outcomes = Vec::new();
+            while let Some((number, confirm)) = pending.recv().await {
+                let confirmed = confirm.await.is_ok();
+                outcomes.push(Outcome { number, confirmed, at: Instant::now() });
+                if confirmed {
+                    count.send_modify(|count| *count += 1);
+                }
+            }
+            outcomes
+        });
+        Self { publishing, outcomes, stop, confirmed }
+    }
+
+    /// Waits until so many more are confirmed; gives how many that makes.
+    async fn confirmed_more(&mut self, more: u64) -> u64 {
+        let wanted = *self.confirmed.borrow() + more;
+        let reached = tokio::time::timeout(PATIENCE, self.confirmed.wait_for(|count| *count >= wanted)).await;
+        *reached
+            .unwrap_or_else(|_| panic!("no {more} more confirms in {PATIENCE:?}"))
+            .expect("the stream runs")
+    }
+
+    /// Stops publishing; gives how many were published and what became of each.
+    async fn finish(self) -> (u64, Vec<Outcome>) {
+        let _ = self.stop.send(()).await;
+        let published = self.publishing.await.expect("publishing ended");
+        let outcomes = tokio::time::timeout(PATIENCE, self.outcomes)
+            .await
+            .expect("every message has an outcome in time");
+        (published, outcomes.expect("outcomes were noted"))
+    }
+}
+
+/// Every confirmed message is there; none is there twice, or that was not published, or out of its order.
+fn check_content(found: &[u64], published: u64, outcomes: &[Outcome]) {
+    assert!(found.is_sorted_by(|one, other| one < other), "twice, or out of order");
+    assert!(found.last().is_none_or(|last| *last < published), "more than was published");
+    let lost: Vec<u64> = outcomes
+        .iter()
+        .filter(|outcome| outcome.confirmed && found.binary_search(&outcome.number).is_err())
+        .map(|outcome| outcome.number)
+        .collect();
+    assert!(
+        lost.is_empty(),
+        "{} confirmed messages are missing: {:?}",
+        lost.len(),
+        &lost[..lost.len().min(20)]
+    );
+}
+
+async fn streaming(cluster: &mut Cluster) -> (Client, Stream, usize) {
+    let client = messages::connect_with_queue(&cluster.url(), QUEUE).await;
+    let mut stream = Stream::start(client.publisher().expect("a publisher"));
+    stream.confirmed_more(2000).await;
+    let leader = cluster.wait_active();
+    (client, stream, leader)
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn acceptance_f1_everything_confirmed_outlives_the_leader() {
+    let mut cluster = ClusterPlan::of(3).start();
+    let (client, mut stream, leader) = streaming(&mut cluster).await;
+    let killed = Instant::now();
+    cluster[leader].kill();
+    // What is confirmed now was published before or after the kill; the first that the new leader confirmed is the one
+    // after the longest silence.
+    stream.confirmed_more(20_000).await;
+    let (published, outcomes) = stream.finish().await;
+    assert!(outcomes.iter().all(|outcome| outcome.confirmed), "a living client gets every message confirmed");
+    let after: Vec<Instant> =
+        outcomes.iter().map(|outcome| outcome.at).skip_while(|at| *at < killed).collect();
+    let (silence, resumed) =
+        after.windows(2).map(|pair| (pair[1] - pair[0], pair[1])).max().expect("confirms after the kill");
+    let failover = resumed - killed;
+    println!(
+        "fail-over: first new confirm {failover:?} after kill -9 of the leader (longest silence {silence:?})"
+    );
+    let found = messages::drain(&client, QUEUE).await.expect("the queue can be read");
+    check_content(&found, published, &outcomes);
+    assert_eq!(found.len() as u64, published, "everything was confirmed, so everything is there");
+    assert!(failover < FAILOVER_MAX, "{failover:?}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn acceptance_f3_without_a_majority_nothing_is_confirmed() {
+    let mut cluster = ClusterPlan::of(3).start();
+    let (client, stream, leader) = streaming(&mut cluster).await;
+    let mut events = client.events();
+    for other in cluster.others(leader) {
+        cluster[other].kill();
+    }
+    let alone = Instant::now();
+    let log = cluster[leader].wait_log("HA-1009");
+    println!("quorum lost: noticed {:?} after the second kill -9", alone.elapsed());
+    assert!(log.contains("1 of 2"), "{log}");
+    // Clients are told and disconnected.
+    let told = tokio::time::timeout(PATIENCE, async {
+        loop {
+            match events.next().await {
+                Some(ConnectionEvent::Reconnecting { error }) => return error,
+                Some(_) => {}
+                None => panic!("the client ended by itself"),
+            }
+        }
+    });
+    let error = told.await.expect("the client is disconnected");
+    assert_eq!(error.code(), Some(FaultCode::NoQuorum), "{error}");
+    assert!(error.is_retryable());
+    // New ones are refused.
+    let refused = RawClient::connect(&cluster.client_address(leader)).try_log_in("/").unwrap_err();
+    assert_eq!(refused.code, FaultCode::NoQuorum, "{refused:?}");
+    let status = cluster[leader].status().expect("it answers");
+    assert_eq!((status.verdict(), status.row()), ("waiting", "Q1"), "{}", status.0);
+
+    client.close().await;
+    let (published, outcomes) = stream.finish().await;
+    // A confirm that was on its way when the second broker died may arrive; nothing after that.
+    let late =
+        outcomes.iter().filter(|outcome| outcome.confirmed && outcome.at > alone + Duration::from_secs(1));
+    assert_eq!(late.count(), 0, "confirmed without a majority");
+    assert!(outcomes.iter().any(|outcome| !outcome.confirmed), "some were under way");
+
+    cluster.start_all();
+    cluster.wait_active();
+    let client = messages::connect(&cluster.url()).await;
+    check_content(
+        &messages::drain(&client, QUEUE).await.expect("the queue can be read"),
+        published,
+        &outcomes,
+    );
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn acceptance_f4_a_majority_that_returns_serves_with_everything_confirmed() {
+    let mut cluster = ClusterPlan::of(3).start();
+    let (client, mut stream, leader) = streaming(&mut cluster).await;
+    let replica = cluster.others(leader)[0];
+    cluster[leader].kill();
+    cluster[replica].kill();
+    let survivor = 3 - leader - replica;
+    cluster[survivor].wait_log("HA-1009");
+    let before = *stream.confirmed.borrow();
+    // The leader of before first: it comes back as whatever the election makes of it.
+    cluster[leader].start();
+    cluster[replica].start();
+    cluster.wait_active();
+    assert!(stream.confirmed_more(2000).await > before, "the same client goes on");
+    let (published, outcomes) = stream.finish().await;
+    assert!(outcomes.iter().all(|outcome| outcome.confirmed));
+    let found = messages::drain(&client, QUEUE).await.expect("the queue can be read");
+    check_content(&found, published, &outcomes);
+    assert_eq!(found.len() as u64, published);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn acceptance_f4_a_majority_that_stood_still_serves_again() {
+    let mut cluster = ClusterPlan::of(3).start();
+    let (client, mut stream, leader) = streaming(&mut cluster).await;
+    let others = cluster.others(leader);
+    for other in &others {
+        cluster[*other].freeze();
+    }
+    let alone = Instant::now();
+    cluster[leader].wait_log("HA-1009");
+    println!("quorum lost: noticed {:?} after the others stood still", alone.elapsed());
+    for other in &others {
+        cluster[*other].thaw();
+    }
+    cluster.wait_active();
+    stream.confirmed_more(2000).await;
+    let (published, outcomes) = stream.finish().await;
+    assert!(outcomes.iter().all(|outcome| outcome.confirmed));
+    let found = messages::drain(&client, QUEUE).await.expect("the queue can be read");
+    check_content(&found, published, &outcomes);
+    assert_eq!(found.len() as u64, published);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn acceptance_f4_a_leader_that_stood_still_finds_another_in_its_place() {
+    let mut cluster = ClusterPlan::of(3).start();
+    let (client, mut stream, leader) = streaming(&mut cluster).await;
+    cluster[leader].freeze();
+    let frozen = Instant::now();
+    // Its kernel still takes what is sent: only silence tells the client.
+    stream.confirmed_more(40_000).await;
+    println!("a frozen leader: 40000 more confirms after {:?}", frozen.elapsed());
+    cluster[leader].thaw();
+    assert_ne!(cluster.wait_active(), leader);
+    let (published, outcomes) = stream.finish().await;
+    let found = messages::drain(&client, QUEUE).await.expect("the queue can be read");
+    check_content(&found, published, &outcomes);
+    assert_eq!(found.len() as u64, published);
+}

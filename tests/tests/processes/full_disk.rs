@@ -1,0 +1,96 @@
+//! A disk that is full: publishing waits, everything else goes on.
+
+use quorate_client::{ConnectionEvent, ConsumeOptions, DeleteOptions, Events, FaultCode, QueueOptions};
+use quorate_protocol::frame::ServerFrame;
+use quorate_tests::process::full_disk::SmallDisk;
+use quorate_tests::process::{Broker, PATIENCE, Place, RawClient, messages, wait_for};
+
+/// Room for the log, the reserve, and the free space below which publishing stops.
+const DISK_MEBIBYTES: u32 = 640;
+
+async fn blocked(events: &mut Events) -> String {
+    let told = tokio::time::timeout(PATIENCE, async {
+        loop {
+            match events.next().await {
+                Some(ConnectionEvent::Blocked { reason }) => return reason,
+                Some(ConnectionEvent::Held { reason }) => return reason.to_string(),
+                Some(_) => {}
+                None => panic!("the client ended"),
+            }
+        }
+    });
+    told.await.expect("the client is told that publishing waits")
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn acceptance_basic_a_full_disk_stops_publishing_and_nothing_else() {
+    let place = Place::new();
+    let disk = match SmallDisk::mount(&place.path("disk"), DISK_MEBIBYTES) {
+        Ok(disk) => disk,
+        Err(why) => {
+            println!("SKIPPED: a small file system cannot be mounted here: {why}");
+            return;
+        }
+    };
+    let data = disk.path().join("data");
+    let mut broker = Broker::single_on(&place.path(""), "b", &data);
+    broker.start();
+    broker.wait_leading();
+    let url = format!("quorate://{}", broker.client_address());
+    let client = messages::connect_with_queue(&url, "q").await;
+    client.declare_queue("old", QueueOptions::default()).await.unwrap();
+    let publisher = client.publisher().unwrap();
+    messages::confirmed(messages::publish(&publisher, "q", 0..200, 1000).await).await;
+
+    // What is kept for a full disk is there as soon as the store is in use.
+    wait_for("the reserve", || std::fs::metadata(data.join("reserve")).map_err(|error| error.to_string()));
+    let mut events = client.events();
+    let filler = disk.fill("filler");
+    broker.wait_log("publishing is refused");
+    assert_eq!(broker.status().unwrap().0["space_low"], true);
+    let mut waiting = messages::publish(&publisher, "q", 200..210, 1000).await;
+    let reason = blocked(&mut events).await;
+    assert!(reason.to_lowercase().contains("disk"), "{reason}");
+    assert!(waiting[0].try_get().is_none(), "it waits, it is not lost");
+
+    // Deleting and acknowledging make room: they are never refused for lack of it.
+    client.delete_queue("old", DeleteOptions::default()).await.expect("a queue can be deleted");
+    let mut consumer = client.consume("q", ConsumeOptions::default()).await.expect("a queue can be consumed");
+    for expected in 0..100 {
+        let delivery = consumer.next().await.unwrap().unwrap();
+        assert_eq!(messages::number(delivery.body()), expected);
+        delivery.ack().await.expect("an ack is taken");
+    }
+    assert!(waiting[0].try_get().is_none(), "there is no room yet");
+    // Still with the disk full: it stops as asked, and starts again.
+    drop(consumer);
+    let stopped = broker.terminate();
+    assert_eq!(stopped.status, Some(0), "{}", stopped.log);
+    drop(client);
+    broker.start();
+    broker.wait_leading();
+    let url = format!("quorate://{}", broker.client_address());
+    broker.wait_log("publishing is refused");
+    // Who comes now is told at once.
+    match RawClient::log_in(&broker.client_address()).receive() {
+        Some(ServerFrame::Blocked(blocked)) => assert_eq!(blocked.code, FaultCode::DiskLow, "{blocked:?}"),
+        other => panic!("a login to a full broker was followed by {other:?}"),
+    }
+    let client = messages::connect(&url).await;
+    let publisher = client.publisher().unwrap();
+    waiting = messages::publish(&publisher, "q", 300..310, 1000).await;
+    let mut consumer = client.consume("q", ConsumeOptions::default()).await.expect("a queue can be consumed");
+    let delivery = consumer.next().await.unwrap().unwrap();
+    assert_eq!(messages::number(delivery.body()), 100);
+    delivery.ack().await.expect("an ack is taken");
+    drop(consumer);
+    assert!(waiting[0].try_get().is_none(), "there is no room yet");
+
+    std::fs::remove_file(filler).expect("the filler is there");
+    messages::confirmed(waiting).await;
+    broker.wait_log("space has returned");
+    let found = messages::drain(&client, "q").await.unwrap();
+    assert!(found.starts_with(&(101..200).collect::<Vec<_>>()), "{found:?}");
+    assert!(found.ends_with(&(300..310).collect::<Vec<_>>()), "{found:?}");
+    messages::confirmed(messages::publish(&publisher, "q", 0..2000, 1000).await).await;
+}
