@@ -120,8 +120,11 @@ impl SpareOrder {
 
 /// Numbers of ordered spares begin here: no generation comes so far.
 const ORDERED: u64 = 1 << 63;
-/// Zeros written at a time; each piece is synced, so that the log's own syncs never wait for a whole segment.
-const ZEROS: usize = 1 << 20;
+/// Zeros are synced in steps of so many bytes, so that the log's own syncs never wait for a whole segment.
+const FILL_STEP: u64 = 1 << 20;
+/// See [`fill`].
+const FILL_BYTES: usize = 4096;
+const _: () = assert!(FILL_BYTES as u64 == SEGMENT_UNIT, "a segment is whole pieces");
 
 impl Pool {
     pub(super) fn new(files: Arc<dyn Files>, dir: PathBuf, config: LogConfig, spares: Vec<u64>) -> Self {
@@ -183,8 +186,8 @@ impl Pool {
             }
         }
         let fill = self.config.fill;
-        let make = |length| allocate(self.files.as_ref(), &self.dir, generation, length, fill);
-        let first = match make(usual.max(least)) {
+        let try_make = |length| allocate(self.files.as_ref(), &self.dir, generation, length, fill);
+        let first = match try_make(usual.max(least)) {
             Err(error @ FileError::Full { .. }) => error,
             made => return Ok(made.map(|file| (generation, file, usual.max(least)))?),
         };
@@ -193,7 +196,7 @@ impl Pool {
         }
         for length in [usual, usual / 4, usual / 16, 0] {
             let length = length.max(least).next_multiple_of(SEGMENT_UNIT);
-            match make(length) {
+            match try_make(length) {
                 Err(FileError::Full { .. }) => {}
                 made => return Ok(made.map(|file| (generation, file, length))?),
             }
@@ -258,14 +261,16 @@ fn allocate(
     }
 }
 
+/// In small writes: the kernel keeps what was written at once together, and would count, and may write, all of it
+/// whenever a part of it changes.
 fn fill(file: &dyn OpenFile, length: u64) -> FileResult<()> {
-    let zeros = vec![0; ZEROS];
-    let mut offset = 0;
-    while offset < length {
-        let piece = usize::try_from(length - offset).map_or(ZEROS, |rest| rest.min(ZEROS));
-        file.write_at(offset, zeros.get(..piece).unwrap_or(&zeros))?;
-        file.sync()?;
-        offset += piece as u64;
+    let zeros = [0; FILL_BYTES];
+    for offset in (0..length).step_by(FILL_BYTES) {
+        file.write_at(offset, &zeros)?;
+        let written = offset + SEGMENT_UNIT;
+        if written.is_multiple_of(FILL_STEP) || written >= length {
+            file.sync()?;
+        }
     }
     Ok(())
 }
