@@ -2,8 +2,8 @@
 
 use std::process::ExitCode;
 
-use quorate_tests::sim::run::play;
 use quorate_tests::sim::run::Total;
+use quorate_tests::sim::run::play;
 
 struct Options {
     seeds: u64,
@@ -57,7 +57,9 @@ fn main() -> ExitCode {
             println!("seed {seed}: {violation}");
         }
         if !outcome.violations.is_empty() {
-            println!("again: cargo run --release -p quorate-tests --bin sim -- --seeds 1 --first {seed} --trace");
+            println!(
+                "again: cargo run --release -p quorate-tests --bin sim -- --seeds 1 --first {seed} --trace"
+            );
         }
         total.add(&outcome);
     }

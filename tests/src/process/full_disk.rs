@@ -1,9 +1,11 @@
 //! A small file system in memory, for a test that fills a disk.
 
 use std::fs::File;
-use std::io::{ErrorKind, Write};
 use std::path::{Path, PathBuf};
 use std::process::Command;
+
+use rustix::fs::{FallocateFlags, fallocate, statvfs};
+use rustix::io::Errno;
 
 /// A file system of a fixed size, unmounted when dropped.
 #[derive(Debug)]
@@ -36,24 +38,23 @@ impl SmallDisk {
         &self.path
     }
 
-    /// Writes a file of as many bytes as there is room for; gives its path.
+    /// Makes a file of as many bytes as there is room for; gives its path. At once: what the broker gives up when its
+    /// disk is full stays its own.
     ///
     /// # Panics
-    /// It cannot be written for another reason than that the disk is full.
+    /// It cannot be made.
     pub fn fill(&self, name: &str) -> PathBuf {
         let path = self.path.join(name);
-        let mut file = File::create(&path).expect("a file on the small disk");
-        let chunk = vec![0x5a; 1 << 20];
-        let mut length = chunk.len();
-        // Down to the last page.
-        while length >= 4096 {
-            match file.write_all(&chunk[..length]) {
-                Ok(()) => {}
-                Err(error) if error.kind() == ErrorKind::StorageFull => length /= 2,
+        let file = File::create(&path).expect("a file on the small disk");
+        loop {
+            let free = statvfs(&self.path).expect("the space of the small disk");
+            match fallocate(&file, FallocateFlags::empty(), 0, free.f_bavail * free.f_frsize) {
+                Ok(()) => return path,
+                // Somebody was quicker.
+                Err(Errno::NOSPC) => {}
                 Err(error) => panic!("{}: {error}", path.display()),
             }
         }
-        path
     }
 }
 

@@ -93,7 +93,13 @@ impl Checker {
     }
 
     /// A consumer received a message.
-    pub fn delivered(&mut self, queue: &str, seq: u64, redelivered: bool, body: &Bytes) -> Option<MessageName> {
+    pub fn delivered(
+        &mut self,
+        queue: &str,
+        seq: u64,
+        redelivered: bool,
+        body: &Bytes,
+    ) -> Option<MessageName> {
         self.delivered += 1;
         let name = name_in(body);
         let Some(fate) = name.and_then(|name| self.fates.get_mut(&name)) else {
@@ -104,20 +110,26 @@ impl Checker {
         let (number, producer) = (name.1, name.0);
         let mut wrong = Vec::new();
         if fate.body != *body || fate.queue != queue {
-            wrong.push(format!("{number} of {producer} was delivered from queue {queue} changed or misrouted"));
+            wrong.push(format!(
+                "{number} of {producer} was delivered from queue {queue} changed or misrouted"
+            ));
         }
         if fate.refused {
             wrong.push(format!("{number} of {producer} was refused for good, then delivered"));
         }
         if fate.settled {
-            wrong.push(format!("{number} of {producer} was delivered after its acknowledgement was confirmed"));
+            wrong.push(format!(
+                "{number} of {producer} was delivered after its acknowledgement was confirmed"
+            ));
         }
         if fate.delivered > 0 && !redelivered {
             wrong.push(format!("{number} of {producer} was delivered again and not marked redelivered"));
         }
         match fate.seq {
             Some(first) if first != seq => {
-                wrong.push(format!("{number} of {producer} is in queue {queue} twice: at {first} and at {seq}"));
+                wrong.push(format!(
+                    "{number} of {producer} is in queue {queue} twice: at {first} and at {seq}"
+                ));
             }
             _ => fate.seq = Some(seq),
         }
@@ -171,7 +183,8 @@ impl Checker {
             .iter()
             .filter(|(_, fate)| fate.confirmed && !fate.ack_sent)
             .map(|((producer, number), fate)| {
-                let seen = if fate.delivered > 0 { "delivered, never acknowledged" } else { "never delivered" };
+                let seen =
+                    if fate.delivered > 0 { "delivered, never acknowledged" } else { "never delivered" };
                 format!("confirmed message {number} of {producer} in queue {} is lost ({seen})", fate.queue)
             })
             .collect();
@@ -237,10 +250,27 @@ mod tests {
         assert_eq!(wrongs(|c| (1..=2).for_each(|_| deliver(c, 1, 1, true))), 0);
         assert_eq!(wrongs(|c| (1..=2).for_each(|_| deliver(c, 1, 1, false))), 1, "not marked");
         assert_eq!(wrongs(|c| (1..=2).for_each(|seq| deliver(c, 1, seq, true))), 1, "twice");
-        assert_eq!(wrongs(|c| [(1, 2), (2, 1)].into_iter().for_each(|(n, s)| deliver(c, n, s, false))), 1, "order");
-        assert_eq!(wrongs(|c| { c.settled((P, 1)); deliver(c, 1, 1, true); }), 1, "after its ack");
+        assert_eq!(
+            wrongs(|c| [(1, 2), (2, 1)].into_iter().for_each(|(n, s)| deliver(c, n, s, false))),
+            1,
+            "order"
+        );
+        assert_eq!(
+            wrongs(|c| {
+                c.settled((P, 1));
+                deliver(c, 1, 1, true);
+            }),
+            1,
+            "after its ack"
+        );
         assert_eq!(wrongs(Checker::drained), 3, "lost");
-        assert_eq!(wrongs(|c| { (1..=3).for_each(|n| c.ack_sent((P, n))); c.drained(); }), 0);
+        assert_eq!(
+            wrongs(|c| {
+                (1..=3).for_each(|n| c.ack_sent((P, n)));
+                c.drained();
+            }),
+            0
+        );
         assert_eq!(wrongs(|c| c.refused((P, 1))), 1, "refused after confirmed");
         assert_eq!(wrongs(|c| c.confirmed((P, 9))), 1, "confirmed what was never sent");
     }

@@ -66,6 +66,8 @@ pub struct Client {
     pub resting: bool,
     /// Declares its queue before it works.
     pub declares: bool,
+    /// Connects to this host and no other.
+    pub only: Option<HostId>,
     /// How it was refused last, with what code.
     pub last_refusal: Option<FaultCode>,
     /// Publishing is blocked, the broker says.
@@ -152,7 +154,14 @@ impl Publisher {
         ClientFrame::Publish(builder.finish().expect("a batch with messages"))
     }
 
-    fn tick(&mut self, now: Micros, queue: &str, checker: &mut Checker, dice: &mut Dice, out: &mut Vec<ClientAction>) {
+    fn tick(
+        &mut self,
+        now: Micros,
+        queue: &str,
+        checker: &mut Checker,
+        dice: &mut Dice,
+        out: &mut Vec<ClientAction>,
+    ) {
         if let Some(at) = self.resend_at {
             if now < at {
                 return;
@@ -246,7 +255,9 @@ impl Consumer {
             if !delivery.redelivered {
                 if delivery.seq <= self.last_fresh {
                     let (before, now) = (self.last_fresh, delivery.seq);
-                    checker.violation(format!("queue {queue} delivered {now} after {before}, neither seen before"));
+                    checker.violation(format!(
+                        "queue {queue} delivered {now} after {before}, neither seen before"
+                    ));
                 }
                 self.last_fresh = delivery.seq;
             }
@@ -299,6 +310,7 @@ impl Client {
             work,
             resting: false,
             declares: true,
+            only: None,
             last_refusal: None,
             blocked: false,
             hosts,
@@ -337,7 +349,8 @@ impl Client {
         match self.stage {
             Stage::Apart if self.resting || now < self.retry_at => {}
             Stage::Apart => {
-                let host = self.target.take().unwrap_or_else(|| self.dice.index(self.hosts));
+                let told = self.only.or(self.target.take());
+                let host = told.unwrap_or_else(|| self.dice.index(self.hosts));
                 self.stage = Stage::Connecting;
                 self.heard = now;
                 out.push(ClientAction::Connect(host));
@@ -386,7 +399,13 @@ impl Client {
     }
 
     /// The broker says something.
-    pub fn frame(&mut self, now: Micros, frame: ServerFrame, checker: &mut Checker, out: &mut Vec<ClientAction>) {
+    pub fn frame(
+        &mut self,
+        now: Micros,
+        frame: ServerFrame,
+        checker: &mut Checker,
+        out: &mut Vec<ClientAction>,
+    ) {
         self.heard = now;
         match frame {
             ServerFrame::HelloOk(_) => {
@@ -404,8 +423,13 @@ impl Client {
                 if self.declares {
                     self.stage = Stage::Declaring;
                     let queue = QueueName::new(&self.queue).expect("a valid name");
-                    let declare =
-                        DeclareQueue { request: 1, queue, passive: false, max_length: 0, arguments: Vec::new() };
+                    let declare = DeclareQueue {
+                        request: 1,
+                        queue,
+                        passive: false,
+                        max_length: 0,
+                        arguments: Vec::new(),
+                    };
                     self.send(now, declare, out);
                 } else {
                     self.open(now, out);
@@ -438,7 +462,9 @@ impl Client {
                 self.last_refusal = Some(refused.code);
                 work.refused(now, &refused, checker);
             }
-            (Work::Consumer(work), ServerFrame::Deliver(deliver)) => work.delivered(&self.queue, deliver, checker),
+            (Work::Consumer(work), ServerFrame::Deliver(deliver)) => {
+                work.delivered(&self.queue, deliver, checker)
+            }
             (Work::Consumer(work), ServerFrame::Settled(settled)) => {
                 let names = work.asked.remove(&settled.request).unwrap_or_default();
                 if settled.settled == names.len() as u64 {
@@ -460,8 +486,14 @@ impl Client {
         self.stage = Stage::Open;
         if let Work::Consumer(work) = &mut self.work {
             let queue = QueueName::new(&self.queue).expect("a valid name");
-            let consume =
-                Consume { request: 2, consumer: 1, queue, credit: work.credit, no_ack: false, exclusive: false };
+            let consume = Consume {
+                request: 2,
+                consumer: 1,
+                queue,
+                credit: work.credit,
+                no_ack: false,
+                exclusive: false,
+            };
             work.seen = None;
             self.send(now, consume, out);
         }

@@ -2,12 +2,12 @@
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
+use quorate_core::Node;
 use quorate_core::formation::status::RecoveryMode;
 use quorate_core::io::{FoundStamp, Input, PeerIdentity, PeerKey, SessionId, Tick};
 use quorate_core::node::config::NodeConfig;
 use quorate_core::peer::PeerMessage;
 use quorate_core::replica::Timing;
-use quorate_core::Node;
 use quorate_store::ids::{ClusterId, GroupId, Index};
 
 use super::dice::Dice;
@@ -232,7 +232,11 @@ impl Host {
 
     /// A write and sync of the log, or of the state store.
     pub fn sync_delay(&mut self) -> Micros {
-        let usual = if self.dice.chance(3) { self.dice.between(2 * MILLI, 15 * MILLI) } else { self.dice.between(200, 1200) };
+        let usual = if self.dice.chance(3) {
+            self.dice.between(2 * MILLI, 15 * MILLI)
+        } else {
+            self.dice.between(200, 1200)
+        };
         usual * self.speed.factor
     }
 

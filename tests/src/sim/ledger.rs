@@ -33,11 +33,14 @@ pub struct Ledger {
 }
 
 fn content_hash(bytes: &[u8]) -> u64 {
-    bytes.iter().fold(0xcbf2_9ce4_8422_2325, |hash, byte| (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3))
+    bytes
+        .iter()
+        .fold(0xcbf2_9ce4_8422_2325, |hash, byte| (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3))
 }
 
 fn cut_above(map: &mut BTreeMap<Place, Content>, group: GroupId, last: Index) {
-    let above: Vec<Place> = map.range((group, last.next())..(GroupId(group.0 + 1), Index(0))).map(|(place, _)| *place).collect();
+    let above: Vec<Place> =
+        map.range((group, last.next())..(GroupId(group.0 + 1), Index(0))).map(|(place, _)| *place).collect();
     for place in above {
         map.remove(&place);
     }
@@ -96,7 +99,8 @@ impl Ledger {
     /// A broker starts and finds its logs ending there.
     pub fn restarted(&mut self, host: HostId, ends: &BTreeMap<GroupId, Index>) -> Result<(), String> {
         let book = self.books.entry(host).or_default();
-        let groups: std::collections::BTreeSet<GroupId> = book.durable.keys().map(|(group, _)| *group).collect();
+        let groups: std::collections::BTreeSet<GroupId> =
+            book.durable.keys().map(|(group, _)| *group).collect();
         for group in groups {
             let last = book.durable.range((group, Index(0))..(GroupId(group.0 + 1), Index(0))).next_back();
             let Some(((_, last), _)) = last else { continue };
@@ -105,7 +109,10 @@ impl Ledger {
             let written = book.written.range((group, Index(0))..(GroupId(group.0 + 1), Index(0))).next_back();
             let written = written.map_or(Index(0), |((_, index), _)| *index);
             if found < (*last).min(written) {
-                return Err(format!("host {host} lost group {group} from {} on, {last} was synced", found.next()));
+                return Err(format!(
+                    "host {host} lost group {group} from {} on, {last} was synced",
+                    found.next()
+                ));
             }
         }
         for (group, last) in ends {
@@ -145,18 +152,30 @@ impl Ledger {
     }
 
     /// A broker's state at this applied index has this digest.
-    pub fn digest(&mut self, host: HostId, group: GroupId, applied: Index, digest: u64) -> Result<(), String> {
+    pub fn digest(
+        &mut self,
+        host: HostId,
+        group: GroupId,
+        applied: Index,
+        digest: u64,
+    ) -> Result<(), String> {
         let (known, first) = *self.digests.entry((group, applied)).or_insert((digest, host));
         if known == digest {
             return Ok(());
         }
-        Err(format!("group {group} at {applied}: host {first} has digest {known:016x}, host {host} {digest:016x}"))
+        Err(format!(
+            "group {group} at {applied}: host {first} has digest {known:016x}, host {host} {digest:016x}"
+        ))
     }
 
     /// A broker became leader.
     pub fn leads(&mut self, host: HostId, vhost: &str, term: Term) -> Result<(), String> {
         let first = *self.leaders.entry((vhost.to_owned(), term)).or_insert(host);
-        if first == host { Ok(()) } else { Err(format!("hosts {first} and {host} both lead {vhost} in term {term}")) }
+        if first == host {
+            Ok(())
+        } else {
+            Err(format!("hosts {first} and {host} both lead {vhost} in term {term}"))
+        }
     }
 
     /// The disk of this host was replaced.

@@ -20,7 +20,8 @@ impl World {
     }
 
     fn can_talk(&self, from: HostId, to: HostId) -> bool {
-        let runs = |host: HostId| self.hosts[host].process.as_ref().is_some_and(|process| process.paused.is_none());
+        let runs =
+            |host: HostId| self.hosts[host].process.as_ref().is_some_and(|process| process.paused.is_none());
         runs(from) && runs(to) && !self.network.is_cut(from, to) && !self.network.is_cut(to, from)
     }
 
@@ -130,7 +131,8 @@ impl World {
         }
         if !link.accepted {
             link.accepted = true;
-            let before = self.hosts[to].process.as_mut().and_then(|process| process.inbound.insert(from_key, id));
+            let before =
+                self.hosts[to].process.as_mut().and_then(|process| process.inbound.insert(from_key, id));
             // A newer connection takes the place of the one before.
             if let Some(before) = before.and_then(|before| self.network.links.get_mut(&before)) {
                 before.open_to = false;
@@ -169,13 +171,16 @@ impl World {
         let ((from, from_life, _), (to, to_life, _)) = (link.from, link.to);
         let from_cut = self.network.is_cut(from, to);
         let to_cut = self.network.is_cut(to, from);
-        let alive = |host: HostId, life: u64| self.hosts[host].life == life && self.hosts[host].process.is_some();
-        let paused = |host: HostId| self.hosts[host].process.as_ref().is_some_and(|process| process.paused.is_some());
+        let alive =
+            |host: HostId, life: u64| self.hosts[host].life == life && self.hosts[host].process.is_some();
+        let paused =
+            |host: HostId| self.hosts[host].process.as_ref().is_some_and(|process| process.paused.is_some());
         let silent = from_cut || !alive(from, from_life) || paused(from) || !link.open_from;
         let unacknowledged = to_cut || !alive(to, to_life);
         let back = |host: HostId| self.hosts[host].process.is_some();
         // The end of a process closes its connections in order; the end of a machine does not.
-        let from_closed = !link.open_from && !from_cut && link.queue.is_empty() && (!link.from_lost || back(from));
+        let from_closed =
+            !link.open_from && !from_cut && link.queue.is_empty() && (!link.from_lost || back(from));
         let to_closed = !link.open_to && !to_cut && (!link.to_lost || back(to));
         let timeout = self.network.read_timeout;
         let Some(link) = self.network.links.get_mut(&id) else { return };

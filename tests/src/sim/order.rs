@@ -14,7 +14,6 @@ pub struct Order {
     held: VecDeque<(Ticket, PeerKey, PeerMessage)>,
 }
 
-
 impl Order {
     /// The core asked for this; all outputs of a round are noted before any is performed.
     pub fn note(&mut self, output: &Output) {

@@ -60,9 +60,12 @@ impl Plan {
         let length = dice.between(10, 40) * SECOND;
         let faults = Self::draw_faults(count, length, &mut Dice::new(seed, "faults"));
         let queues = dice.between(1, 3);
-        let publishers = (0..dice.between(1, 3)).map(|_| (dice.below(queues), dice.between(50, 1500))).collect();
+        let publishers =
+            (0..dice.between(1, 3)).map(|_| (dice.below(queues), dice.between(50, 1500))).collect();
         let consumers = (0..dice.between(0, 3))
-            .map(|_| (dice.below(queues), u32::try_from(dice.between(1, 60)).expect("small"), dice.below(3) * 7))
+            .map(|_| {
+                (dice.below(queues), u32::try_from(dice.between(1, 60)).expect("small"), dice.below(3) * 7)
+            })
             .collect();
         Self { hosts, starts, length, faults, publishers, consumers, power_at_the_end: dice.chance(50) }
     }

@@ -79,10 +79,16 @@ pub fn play(seed: u64, show: bool) -> Outcome {
 
 fn outcome(world: &World, seed: u64) -> Outcome {
     use quorate_core::event::Event;
-    let count = |test: &dyn Fn(&Event) -> bool| world.events.iter().filter(|(_, _, event)| test(event)).count() as u64;
+    let count = |test: &dyn Fn(&Event) -> bool| {
+        world.events.iter().filter(|(_, _, event)| test(event)).count() as u64
+    };
     let seen = Seen {
-        leaderships: count(&|event| matches!(event, Event::RoleChanged { vhost, new: "leader", .. } if vhost == "/")),
-        snapshots: count(&|event| matches!(event, Event::Update { progress, .. } if progress.contains("installed"))),
+        leaderships: count(
+            &|event| matches!(event, Event::RoleChanged { vhost, new: "leader", .. } if vhost == "/"),
+        ),
+        snapshots: count(
+            &|event| matches!(event, Event::Update { progress, .. } if progress.contains("installed")),
+        ),
         checkpoints: count(&|event| matches!(event, Event::Checkpoint { .. })),
     };
     Outcome {
@@ -161,7 +167,9 @@ fn expect_leader(world: &mut World, limit: Micros, after: &str) -> bool {
         let verdicts: Vec<String> = world
             .statuses
             .iter()
-            .map(|(host, status)| format!("{host}: {} {} {}", status.verdict.word(), status.row, status.reason))
+            .map(|(host, status)| {
+                format!("{host}: {} {} {}", status.verdict.word(), status.row, status.reason)
+            })
             .collect();
         let dead: Vec<String> = world
             .hosts
@@ -180,7 +188,13 @@ fn expect_leader(world: &mut World, limit: Micros, after: &str) -> bool {
 }
 
 fn expect_equal(world: &mut World, after: &str) {
-    if !world.settle(SETTLE) {
+    world.statuses.clear();
+    let settled = world.run_until(SETTLE, |world| {
+        // Whoever was asked to stop before may have ended only now.
+        world.start_all_if_healing();
+        world.is_settled()
+    });
+    if !settled {
         let states: Vec<String> = world
             .statuses
             .iter()
@@ -188,12 +202,20 @@ fn expect_equal(world: &mut World, after: &str) {
                 status.groups.iter().map(move |group| {
                     format!(
                         "{host}/{}: {} applied {} commit {} digest {:08x} quorum {} updating {:?}",
-                        group.group, group.role, group.applied, group.commit, group.digest, group.quorum, group.updating
+                        group.group,
+                        group.role,
+                        group.applied,
+                        group.commit,
+                        group.digest,
+                        group.quorum,
+                        group.updating
                     )
                 })
             })
             .collect();
-        world.checker.violation(format!("members are not equal within 60 s after {after}: {}", states.join("; ")));
+        world
+            .checker
+            .violation(format!("members are not equal within 60 s after {after}: {}", states.join("; ")));
     }
 }
 

@@ -146,8 +146,15 @@ impl World {
         }
     }
 
-    pub(super) fn write_frame(&mut self, host: HostId, session: SessionId, channel: u16, frame: &ServerFrame) {
-        let Some(id) = self.hosts[host].process.as_ref().and_then(|process| process.sessions.get(&session)) else {
+    pub(super) fn write_frame(
+        &mut self,
+        host: HostId,
+        session: SessionId,
+        channel: u16,
+        frame: &ServerFrame,
+    ) {
+        let Some(id) = self.hosts[host].process.as_ref().and_then(|process| process.sessions.get(&session))
+        else {
             return;
         };
         let id = *id;
@@ -155,7 +162,8 @@ impl World {
             && !confirm.duplicate
         {
             let group = quorate_store::ids::GroupId(confirm.group);
-            let (term, index) = (quorate_store::ids::Term(confirm.term), quorate_store::ids::Index(confirm.index));
+            let (term, index) =
+                (quorate_store::ids::Term(confirm.term), quorate_store::ids::Index(confirm.index));
             let copies = self.ledger.copies(group, term, index);
             if copies < self.copies {
                 self.checker.violation(format!(
@@ -204,7 +212,9 @@ impl World {
                 self.clients[client].frame(now, frame, &mut self.checker, &mut actions);
                 self.client_acts(client, actions);
             }
-            other => self.checker.violation(format!("a client cannot read a frame of host {host}: {other:?}")),
+            other => {
+                self.checker.violation(format!("a client cannot read a frame of host {host}: {other:?}"))
+            }
         }
     }
 

@@ -10,11 +10,11 @@ use quorate_store::files::crash::CrashFiles;
 use quorate_store::files::{FileLock, Files};
 use quorate_store::ids::{GroupId, Index, RunId, StoreId};
 use quorate_store::log::{LogConfig, LogError, LogReader, LogWriter, RecoveredGroup};
+use quorate_store::model::StateModel;
 use quorate_store::open::{OpenError, OpenLog, OpenOptions, open};
 use quorate_store::record::{Batch, Entry};
 use quorate_store::stamp::{Stamp, StampFile, StampFound};
 use quorate_store::state::{Family, StateBatch, StateStore, ViewId};
-use quorate_store::model::StateModel;
 
 use super::dice::Dice;
 
@@ -78,7 +78,9 @@ impl Medium {
     /// Every file but the lock, to see whether a held broker changed any.
     pub fn fingerprint(&self) -> BTreeMap<PathBuf, Vec<u8>> {
         let mut files = self.files.everything();
-        files.retain(|path, _| path.file_name().is_some_and(|name| name != quorate_store::identity::LOCK_NAME));
+        files.retain(|path, _| {
+            path.file_name().is_some_and(|name| name != quorate_store::identity::LOCK_NAME)
+        });
         files
     }
 }
@@ -336,7 +338,9 @@ impl Storage {
                     Some(view) => view,
                     None => None,
                 };
-                let scan = |from: &[u8], bytes| state.scan(family, from, &to, bytes, view).expect("the model does not fail");
+                let scan = |from: &[u8], bytes| {
+                    state.scan(family, from, &to, bytes, view).expect("the model does not fail")
+                };
                 let pairs = scan(&from, max_bytes);
                 let complete = pairs.last().is_none_or(|(last, _)| {
                     let mut next = BytesMut::from(&last[..]);
@@ -355,7 +359,13 @@ impl Storage {
     }
 
     /// Entries of a group; none if they have left the log since they were asked for.
-    pub fn load(&self, group: GroupId, from: Index, to: Index, max_bytes: usize) -> Result<Vec<Entry>, DiskFailed> {
+    pub fn load(
+        &self,
+        group: GroupId,
+        from: Index,
+        to: Index,
+        max_bytes: usize,
+    ) -> Result<Vec<Entry>, DiskFailed> {
         match self.reader.read(group, from, to, max_bytes) {
             Ok(entries) => Ok(entries),
             Err(LogError::Compacted { .. } | LogError::UnknownGroup { .. }) => Ok(Vec::new()),

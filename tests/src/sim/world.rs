@@ -237,7 +237,8 @@ impl World {
         if let Some(process) = &self.hosts[host].process {
             let life = self.hosts[host].life;
             let key = process.key;
-            self.trace.line(now, || format!("host {host} {}", if power { "loses its power" } else { "is killed" }));
+            self.trace
+                .line(now, || format!("host {host} {}", if power { "loses its power" } else { "is killed" }));
             self.links_of_ended(host, life, key, power);
             self.sessions_of_ended(host, life, power);
             self.statuses.remove(&host);
@@ -358,9 +359,18 @@ impl World {
     /// The host that serves the first virtual host, by the latest survey.
     pub fn leader(&self) -> Option<HostId> {
         let leads = |status: &Status| {
-            status.groups.iter().filter(|group| group.vhost == "/" && group.role == "leader" && group.quorum).map(|g| g.term).max()
+            status
+                .groups
+                .iter()
+                .filter(|group| group.vhost == "/" && group.role == "leader" && group.quorum)
+                .map(|g| g.term)
+                .max()
         };
-        self.statuses.iter().filter_map(|(host, status)| Some((leads(status)?, *host))).max().map(|(_, host)| host)
+        self.statuses
+            .iter()
+            .filter_map(|(host, status)| Some((leads(status)?, *host)))
+            .max()
+            .map(|(_, host)| host)
     }
 
     /// Every host runs, every group is led, and all states are equal and whole, by the latest survey.
@@ -373,7 +383,9 @@ impl World {
                         status.groups.len() >= 2
                             && status.groups.iter().all(|group| {
                                 let state = (group.applied, group.commit, group.digest);
-                                group.quorum && group.updating.is_none() && *seen.entry(group.group).or_insert(state) == state
+                                group.quorum
+                                    && group.updating.is_none()
+                                    && *seen.entry(group.group).or_insert(state) == state
                             })
                     })
             })
@@ -402,7 +414,8 @@ impl World {
     pub fn start_all_if_healing(&mut self) {
         let is_late = |host: &Host| host.process.is_none() && host.life > 0;
         if self.plan.is_empty() {
-            let late: Vec<HostId> = self.hosts.iter().filter(|host| is_late(host)).map(|host| host.id).collect();
+            let late: Vec<HostId> =
+                self.hosts.iter().filter(|host| is_late(host)).map(|host| host.id).collect();
             late.into_iter().for_each(|host| self.start(host));
         }
     }

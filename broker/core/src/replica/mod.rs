@@ -249,7 +249,10 @@ impl Replica {
     pub(crate) fn campaign(&mut self) {
         // A lone voter would become leader at once, which raft-rs allows only over a log that is durable whole.
         let raft = &self.raw.raft;
-        if raft.raft_log.persisted != raft.raft_log.last_index() || !raft.promotable() || self.awaits_snapshot() {
+        if raft.raft_log.persisted != raft.raft_log.last_index()
+            || !raft.promotable()
+            || self.awaits_snapshot()
+        {
             return;
         }
         if matches!(raft.state, StateRole::Follower | StateRole::PreCandidate) {
