@@ -213,6 +213,8 @@ pub(crate) fn rolled_back(member: &InitialStatus, members: &[&InitialStatus]) ->
             .filter(|witness| witness.key.store != member.key.store)
             .flat_map(|witness| &witness.recorded)
             .filter(|recorded| recorded.store == member.key.store)
+            // A record of the very process that speaks may only be newer than what it last said.
+            .filter(|recorded| recorded.run != Some(member.key.run))
             .any(|recorded| {
                 let other_run = recorded.run.is_some()
                     && member.stamped_run.is_some()
