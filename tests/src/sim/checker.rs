@@ -188,7 +188,9 @@ impl Checker {
                 format!("confirmed message {number} of {producer} in queue {} is lost ({seen})", fate.queue)
             })
             .collect();
-        lost.into_iter().for_each(|text| self.violation(text));
+        for text in lost {
+            self.violation(text);
+        }
     }
 
     /// Queues that something was published to.

@@ -213,7 +213,9 @@ impl Publisher {
                 _ => whole.push(*range),
             }
         }
-        whole.into_iter().for_each(|range| self.settle(range));
+        for range in whole {
+            self.settle(range);
+        }
     }
 
     fn refused(&mut self, now: Micros, refused: &PublishRefused, checker: &mut Checker) {
@@ -293,7 +295,9 @@ impl Consumer {
             let nack = Nack { request: 0, consumer: 1, requeue: true, ranges };
             out.push(ClientAction::Send(nack.into()));
         } else {
-            names.iter().for_each(|name| checker.ack_sent(*name));
+            for name in &names {
+                checker.ack_sent(*name);
+            }
             self.asked.insert(request, names);
             out.push(ClientAction::Send(Ack { request, consumer: 1, ranges }.into()));
         }
@@ -463,12 +467,14 @@ impl Client {
                 work.refused(now, &refused, checker);
             }
             (Work::Consumer(work), ServerFrame::Deliver(deliver)) => {
-                work.delivered(&self.queue, deliver, checker)
+                work.delivered(&self.queue, deliver, checker);
             }
             (Work::Consumer(work), ServerFrame::Settled(settled)) => {
                 let names = work.asked.remove(&settled.request).unwrap_or_default();
                 if settled.settled == names.len() as u64 {
-                    names.into_iter().for_each(|name| checker.settled(name));
+                    for name in names {
+                        checker.settled(name);
+                    }
                 } else {
                     let count = names.len();
                     checker.violation(format!("an acknowledgement of {count} settled {}", settled.settled));

@@ -119,8 +119,8 @@ pub struct Host {
     pub exit: Option<(u8, String)>,
     /// How fast its disk is.
     pub speed: DiskSpeed,
-    /// Where each group's log ended when it was found last.
-    pub found_ends: BTreeMap<GroupId, Index>,
+    /// Where each group's log ended when it was found last; none if the store was damaged and its log not looked at.
+    pub found_ends: Option<BTreeMap<GroupId, Index>>,
     dice: Dice,
 }
 
@@ -137,7 +137,7 @@ impl Host {
             process: None,
             exit: None,
             speed: DiskSpeed { factor: 1 },
-            found_ends: BTreeMap::new(),
+            found_ends: None,
             dice: Dice::new(seed, &format!("host {id}")),
         }
     }
@@ -188,9 +188,8 @@ impl Host {
         self.exit = None;
         let key = PeerKey { store: found.store, run: found.run };
         let damaged = matches!(found.stamp, FoundStamp::Damaged { .. });
-        if !damaged {
-            self.found_ends = found.groups.iter().map(|group| (group.group, group.last)).collect();
-        }
+        let ends = || found.groups.iter().map(|group| (group.group, group.last)).collect();
+        self.found_ends = (!damaged).then(ends);
         let node = Node::new(self.node_config(), found, self.dice.number(), Tick(0));
         self.process = Some(Process {
             node,

@@ -82,7 +82,7 @@ fn outcome(world: &World, seed: u64) -> Outcome {
     let count = |test: &dyn Fn(&Event) -> bool| {
         world.events.iter().filter(|(_, _, event)| test(event)).count() as u64
     };
-    let seen = Seen {
+    let counts = Seen {
         leaderships: count(
             &|event| matches!(event, Event::RoleChanged { vhost, new: "leader", .. } if vhost == "/"),
         ),
@@ -101,7 +101,7 @@ fn outcome(world: &World, seed: u64) -> Outcome {
         tally: world.tally.clone(),
         hosts: world.hosts.len(),
         steps: world.steps,
-        seen,
+        seen: counts,
     }
 }
 

@@ -213,7 +213,7 @@ impl World {
                 self.client_acts(client, actions);
             }
             other => {
-                self.checker.violation(format!("a client cannot read a frame of host {host}: {other:?}"))
+                self.checker.violation(format!("a client cannot read a frame of host {host}: {other:?}"));
             }
         }
     }

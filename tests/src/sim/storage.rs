@@ -133,6 +133,11 @@ pub enum StateWork {
     CloseView(ViewId),
 }
 
+/// Written and not synced yet: tickets, batches, compactions.
+pub type LogFlight = (Vec<Ticket>, Vec<Batch>, Vec<(GroupId, Index)>);
+/// Synced: the last ticket, the batches, and what the core is told besides.
+pub type LogDone = (Option<Ticket>, Vec<Batch>, Vec<Input>);
+
 /// The disk failed: the process ends, or its power did.
 #[derive(Debug)]
 pub struct DiskFailed(pub String);
@@ -150,7 +155,7 @@ pub struct Storage {
     /// Waits for the log's lane.
     pub log_queue: VecDeque<LogWork>,
     /// What the log's lane works on: written, not synced.
-    pub log_flight: Option<(Vec<Ticket>, Vec<Batch>, Vec<(GroupId, Index)>)>,
+    pub log_flight: Option<LogFlight>,
     /// Waits for the stamp's lane.
     pub stamp_queue: VecDeque<(Ticket, Box<Stamp>)>,
     /// What the stamp's lane works on: nothing of it is written.
@@ -178,7 +183,10 @@ pub fn open_store(medium: &Medium, sizes: LogSizes, dice: &mut Dice) -> Opened {
     let run = RunId(dice.id());
     let fresh = StoreId(dice.id());
     let usual = LogConfig::new(fresh, dice.number());
-    let log = LogConfig { segment_bytes: sizes.segment_bytes, log_retain: sizes.log_retain, ..usual };
+    let (segment_bytes, log_retain) = (sizes.segment_bytes, sizes.log_retain);
+    // Room for a segment to be idle before it is due.
+    let log_keep = (log_retain / 2).max(segment_bytes);
+    let log = LogConfig { segment_bytes, log_retain, log_keep, ..usual };
     let options = OpenOptions { process: 1, fresh_id: fresh, log, reserve_bytes: 64 << 10 };
     let store = match open(&files, Path::new(STORE_DIRECTORY), options) {
         Ok(store) => store,
@@ -256,7 +264,7 @@ impl Storage {
     }
 
     /// Syncs what was written: the tickets, the batches that are durable now, and what the core is told besides.
-    pub fn end_log(&mut self) -> Result<(Option<Ticket>, Vec<Batch>, Vec<Input>), DiskFailed> {
+    pub fn end_log(&mut self) -> Result<LogDone, DiskFailed> {
         let failed = |error: LogError| DiskFailed(error.to_string());
         let (tickets, batches, compactions) = self.log_flight.take().expect("the lane is at work");
         if !batches.is_empty() {
@@ -272,6 +280,9 @@ impl Storage {
         let mut inputs = Vec::new();
         if let Some(up_to) = self.writer.segment_due() {
             inputs.push(Input::SegmentDue { up_to });
+        }
+        if let Some(up_to) = self.writer.segment_idle() {
+            inputs.push(Input::SegmentIdle { up_to });
         }
         let log_bytes = self.writer.log_bytes();
         if self.told_bytes != Some(log_bytes) {

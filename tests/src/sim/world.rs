@@ -160,7 +160,7 @@ impl World {
             Happening::FrameDown(connection) => self.pump_down(connection),
             Happening::ClientTick(client) => self.client_tick(client),
             Happening::Fault(number) => self.fault(number),
-            Happening::Relief(relief) => self.relief(relief),
+            Happening::Relief(relief) => self.relief(&relief),
             Happening::Start { host, after } => {
                 if self.restarts && self.hosts[host].life == after {
                     self.start(host);
@@ -218,9 +218,10 @@ impl World {
             return;
         }
         self.trace.line(now, || format!("host {host} starts"));
-        let ends = self.hosts[host].found_ends.clone();
-        let result = self.ledger.restarted(host, &ends);
-        self.checker.check(result);
+        if let Some(ends) = &self.hosts[host].found_ends {
+            let result = self.ledger.restarted(host, ends);
+            self.checker.check(result);
+        }
         self.ask_for_round(host);
     }
 
@@ -282,10 +283,10 @@ impl World {
         self.ask_for_round(host);
     }
 
-    fn relief(&mut self, relief: Relief) {
+    fn relief(&mut self, relief: &Relief) {
         let now = self.now();
         self.trace.line(now, || format!("{relief:?}"));
-        match relief {
+        match *relief {
             Relief::Heal(from, to) => {
                 self.network.heal(from, to);
                 self.pump_all();
@@ -416,7 +417,9 @@ impl World {
         if self.plan.is_empty() {
             let late: Vec<HostId> =
                 self.hosts.iter().filter(|host| is_late(host)).map(|host| host.id).collect();
-            late.into_iter().for_each(|host| self.start(host));
+            for host in late {
+                self.start(host);
+            }
         }
     }
 }

@@ -1,0 +1,85 @@
+//! Leaders die, are cut off, and their clients go on.
+
+use quorate_tests::sim::client::Consumer;
+use quorate_tests::sim::fault::{Fault, Target};
+use quorate_tests::sim::schedule::{MILLI, SECOND};
+use quorate_tests::sim::storage::LogSizes;
+
+use crate::stage::{consumer, finish, lead, publish_all, publisher, serving, sound};
+
+#[test]
+fn another_broker_leads_soon_after_the_leader_is_killed() {
+    let mut world = serving(LogSizes::default());
+    let client = publisher(&mut world, "q", 1000);
+    world.run_for(SECOND);
+    let leader = lead(&mut world);
+    world.end(leader, false);
+    let killed = world.now();
+    let next = lead(&mut world);
+    assert_ne!(next, leader);
+    assert!(world.now() - killed < SECOND, "within a second: {} µs", world.now() - killed);
+    publish_all(&mut world, client);
+    finish(world);
+}
+
+#[test]
+fn what_is_sent_again_after_fail_overs_is_not_stored_twice() {
+    let mut world = serving(LogSizes::default());
+    let client = publisher(&mut world, "q", 3000);
+    for _ in 0..6 {
+        world.run_for(400 * MILLI);
+        let leader = lead(&mut world);
+        world.apply(&Fault::Kill(Target::Host(leader), 200 * MILLI));
+        world.run_for(SECOND);
+    }
+    publish_all(&mut world, client);
+    assert_eq!(world.checker.confirmed, 3000);
+    // The checker names every message that is in the queue twice.
+    finish(world);
+}
+
+#[test]
+fn a_leader_without_its_majority_confirms_nothing() {
+    let mut world = serving(LogSizes::default());
+    let leader = lead(&mut world);
+    let client = publisher(&mut world, "q", 100_000);
+    world.clients[client].only = Some(leader);
+    world.run_for(SECOND);
+    assert!(world.checker.confirmed > 0);
+    world.apply(&Fault::Isolate(Target::Host(leader), 20 * SECOND));
+    // What was on its way back when the network was cut may still come.
+    world.run_for(50 * MILLI);
+    let confirmed = world.checker.confirmed;
+    world.run_for(8 * SECOND);
+    assert_eq!(world.checker.confirmed, confirmed);
+    let next = lead(&mut world);
+    assert_ne!(next, leader, "the majority goes on");
+    world.clients[client].only = None;
+    world.clients[client].publisher().stop_at = world.clients[client].publisher().next + 10;
+    world.heal_all();
+    publish_all(&mut world, client);
+    assert!(world.checker.confirmed > confirmed);
+    finish(world);
+}
+
+#[test]
+fn what_a_consumer_held_comes_again_marked_after_a_fail_over() {
+    let mut world = serving(LogSizes::default());
+    let client = publisher(&mut world, "q", 20);
+    publish_all(&mut world, client);
+    let mut holder = Consumer::new(20, 0);
+    holder.holds = true;
+    let holder = consumer(&mut world, "q", holder);
+    assert!(world.run_until(5 * SECOND, |world| world.clients[holder].consumer().log.len() == 20));
+    assert!(world.clients[holder].consumer().log.iter().all(|(_, _, redelivered)| !redelivered));
+    world.clients[holder].consumer().log.clear();
+    let leader = lead(&mut world);
+    world.end(leader, true);
+    lead(&mut world);
+    assert!(world.run_until(5 * SECOND, |world| world.clients[holder].consumer().log.len() == 20));
+    let log = &world.clients[holder].consumer().log;
+    assert!(log.iter().all(|(_, _, redelivered)| *redelivered), "{log:?}");
+    assert!(log.is_sorted(), "{log:?}");
+    sound(&world);
+    finish(world);
+}

@@ -1,0 +1,9 @@
+//! Simulated clusters: scripted scenarios, one behaviour each, and a fixed set of seeds.
+
+mod clients;
+mod failover;
+mod forming;
+mod seeds;
+mod stage;
+mod stores;
+mod updates;

@@ -1,0 +1,101 @@
+//! What the scenarios have in common: a cluster, clients, and what must hold in the end.
+
+use quorate_core::admin::VerdictWord;
+use quorate_core::event::Event;
+use quorate_tests::sim::client::{Client, Consumer, Publisher, Work};
+use quorate_tests::sim::dice::Dice;
+use quorate_tests::sim::plan::cluster;
+use quorate_tests::sim::run::drain;
+use quorate_tests::sim::schedule::{ClientId, HostId, SECOND};
+use quorate_tests::sim::storage::LogSizes;
+use quorate_tests::sim::world::World;
+
+/// The seed of every scenario; they hold with any.
+pub(crate) const SEED: u64 = 11;
+
+/// A log so small that segments retire after a few messages.
+pub(crate) const TINY: LogSizes = LogSizes { segment_bytes: 16 << 10, log_retain: 64 << 10 };
+
+/// Three hosts that found one cluster when `wait_for` of them are there; nothing runs yet.
+pub(crate) fn hosts(wait_for: u32, sizes: LogSizes) -> World {
+    let mut configs = cluster(3, sizes);
+    for config in &mut configs {
+        config.wait_for = wait_for;
+    }
+    World::new(SEED, configs, std::env::var_os("QUORATE_SIM_TRACE").is_some())
+}
+
+/// Three hosts in service.
+pub(crate) fn serving(sizes: LogSizes) -> World {
+    let mut world = hosts(2, sizes);
+    world.start_all();
+    lead(&mut world);
+    assert!(world.settle(10 * SECOND), "three hosts form within 10 s");
+    world
+}
+
+/// Waits for a leader.
+pub(crate) fn lead(world: &mut World) -> HostId {
+    world.statuses.clear();
+    world.wait_for_leader(5 * SECOND).expect("somebody leads within 5 s")
+}
+
+/// Some host that runs and does not lead.
+pub(crate) fn follower(world: &mut World) -> HostId {
+    let leader = lead(world);
+    (0..world.hosts.len())
+        .find(|host| *host != leader && world.hosts[*host].process.is_some())
+        .expect("a follower")
+}
+
+/// A publisher of so many messages.
+pub(crate) fn publisher(world: &mut World, queue: &str, count: u64) -> ClientId {
+    let mut dice = Dice::new(SEED, &format!("publisher {queue} {}", world.clients.len()));
+    let mut publisher = Publisher::new(1000 + world.clients.len() as u128, count, &mut dice);
+    publisher.rate = 100;
+    publisher.filler = 100;
+    let hosts = world.hosts.len();
+    world.add_client(Client::new(queue, Work::Publisher(publisher), hosts, dice))
+}
+
+/// A consumer.
+pub(crate) fn consumer(world: &mut World, queue: &str, consumer: Consumer) -> ClientId {
+    let dice = Dice::new(SEED, &format!("consumer {queue} {}", world.clients.len()));
+    let hosts = world.hosts.len();
+    world.add_client(Client::new(queue, Work::Consumer(consumer), hosts, dice))
+}
+
+/// Lets a publisher finish.
+pub(crate) fn publish_all(world: &mut World, id: ClientId) {
+    let done = world.run_until(60 * SECOND, |world| world.clients[id].publisher().is_done());
+    assert!(done, "the publisher finishes within 60 s; refused last: {:?}", world.clients[id].last_refusal);
+}
+
+/// Nothing was violated so far.
+pub(crate) fn sound(world: &World) {
+    assert_eq!(world.checker.violations(), <&[String]>::default());
+}
+
+/// Starts whatever does not run, waits until all are equal, drains every queue and accounts for every message.
+pub(crate) fn finish(mut world: World) {
+    world.heal_all();
+    lead(&mut world);
+    assert!(world.settle(60 * SECOND), "all are equal within 60 s: {:#?}", world.statuses);
+    for client in &mut world.clients {
+        client.resting = true;
+    }
+    world.cut_clients();
+    drain(&mut world, SEED);
+    sound(&world);
+}
+
+/// What a host says of itself.
+pub(crate) fn verdict(world: &World, host: HostId) -> Option<(VerdictWord, String)> {
+    world.statuses.get(&host).map(|status| (status.verdict, status.row.clone()))
+}
+
+/// How often a host received a snapshot of the first virtual host.
+pub(crate) fn snapshots(world: &World, host: HostId) -> usize {
+    let installed = |event: &Event| matches!(event, Event::Update { vhost, progress, .. } if vhost == "/" && progress.contains("installed"));
+    world.events.iter().filter(|(_, of, event)| *of == host && installed(event)).count()
+}

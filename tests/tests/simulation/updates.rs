@@ -1,0 +1,83 @@
+//! Members that missed something get it: from the log, or by snapshot.
+
+use quorate_tests::sim::client::Consumer;
+use quorate_tests::sim::fault::{Fault, Target};
+use quorate_tests::sim::schedule::{MILLI, SECOND};
+use quorate_tests::sim::storage::LogSizes;
+
+use crate::stage::{
+    TINY, consumer, finish, follower, lead, publish_all, publisher, serving, snapshots, sound,
+};
+
+#[test]
+fn a_follower_that_was_away_catches_up_from_the_log() {
+    let mut world = serving(LogSizes::default());
+    let away = follower(&mut world);
+    world.end(away, true);
+    let client = publisher(&mut world, "q", 500);
+    publish_all(&mut world, client);
+    world.start(away);
+    assert!(world.settle(10 * SECOND), "{:#?}", world.statuses);
+    assert_eq!(snapshots(&world, away), 0);
+    finish(world);
+}
+
+#[test]
+fn a_follower_that_was_away_too_long_is_updated_by_snapshot() {
+    let mut world = serving(TINY);
+    let away = follower(&mut world);
+    world.end(away, true);
+    // Nobody consumes: what leaves the log is spilled, and the snapshot carries it.
+    let client = publisher(&mut world, "q", 3000);
+    publish_all(&mut world, client);
+    world.start(away);
+    assert!(world.settle(20 * SECOND), "{:#?}", world.statuses);
+    assert!(snapshots(&world, away) > 0);
+    // It holds everything: the messages are all there when it leads with the others' logs gone.
+    finish(world);
+}
+
+#[test]
+fn an_update_survives_the_death_of_either_end() {
+    for (number, source_dies) in [false, true, false, true].into_iter().enumerate() {
+        let mut world = serving(TINY);
+        let away = follower(&mut world);
+        world.end(away, true);
+        let client = publisher(&mut world, "q", 3000);
+        publish_all(&mut world, client);
+        world.start(away);
+        let begun = world.run_until(10 * SECOND, |world| {
+            world
+                .events
+                .iter()
+                .any(|(_, host, event)| *host == away && event.text().contains("receiving a snapshot"))
+        });
+        assert!(begun, "an update begins");
+        world.run_for(number as u64 * 2 * MILLI);
+        let leader = lead(&mut world);
+        let victim = if source_dies { leader } else { away };
+        world.apply(&Fault::Power(Target::Host(victim), 300 * MILLI));
+        world.run_for(SECOND);
+        assert!(world.settle(30 * SECOND), "{:#?}", world.statuses);
+        sound(&world);
+        finish(world);
+    }
+}
+
+#[test]
+fn a_log_that_is_consumed_keeps_small() {
+    let mut world = serving(TINY);
+    let client = publisher(&mut world, "q", 6000);
+    consumer(&mut world, "q", Consumer::new(200, 0));
+    publish_all(&mut world, client);
+    world.run_for(5 * SECOND);
+    for status in world.statuses.values() {
+        assert!(
+            status.log_bytes <= 4 * TINY.log_retain,
+            "{} bytes of log on {}",
+            status.log_bytes,
+            status.name
+        );
+    }
+    finish(world);
+}
