@@ -361,12 +361,12 @@ mod tests {
         LineageTag { epoch: Epoch(3), id: Uuid::from_u128(9) }
     }
 
-    fn append(data: Vec<u8>, index: u64) -> PeerMessage {
+    fn append(data: &[u8], index: u64) -> PeerMessage {
         let entry = |index: u64| Entry {
             term: Term(7),
             index: Index(index),
             kind: EntryKind::Command,
-            data: data.clone().into(),
+            data: Bytes::copy_from_slice(data),
         };
         let message = RaftMessage {
             kind: 1,
@@ -412,7 +412,7 @@ mod tests {
         };
         vec![
             PeerMessage::Admit(Box::new(admission)),
-            append(b"body".to_vec(), 10),
+            append(b"body", 10),
             PeerMessage::SnapshotOffer { group: GroupId(1), lineage: tag(), offer },
             PeerMessage::SnapshotPull { transfer: 1, chunk: 2 },
             PeerMessage::SnapshotChunk {
@@ -423,7 +423,7 @@ mod tests {
             },
             PeerMessage::SnapshotGone { transfer: 8 },
             PeerMessage::SnapshotDone { transfer: 8, installed: true },
-            append(vec![7; 10_000], 10),
+            append(&[7; 10_000], 10),
         ]
     }
 
@@ -461,7 +461,7 @@ mod tests {
 
     #[test]
     fn an_append_with_a_gap_or_a_falling_term_is_not_sound() {
-        let PeerMessage::Raft { message, .. } = append(Vec::new(), 10) else { unreachable!() };
+        let PeerMessage::Raft { message, .. } = append(&[], 10) else { unreachable!() };
         assert!(message.is_sound());
         let mut gap = message.clone();
         gap.entries[1].index = Index(13);
@@ -486,7 +486,7 @@ mod tests {
 
         #[test]
         fn appends_survive_the_wire(data in proptest::collection::vec(any::<u8>(), 0..300), index in 0..1_000_000_u64) {
-            let message = append(data, index);
+            let message = append(&data, index);
             prop_assert_eq!(PeerMessage::decode(message.encode()), Ok(message));
         }
     }

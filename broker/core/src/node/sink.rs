@@ -7,6 +7,7 @@ use bytes::{BufMut, BytesMut};
 use quorate_store::state::{Pair, StateBatch, StateWrite};
 
 use super::configuration::Configuration;
+use super::group::Machine;
 use super::meta::Space;
 use crate::io::PeerKey;
 use crate::peer::{SnapshotOffer, SnapshotPair};
@@ -25,7 +26,6 @@ pub(crate) enum SinkStage {
 }
 
 /// One transfer.
-#[derive(Debug)]
 pub(crate) struct Sink {
     pub(crate) from: PeerKey,
     pub(crate) offer: SnapshotOffer,
@@ -35,6 +35,8 @@ pub(crate) struct Sink {
     pub(crate) last_seen: bool,
     pub(crate) bytes: u64,
     pub(crate) pairs: Vec<Pair>,
+    /// The received state, from [`SinkStage::Ready`] on.
+    pub(crate) machine: Option<Machine>,
 }
 
 impl Sink {
@@ -48,6 +50,7 @@ impl Sink {
             last_seen: false,
             bytes: 0,
             pairs: Vec::new(),
+            machine: None,
         }
     }
 

@@ -401,10 +401,8 @@ impl Node {
             Ok((meta, machine)) => {
                 assert_eq!(meta.applied, sink.offer.index, "the state received is the state offered");
                 sink.stage = SinkStage::Ready;
-                group.machine = machine;
-                if let Some(machine) = group.machine.vhost_mut() {
-                    machine.take_touched();
-                }
+                // Until Raft takes the snapshot, entries below it may still be committed: they are the old machine's.
+                sink.machine = Some(machine);
             }
             Err(error) => {
                 // The old state is gone: going on would mean serving from nothing.
@@ -452,14 +450,18 @@ impl Node {
         });
     }
 
-    /// Raft took the snapshot; the machine is there already.
+    /// Raft took the snapshot: the machine that waits for it becomes the group's.
     pub(super) fn snapshot_installed(&mut self, group: &mut Group, index: Index, term: Term) {
-        let Some(sink) = group.sink.take() else {
+        let Some(mut sink) = group.sink.take() else {
             self.exit(70, format!("group {}: a snapshot was installed that was never received", group.id));
             return;
         };
         assert_eq!(sink.stage, SinkStage::Ready, "Raft is told only of a state that is there");
         assert_eq!(index, sink.offer.index, "and only of that one");
+        group.machine = sink.machine.take().expect("a state that is there has a machine");
+        if let Some(machine) = group.machine.vhost_mut() {
+            machine.take_touched();
+        }
         group.configuration = sink.configuration();
         group.applied = index;
         group.applied_term = term;
