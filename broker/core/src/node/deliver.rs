@@ -105,17 +105,15 @@ impl Node {
     }
 
     fn deliver(&mut self, group: &mut Group, outbound: Outbound) {
-        let Outbound { consumer, frame, bytes, settled } = outbound;
+        let Outbound { consumer, frame, settled, .. } = outbound;
         self.counters.delivered += frame.messages.len() as u64;
         self.counters.redelivered +=
             frame.messages.iter().filter(|message| message.redelivered).count() as u64;
         self.write(consumer.session, consumer.channel, frame);
         let Some(serving) = &mut group.serving else { return };
-        if let Some(session) = self.sessions.get_mut(&consumer.session) {
-            session.outbound += bytes;
-            if session.outbound > limits::OUTBOUND_BYTES {
-                serving.delivery.pause(consumer.session);
-            }
+        let full = |session: &super::session::Session| session.outbound > limits::OUTBOUND_BYTES;
+        if self.sessions.get(&consumer.session).is_some_and(full) {
+            serving.delivery.pause(consumer.session);
         }
         if !settled.is_empty()
             && let Ok(settlement) = serving.delivery.settle(consumer, &NumberRange::collect(settled))

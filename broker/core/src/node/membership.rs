@@ -5,6 +5,7 @@ use quorate_store::record::EntryKind;
 
 use super::group::Group;
 use super::origin::Origin;
+use super::peers::Linked;
 use super::{Node, Phase};
 use crate::event::Event;
 use crate::formation::InitialStatus;
@@ -24,8 +25,17 @@ impl Node {
         self.peers.resolve(&peer.cluster_address, peer.key.store);
         let key = peer.key;
         let name = peer.name.clone();
-        if self.peers.linked(peer) {
-            self.event(Event::ContactGained { member: name, peer: key });
+        match self.peers.linked(peer) {
+            Linked::Gained => self.event(Event::ContactGained { member: name, peer: key }),
+            Linked::Known => {}
+            Linked::Rival => {
+                let why = format!(
+                    "SAFE-2002: another process with the same store {} is linked already; this one counts for nothing \
+                     until that one is gone; if it is a copy of a data directory, stop it",
+                    key.store
+                );
+                self.event(Event::Refused { who: format!("broker {name}"), why });
+            }
         }
         let status = self.own_status();
         self.emit(Output::Send { to: key, message: PeerMessage::Status(Box::new(status)), after: None });
@@ -38,6 +48,13 @@ impl Node {
         self.admissions.remove(&key.store);
         for id in self.group_ids() {
             self.with_group(id, |node, group| node.group_lost_contact(group, key));
+        }
+        if let Some((rival, status)) = self.peers.take_rival(key.store) {
+            let key = rival.key;
+            self.peer_linked(rival, "");
+            if let Some(status) = status {
+                self.take_status(key, status);
+            }
         }
     }
 
@@ -61,6 +78,10 @@ impl Node {
     }
 
     pub(super) fn peer_message(&mut self, from: PeerKey, message: PeerMessage) {
+        // A copy of a store must never vote or acknowledge in the place of the process that the cluster knows.
+        if !self.peers.counts(from) && !matches!(message, PeerMessage::Status(_)) {
+            return;
+        }
         match message {
             PeerMessage::Status(status) => self.take_status(from, *status),
             PeerMessage::Founding(message) => {

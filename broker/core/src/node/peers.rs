@@ -25,6 +25,20 @@ pub(crate) struct Peers {
     /// Which store answered under a dialed address.
     resolved: BTreeMap<String, StoreId>,
     dialed: BTreeSet<String>,
+    /// Runs of a store of which another run is linked: a copy, or a restart whose end was not noticed yet. They count
+    /// for nothing until the linked run is gone.
+    rivals: BTreeMap<StoreId, Peer>,
+}
+
+/// What a new link means.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Linked {
+    /// Contact was gained.
+    Gained,
+    /// There was contact before.
+    Known,
+    /// Another run of the same store is linked; this one has to wait until that one is gone.
+    Rival,
 }
 
 impl Peers {
@@ -34,19 +48,26 @@ impl Peers {
     }
 
     pub(crate) fn resolve(&mut self, address: &str, store: StoreId) {
-        self.resolved.insert(address.to_owned(), store);
+        if !address.is_empty() {
+            self.resolved.insert(address.to_owned(), store);
+        }
     }
 
     pub(crate) fn resolved(&self, address: &str) -> Option<StoreId> {
         self.resolved.get(address).copied()
     }
 
-    /// A link opened; true if there was no link to this run before.
-    pub(crate) fn linked(&mut self, identity: PeerIdentity) -> bool {
+    /// A link opened.
+    pub(crate) fn linked(&mut self, identity: PeerIdentity) -> Linked {
         match self.by_store.get_mut(&identity.key.store) {
             Some(peer) if peer.linked && peer.identity.key == identity.key => {
                 peer.identity = identity;
-                false
+                Linked::Known
+            }
+            Some(peer) if peer.linked => {
+                let store = identity.key.store;
+                self.rivals.insert(store, Peer { identity, linked: true, status: None });
+                Linked::Rival
             }
             Some(peer) => {
                 if peer.identity.key != identity.key {
@@ -54,18 +75,31 @@ impl Peers {
                 }
                 peer.identity = identity;
                 peer.linked = true;
-                true
+                Linked::Gained
             }
             None => {
                 let store = identity.key.store;
                 self.by_store.insert(store, Peer { identity, linked: true, status: None });
-                true
+                Linked::Gained
             }
         }
     }
 
+    /// The run that waited for the linked one to go, with the status it sent meanwhile.
+    pub(crate) fn take_rival(&mut self, store: StoreId) -> Option<(PeerIdentity, Option<InitialStatus>)> {
+        self.rivals.remove(&store).map(|rival| (rival.identity, rival.status))
+    }
+
+    /// Whether this very run is the one that counts for its store, or none is known yet.
+    pub(crate) fn counts(&self, key: PeerKey) -> bool {
+        self.by_store.get(&key.store).is_none_or(|peer| !peer.linked || peer.identity.key == key)
+    }
+
     /// A link closed; the peer as it was, if it was linked.
     pub(crate) fn unlinked(&mut self, key: PeerKey) -> Option<PeerIdentity> {
+        if self.rivals.get(&key.store).is_some_and(|rival| rival.identity.key == key) {
+            self.rivals.remove(&key.store);
+        }
         let peer = self.by_store.get_mut(&key.store)?;
         if peer.identity.key != key || !peer.linked {
             return None;
@@ -76,6 +110,13 @@ impl Peers {
     }
 
     pub(crate) fn set_status(&mut self, from: PeerKey, status: InitialStatus) -> bool {
+        if let Some(rival) = self.rivals.get_mut(&from.store)
+            && rival.identity.key == from
+            && status.key == from
+        {
+            rival.status = Some(status);
+            return false;
+        }
         match self.by_store.get_mut(&from.store) {
             Some(peer) if peer.identity.key == from && status.key == from => {
                 if peer.status.as_ref() == Some(&status) {

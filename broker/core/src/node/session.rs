@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use quorate_protocol::codec::encoded_length;
 use quorate_protocol::fault::FaultCode;
 use quorate_protocol::frame::{
     Blocked, ClientFrame, Close, Confirm, Heartbeat, HelloOk, Login, LoginOk, MECHANISM_ANONYMOUS,
@@ -359,6 +360,7 @@ impl Node {
         let frame = frame.into();
         if let Some(session) = self.sessions.get_mut(&id) {
             session.said = self.now;
+            session.outbound += encoded_bytes(&frame);
             self.outputs.push_back(Output::Write { session: id, channel, frame });
         }
     }
@@ -372,7 +374,9 @@ impl Node {
         for session in self.sessions.values_mut() {
             for (channel, confirm) in session.confirms.drain(..) {
                 session.said = now;
-                self.outputs.push_back(Output::Write { session: session.id, channel, frame: confirm.into() });
+                let frame = ServerFrame::from(confirm);
+                session.outbound += encoded_bytes(&frame);
+                self.outputs.push_back(Output::Write { session: session.id, channel, frame });
             }
         }
     }
@@ -480,6 +484,12 @@ impl Node {
             self.close_session(id, code, text.clone(), address.clone());
         }
     }
+}
+
+/// What the driver will count when the frame leaves for the socket: exactly as much, or what is on its way would seem to
+/// grow for ever.
+fn encoded_bytes(frame: &ServerFrame) -> u64 {
+    u64::try_from(encoded_length(frame)).unwrap_or(u64::MAX)
 }
 
 /// A client is gone: what it held is ready again, at its old place.
