@@ -169,7 +169,6 @@ impl Node {
         let leader = self.active_leader(group).map(|active| active.leader);
         let commit = replica.map_or(group.applied, |replica| replica.commit().max(group.applied));
         let last = replica.map_or(group.applied, Replica::last);
-        let leads = group.is_leader();
         let mut nodes = Vec::new();
         for (id, voter) in group
             .configuration
@@ -218,7 +217,7 @@ impl Node {
             commit,
             applied: group.applied,
             quorum: leader.is_some(),
-            role: if leads { "leader" } else { group.seen_role },
+            role: Self::role_word(group),
             own_lag: commit.0.saturating_sub(group.applied.0),
             digest: group.machine.digest(),
             updating: group.sink.as_ref().map(|sink| sink.bytes),

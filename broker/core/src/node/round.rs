@@ -200,17 +200,7 @@ impl Node {
     fn notice_role(&mut self, group: &mut Group) {
         let Some(replica) = &group.replica else { return };
         let (term, leads) = (replica.term(), replica.is_leader());
-        let own = replica.id();
-        let has_leader = replica.leader().is_some();
-        let role = if leads {
-            "leader"
-        } else if !has_leader {
-            "waiting"
-        } else if group.configuration.voters.contains(&own.0) {
-            "replica"
-        } else {
-            "learner"
-        };
+        let role = Self::role_word(group);
         let led = group.seen_role == "leader";
         if led && (!leads || term != group.seen_term) {
             self.leadership_lost(group);
@@ -243,6 +233,20 @@ impl Node {
         }
         if group.serving.is_none() && group.id != GroupId::SYSTEM && group.leads_surely() {
             Self::leadership_won(group);
+        }
+    }
+
+    /// What this broker's node is in its group, now.
+    pub(super) fn role_word(group: &Group) -> &'static str {
+        let Some(replica) = &group.replica else { return "waiting" };
+        if replica.is_leader() {
+            "leader"
+        } else if replica.leader().is_none() {
+            "waiting"
+        } else if group.configuration.voters.contains(&replica.id().0) {
+            "replica"
+        } else {
+            "learner"
         }
     }
 
