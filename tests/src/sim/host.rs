@@ -4,11 +4,12 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use quorate_core::Node;
 use quorate_core::formation::status::RecoveryMode;
-use quorate_core::io::{FoundStamp, Input, PeerIdentity, PeerKey, SessionId, Tick};
+use quorate_core::io::{FoundGroup, FoundStamp, Input, PeerIdentity, PeerKey, SessionId, Tick};
 use quorate_core::node::config::NodeConfig;
 use quorate_core::peer::PeerMessage;
 use quorate_core::replica::Timing;
 use quorate_store::ids::{ClusterId, GroupId, Index};
+use quorate_store::record::Entry;
 
 use super::dice::Dice;
 use super::order::Order;
@@ -119,8 +120,9 @@ pub struct Host {
     pub exit: Option<(u8, String)>,
     /// How fast its disk is.
     pub speed: DiskSpeed,
-    /// Where each group's log ended when it was found last; none if the store was damaged and its log not looked at.
-    pub found_ends: Option<BTreeMap<GroupId, Index>>,
+    /// Each group's first index and entries as they were found at the last start; none if the store was damaged and its
+    /// log not looked at.
+    pub found_logs: Option<BTreeMap<GroupId, (Index, Vec<Entry>)>>,
     dice: Dice,
 }
 
@@ -137,7 +139,7 @@ impl Host {
             process: None,
             exit: None,
             speed: DiskSpeed { factor: 1 },
-            found_ends: None,
+            found_logs: None,
             dice: Dice::new(seed, &format!("host {id}")),
         }
     }
@@ -188,8 +190,11 @@ impl Host {
         self.exit = None;
         let key = PeerKey { store: found.store, run: found.run };
         let damaged = matches!(found.stamp, FoundStamp::Damaged { .. });
-        let ends = || found.groups.iter().map(|group| (group.group, group.last)).collect();
-        self.found_ends = (!damaged).then(ends);
+        let log_of = |group: &FoundGroup| {
+            let entries = storage.load(group.group, group.first, group.last.next(), usize::MAX);
+            (group.group, (group.first, entries.unwrap_or_default()))
+        };
+        self.found_logs = (!damaged).then(|| found.groups.iter().map(log_of).collect());
         let node = Node::new(self.node_config(), found, self.dice.number(), Tick(0));
         self.process = Some(Process {
             node,

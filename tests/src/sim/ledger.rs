@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use quorate_store::ids::{GroupId, Index, Term};
-use quorate_store::record::{Batch, Record};
+use quorate_store::record::{Batch, Entry, Record};
 
 use super::schedule::HostId;
 
@@ -32,10 +32,12 @@ pub struct Ledger {
     leaders: BTreeMap<(String, Term), HostId>,
 }
 
-fn content_hash(bytes: &[u8]) -> u64 {
-    bytes
+fn content_of(entry: &Entry) -> Content {
+    let hash = entry
+        .data
         .iter()
-        .fold(0xcbf2_9ce4_8422_2325, |hash, byte| (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3))
+        .fold(0xcbf2_9ce4_8422_2325, |hash, byte| (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3));
+    (entry.term, hash)
 }
 
 fn cut_above(map: &mut BTreeMap<Place, Content>, group: GroupId, last: Index) {
@@ -52,7 +54,7 @@ fn take(map: &mut BTreeMap<Place, Content>, record: &Record) {
             if map.contains_key(&(*group, entry.index)) {
                 cut_above(map, *group, Index(entry.index.0 - 1));
             }
-            map.insert((*group, entry.index), (entry.term, content_hash(&entry.data)));
+            map.insert((*group, entry.index), content_of(entry));
         }
         Record::Reset(group, _, _, _) | Record::Remove(group) => cut_above(map, *group, Index(0)),
         Record::HardState(..) => {}
@@ -96,30 +98,36 @@ impl Ledger {
         }
     }
 
-    /// A broker starts and finds its logs ending there.
-    pub fn restarted(&mut self, host: HostId, ends: &BTreeMap<GroupId, Index>) -> Result<(), String> {
+    /// A broker starts, and this is what its logs hold: for each group the first index and the entries from there.
+    pub fn restarted(
+        &mut self,
+        host: HostId,
+        found: &BTreeMap<GroupId, (Index, Vec<Entry>)>,
+    ) -> Result<(), String> {
         let book = self.books.entry(host).or_default();
-        let groups: std::collections::BTreeSet<GroupId> =
-            book.durable.keys().map(|(group, _)| *group).collect();
-        for group in groups {
-            let last = book.durable.range((group, Index(0))..(GroupId(group.0 + 1), Index(0))).next_back();
-            let Some(((_, last), _)) = last else { continue };
-            let found = ends.get(&group).copied().unwrap_or_default();
-            // A cut of the log may have been written, and not reported as durable.
-            let written = book.written.range((group, Index(0))..(GroupId(group.0 + 1), Index(0))).next_back();
-            let written = written.map_or(Index(0), |((_, index), _)| *index);
-            if found < (*last).min(written) {
+        let mut now = BTreeMap::new();
+        for (group, (_, entries)) in found {
+            now.extend(entries.iter().map(|entry| ((*group, entry.index), content_of(entry))));
+        }
+        for (place, content) in &book.durable {
+            if book.written.get(place) != Some(content) {
+                // What was on its way would have replaced it; either may be found.
+                continue;
+            }
+            let first = found.get(&place.0).map_or(Index(0), |(first, _)| *first);
+            if place.1 < first {
+                // It left the log in good order, and still counts as held.
+                now.insert(*place, *content);
+            } else if now.get(place) != Some(content) {
                 return Err(format!(
-                    "host {host} lost group {group} from {} on, {last} was synced",
-                    found.next()
+                    "host {host} lost entry {} of group {}, which was synced",
+                    place.1, place.0
                 ));
             }
         }
-        for (group, last) in ends {
-            cut_above(&mut book.written, *group, *last);
-        }
-        // What was written and not reported as durable may be there all the same: it was synced when it was opened.
-        book.durable = book.written.clone();
+        // What is found was synced when it was opened; what was on its way and is not found never was.
+        book.written = now.clone();
+        book.durable = now;
         Ok(())
     }
 
@@ -142,8 +150,9 @@ impl Ledger {
             let (known, first) = self.committed.entry(*place).or_insert((*content, host));
             if known != content {
                 return Err(format!(
-                    "entry {} of group {group} is committed on host {first} and host {host} with different content",
-                    place.1
+                    "entry {} of group {group} is committed on host {first} in term {} and on host {host} in term {} with \
+                     different content",
+                    place.1, known.0, content.0
                 ));
             }
         }

@@ -218,8 +218,8 @@ impl World {
             return;
         }
         self.trace.line(now, || format!("host {host} starts"));
-        if let Some(ends) = &self.hosts[host].found_ends {
-            let result = self.ledger.restarted(host, ends);
+        if let Some(found) = self.hosts[host].found_logs.take() {
+            let result = self.ledger.restarted(host, &found);
             self.checker.check(result);
         }
         self.ask_for_round(host);
