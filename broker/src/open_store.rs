@@ -150,7 +150,7 @@ fn found_group(group: RecoveredGroup) -> FoundGroup {
 fn refuse(dir: &Path, error: OpenError) -> Exit {
     let dir = dir.display();
     match error {
-        OpenError::Newer(text) => Exit::new(ExitStatus::Refused, format!("the store in {dir}: {text}")),
+        OpenError::OtherFormat(text) => Exit::new(ExitStatus::Refused, format!("the store in {dir}: {text}")),
         OpenError::File(error @ FileError::Locked { .. }) => {
             Exit::new(ExitStatus::Locked, format!("{error}: stop it, or give this broker another --data-dir"))
         }

@@ -1,7 +1,9 @@
 //! The identities and positions that everything durable is named by.
 
 use std::fmt;
+use std::str::FromStr;
 
+use thiserror::Error;
 use uuid::Uuid;
 
 macro_rules! uuid_id {
@@ -103,5 +105,25 @@ pub struct Position {
 impl fmt::Display for Position {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}.{}.{}", self.epoch, self.term, self.index)
+    }
+}
+
+/// The text is no position.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
+#[error("a position is written epoch.term.index, three decimal numbers")]
+pub struct NoPosition;
+
+impl FromStr for Position {
+    type Err = NoPosition;
+
+    /// Reads what [`Display`](fmt::Display) writes.
+    fn from_str(text: &str) -> Result<Self, NoPosition> {
+        let (epoch, rest) = text.split_once('.').ok_or(NoPosition)?;
+        let (term, index) = rest.split_once('.').ok_or(NoPosition)?;
+        Ok(Self {
+            epoch: Epoch(epoch.parse().map_err(|_| NoPosition)?),
+            term: Term(term.parse().map_err(|_| NoPosition)?),
+            index: Index(index.parse().map_err(|_| NoPosition)?),
+        })
     }
 }

@@ -57,9 +57,9 @@ pub struct OpenLog {
 /// Why a store could not be opened at all.
 #[derive(Debug, Error)]
 pub enum OpenError {
-    /// A part was written by a later version of this software (exit 3). Nothing was changed.
+    /// A part was written by another version of this software (exit 3). Nothing was changed.
     #[error("{0}")]
-    Newer(String),
+    OtherFormat(String),
     /// The disk failed (exit 5), or the lock is held ([`FileError::Locked`], exit 4).
     #[error(transparent)]
     File(#[from] FileError),
@@ -68,13 +68,13 @@ pub enum OpenError {
 /// Opens the store in a directory, made if missing.
 ///
 /// # Errors
-/// [`OpenError::Newer`]; [`OpenError::File`], among it [`FileError::Locked`] naming the process that has the store.
+/// [`OpenError::OtherFormat`]; [`OpenError::File`], among it [`FileError::Locked`] naming the process that has the store.
 pub fn open(files: &Arc<dyn Files>, dir: &Path, options: OpenOptions) -> Result<OpenStore, OpenError> {
     files.create_dir(dir)?;
     let lock = files.lock(&dir.join(LOCK_NAME), options.process)?;
     let (stamp_file, stamp) = match StampFile::open(Arc::clone(files), dir.to_path_buf()) {
         Err(StampError::File(error)) => return Err(error.into()),
-        Err(error) => return Err(OpenError::Newer(error.to_string())),
+        Err(error) => return Err(OpenError::OtherFormat(error.to_string())),
         Ok(opened) => opened,
     };
     let log_dir = dir.join(LOG_DIRECTORY);
@@ -120,7 +120,7 @@ fn identify(
             return Ok((best, Some(IdentityError::Damaged(what).to_string())));
         }
         Err(IdentityError::File(error)) => return Err(error.into()),
-        Err(error @ IdentityError::Newer { .. }) => return Err(OpenError::Newer(error.to_string())),
+        Err(error @ IdentityError::Newer { .. }) => return Err(OpenError::OtherFormat(error.to_string())),
     };
     Ok(match found {
         None if stamped.is_none() && !is_damaged && !has_log => {
@@ -155,7 +155,7 @@ fn open_log(
             Ok((Some(OpenLog { writer, reader, recovered }), None))
         }
         Err(LogError::File(error)) => Err(error.into()),
-        Err(error @ LogError::Newer { .. }) => Err(OpenError::Newer(error.to_string())),
+        Err(error @ LogError::OtherFormat { .. }) => Err(OpenError::OtherFormat(error.to_string())),
         Err(error) => Ok((None, Some(error.to_string()))),
     }
 }
@@ -297,14 +297,17 @@ mod tests {
     }
 
     #[test]
-    fn a_later_format_anywhere_is_refused_and_left_alone() {
+    fn another_format_anywhere_is_refused_and_left_alone() {
         let seal = |body: &str| format!("{body}crc32 = {:08x}\n", crc32fast::hash(body.as_bytes()));
-        for name in ["stamp.a", "store-id"] {
+        for (name, first) in [
+            ("stamp.a", "quorate-stamp 1\n"),
+            ("stamp.a", "quorate-stamp 9\n"),
+            ("store-id", "quorate-store 9\n"),
+        ] {
             let disk = used();
-            let first = if name == "store-id" { "quorate-store 9\n" } else { "quorate-stamp 9\n" };
             disk.replace(&Path::new(DIR).join(name), seal(first).as_bytes());
             let before = disk.everything();
-            assert!(matches!(open_on(&disk, 2), Err(OpenError::Newer(_))), "{name}");
+            assert!(matches!(open_on(&disk, 2), Err(OpenError::OtherFormat(_))), "{name}");
             assert_eq!(disk.everything(), before);
         }
     }

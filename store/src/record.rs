@@ -12,6 +12,9 @@ pub enum EntryKind {
     Command = 0,
     /// A change of the group's voters and learners, in the replica's own encoding.
     Membership = 1,
+    /// A fact about the cluster's own life, like a shutdown or a recovery, in the node's own encoding: no client's
+    /// command, and none of the group's state machine.
+    Control = 2,
 }
 
 /// One entry of a group's replicated log.

@@ -3,6 +3,7 @@
 //! Decisions read positions from the log itself; the positions here are for people and quick answers.
 
 mod codec;
+mod lineage;
 mod slots;
 mod text;
 
@@ -16,9 +17,10 @@ use thiserror::Error;
 use uuid::Uuid;
 
 pub use self::codec::{MAX_STAMP_BYTES, MAX_STAMP_ITEMS, STAMP_FORMAT};
+pub use self::lineage::{EpochCause, EpochEntry, Known, LeftOut};
 pub use self::slots::{SLOT_NAMES, StampFile, StampFound};
 use crate::files::FileError;
-use crate::ids::{ClusterId, Epoch, GroupId, Incarnation, Position, RaftId, RunId, StoreId};
+use crate::ids::{ClusterId, GroupId, Incarnation, Position, RaftId, RunId, StoreId};
 use crate::log::SyncedPoint;
 
 /// What both slots of the stamp hold.
@@ -50,6 +52,8 @@ pub struct Stamp {
     pub members_position: Position,
     /// The founding rule's union: who may become a voter without an operator's act.
     pub possible_members: Vec<StoreId>,
+    /// What this store promised to remember of other stores.
+    pub witnessed: Vec<Witness>,
     /// Initial members before going active, as configured.
     pub wait_for: u32,
     /// Recovery mode, as configured.
@@ -145,23 +149,6 @@ pub struct DurabilityPolicy {
     pub replicas: Durability,
 }
 
-/// One epoch of a group's lineage.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct EpochEntry {
-    /// Its number; the first is 1.
-    pub number: Epoch,
-    /// Its random id; two lineages are the same only if these are.
-    pub id: Uuid,
-    /// Where the previous epoch was left.
-    pub fork: Position,
-    /// Who forced it: a broker or an operator.
-    pub who: String,
-    /// Wall-clock time, milliseconds since 1970.
-    pub when_ms: u64,
-    /// The reason given.
-    pub why: String,
-}
-
 /// One member as last known.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct StampMember {
@@ -183,6 +170,20 @@ pub struct StampMember {
     pub incarnation: Incarnation,
 }
 
+/// What one store promised to remember of another before that one voted: by this it is noticed when the other comes
+/// back rolled back or copied.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Witness {
+    /// The other store.
+    pub store: StoreId,
+    /// Its incarnation, as acknowledged here.
+    pub incarnation: Incarnation,
+    /// The process that wrote that incarnation.
+    pub run: RunId,
+    /// For each group this store led: up to where the other had acknowledged under `sync`.
+    pub positions: Vec<(GroupId, Position)>,
+}
+
 /// Whether a cluster comes back without an operator.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 #[repr(u8)]
@@ -200,14 +201,12 @@ pub enum StampError {
     /// The bytes are no stamp; the data beside it is not to be trusted, nor to be taken for nothing.
     #[error("unreadable stamp: {0}")]
     Damaged(String),
-    /// Written by a later version of this software: start that one.
-    #[error(
-        "the stamp has format {found}, this version reads up to {supported}: use the version that wrote it"
-    )]
-    Newer {
+    /// Written by another version of this software: start that one.
+    #[error("the stamp has format {found}, this version reads {supported}: use the version that wrote it")]
+    OtherFormat {
         /// The stamp's format.
         found: u16,
-        /// The newest that is understood here.
+        /// The one that is understood here.
         supported: u16,
     },
     /// More than the limits allow; nothing was written.

@@ -121,8 +121,8 @@ impl Facts {
         let (file, found) = match StampFile::open(Arc::new(RealFiles), dir.to_path_buf()) {
             Ok(opened) => opened,
             Err(error) => {
-                if matches!(error, StampError::Newer { .. }) {
-                    "newer-format".clone_into(&mut self.state);
+                if matches!(error, StampError::OtherFormat { .. }) {
+                    "other-format".clone_into(&mut self.state);
                 }
                 self.damage.push(error.to_string());
                 return None;
@@ -189,8 +189,8 @@ impl Facts {
         let recovered = match log::inspect(&RealFiles, &log_dir, id, stamp.map(|stamp| stamp.log_synced)) {
             Ok((_, recovered)) => recovered,
             Err(error) => {
-                if matches!(error, log::LogError::Newer { .. }) {
-                    "newer-format".clone_into(&mut self.state);
+                if matches!(error, log::LogError::OtherFormat { .. }) {
+                    "other-format".clone_into(&mut self.state);
                 }
                 self.damage.push(error.to_string());
                 return;

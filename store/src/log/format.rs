@@ -9,8 +9,8 @@ use super::{LogError, MAX_BATCH_BYTES, MAX_ENTRY_BYTES, SyncedPoint};
 use crate::ids::{Epoch, GroupId, Index, StoreId, Term};
 use crate::record::{EntryKind, HardState};
 
-/// The format this version writes, and the newest it reads.
-pub const LOG_FORMAT: u32 = 1;
+/// The format this version writes, and the only one it reads.
+pub const LOG_FORMAT: u32 = 2;
 /// Where the first batch of a segment begins: the header has a page of its own.
 pub(super) const FIRST_BATCH: u64 = 4096;
 /// Batches begin at multiples of this, so that a sector with synced bytes is never written again.
@@ -29,6 +29,7 @@ const HEADER_CRC: usize = 64;
 
 const KIND_COMMAND: u8 = 0;
 const KIND_MEMBERSHIP: u8 = 1;
+const KIND_CONTROL: u8 = 2;
 const KIND_HARD_STATE: u8 = 16;
 const KIND_RESET: u8 = 17;
 const KIND_REMOVE: u8 = 18;
@@ -103,10 +104,10 @@ impl SegmentHeader {
             return Err(damaged());
         }
         let format = cursor.u32().ok_or_else(damaged)?;
-        if format > LOG_FORMAT {
-            return Err(HeaderFault::Newer(format));
+        if format != LOG_FORMAT && format != 0 {
+            return Err(HeaderFault::OtherFormat(format));
         }
-        if format != LOG_FORMAT || cursor.u32() != Some(0) {
+        if format == 0 || cursor.u32() != Some(0) {
             return Err(damaged());
         }
         let mut number = || cursor.u64().ok_or_else(damaged);
@@ -120,7 +121,7 @@ impl SegmentHeader {
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum HeaderFault {
     Damaged(&'static str),
-    Newer(u32),
+    OtherFormat(u32),
 }
 
 /// The checksum of one segment's content: begins with the segment's salt and generation, so that nothing of another
@@ -389,7 +390,7 @@ fn read_record<'bytes>(
     let (term, index) = (Term(fields.u64()?), Index(fields.u64()?));
     let mut payload = Cursor(payload);
     let effect = match kind {
-        KIND_COMMAND | KIND_MEMBERSHIP => {
+        KIND_COMMAND | KIND_MEMBERSHIP | KIND_CONTROL => {
             payload.0 = &[];
             Effect::Entry { group, epoch, term, index, place: Place { length, ..place } }
         }
@@ -424,6 +425,7 @@ pub(super) fn read_entry(
     let kind = match *head.get(8)? {
         KIND_COMMAND => EntryKind::Command,
         KIND_MEMBERSHIP => EntryKind::Membership,
+        KIND_CONTROL => EntryKind::Control,
         _ => return None,
     };
     match effect {
@@ -438,6 +440,7 @@ pub(super) fn read_entry(
 
 const _: () = assert!(KIND_COMMAND == EntryKind::Command as u8);
 const _: () = assert!(KIND_MEMBERSHIP == EntryKind::Membership as u8);
+const _: () = assert!(KIND_CONTROL == EntryKind::Control as u8);
 const _: () = assert!(FIRST_BATCH.is_multiple_of(ALIGNMENT as u64));
 
 #[cfg(test)]

@@ -92,7 +92,7 @@ impl LogConfig {
 /// cache that never reached the medium, and what cannot be proved durable must not be built upon.
 ///
 /// # Errors
-/// [`LogError::Damaged`] if something that was, or may have been, acknowledged is not readable; [`LogError::Newer`];
+/// [`LogError::Damaged`] if something that was, or may have been, acknowledged is not readable; [`LogError::OtherFormat`];
 /// [`LogError::File`].
 pub fn open(
     files: Arc<dyn Files>,
@@ -189,14 +189,12 @@ pub enum LogError {
         /// What was found.
         what: String,
     },
-    /// Written by a later version of this software: start that one.
-    #[error(
-        "the log has format {found}, this version reads up to {supported}: use the version that wrote it"
-    )]
-    Newer {
+    /// Written by another version of this software: start that one.
+    #[error("the log has format {found}, this version reads {supported}: use the version that wrote it")]
+    OtherFormat {
         /// The log's format.
         found: u32,
-        /// The newest that is understood here.
+        /// The one that is understood here.
         supported: u32,
     },
     /// The entry has left the log: take a snapshot instead.

@@ -219,7 +219,7 @@ fn open_segment(
     file.read_at(0, &mut page).map_err(unreadable(generation, 0))?;
     let header = SegmentHeader::decode(&page).map_err(|fault| match fault {
         HeaderFault::Damaged(what) => damaged(generation, 0, what),
-        HeaderFault::Newer(found) => LogError::Newer { found, supported: LOG_FORMAT },
+        HeaderFault::OtherFormat(found) => LogError::OtherFormat { found, supported: LOG_FORMAT },
     })?;
     if header.generation != generation {
         return Err(damaged(generation, 0, format!("it is segment {} by its header", header.generation)));

@@ -396,16 +396,23 @@ fn a_later_format_is_told_apart() {
     append_entries(&mut writer, &mut Naive::default(), 1, 100);
     let path = Path::new(DIR).join(segment_name(1));
     let mut bytes = disk.content(&path).unwrap();
-    bytes[8] = 2;
-    disk.replace(&path, &bytes);
-    assert!(
-        matches!(open_log(&disk, None), Err(LogError::Damaged { .. })),
-        "rot was taken for a later format"
-    );
-    let crc = crc32fast::hash(&bytes[..64]).to_le_bytes();
-    bytes[64..68].copy_from_slice(&crc);
-    disk.replace(&path, &bytes);
-    assert!(matches!(open_log(&disk, None), Err(LogError::Newer { found: 2, supported: 1 })));
+    for format in [1, 3] {
+        bytes[8] = format;
+        bytes[64] ^= 1;
+        disk.replace(&path, &bytes);
+        assert!(
+            matches!(open_log(&disk, None), Err(LogError::Damaged { .. })),
+            "rot was taken for format {format}"
+        );
+        let crc = crc32fast::hash(&bytes[..64]).to_le_bytes();
+        bytes[64..68].copy_from_slice(&crc);
+        disk.replace(&path, &bytes);
+        let opened = open_log(&disk, None).map(drop);
+        assert!(
+            matches!(opened, Err(LogError::OtherFormat { found, supported: 2 }) if found == u32::from(format)),
+            "{opened:?}"
+        );
+    }
 }
 
 #[test]

@@ -3,19 +3,21 @@
 use bytes::Bytes;
 use uuid::Uuid;
 
+use super::lineage::{read_epoch, write_epoch};
 use super::text::{Reader, Writer};
 use super::{
-    Ballot, Durability, DurabilityPolicy, EpochEntry, FormingState, GroupStamp, RecoveryMode, Stamp,
-    StampError, StampMember, StampState,
+    Ballot, Durability, DurabilityPolicy, FormingState, GroupStamp, RecoveryMode, Stamp, StampError,
+    StampMember, StampState, Witness,
 };
-use crate::ids::{ClusterId, Epoch, GroupId, Incarnation, Index, Position, RaftId, RunId, StoreId, Term};
+use crate::ids::{ClusterId, GroupId, Incarnation, Position, RaftId, RunId, StoreId};
 use crate::log::SyncedPoint;
 
-/// The format this version writes, and the newest it reads.
-pub const STAMP_FORMAT: u16 = 1;
+/// The format this version writes, and the only one it reads.
+pub const STAMP_FORMAT: u16 = 2;
 /// Longest content of a slot, in bytes, without padding.
 pub const MAX_STAMP_BYTES: usize = 1 << 20;
-/// Most groups, members, possible members, and epochs of one group.
+/// Most groups, members, possible members, witnessed stores and positions of one, epochs of one group, and stores left
+/// out by one epoch.
 pub const MAX_STAMP_ITEMS: usize = 4096;
 
 const FIRST: &str = "quorate-stamp ";
@@ -28,19 +30,26 @@ impl Stamp {
         self.write(&mut out);
         let crc = crc32fast::hash(out.text.as_bytes());
         out.line("crc32", format_args!("{crc:08x}"));
-        let most = [self.groups.len(), self.members.len(), self.possible_members.len()]
-            .into_iter()
-            .chain(self.groups.iter().map(|group| group.lineage.len()))
-            .max()
-            .unwrap_or(0);
+        let most = self.longest_list();
         if out.text.len() > MAX_STAMP_BYTES || most > MAX_STAMP_ITEMS {
             return Err(StampError::TooLarge { bytes: out.text.len(), items: most });
         }
         Ok(out.text.into_bytes())
     }
 
-    /// Reads what [`Stamp::encode`] wrote. Any other bytes are [`StampError::Damaged`], or [`StampError::Newer`] if
-    /// they are a stamp of a later format, whole by its checksum.
+    fn longest_list(&self) -> usize {
+        let epochs = self.groups.iter().flat_map(|group| &group.lineage);
+        [self.groups.len(), self.members.len(), self.possible_members.len(), self.witnessed.len()]
+            .into_iter()
+            .chain(self.groups.iter().map(|group| group.lineage.len()))
+            .chain(epochs.map(|epoch| epoch.left_out.len()))
+            .chain(self.witnessed.iter().map(|witness| witness.positions.len()))
+            .max()
+            .unwrap_or(0)
+    }
+
+    /// Reads what [`Stamp::encode`] wrote. Any other bytes are [`StampError::Damaged`], or [`StampError::OtherFormat`]
+    /// if they are a stamp of another format, whole by its checksum.
     pub fn decode(content: &[u8]) -> Result<Self, StampError> {
         let damaged = |what: &str| StampError::Damaged(what.to_owned());
         if content.len() > MAX_STAMP_BYTES {
@@ -57,8 +66,8 @@ impl Stamp {
         let format = first.strip_prefix(FIRST).ok_or_else(|| damaged("not a stamp"))?;
         match format.parse::<u16>() {
             Ok(STAMP_FORMAT) => {}
-            Ok(format) if format > STAMP_FORMAT => {
-                return Err(StampError::Newer { found: format, supported: STAMP_FORMAT });
+            Ok(found) if found > 0 => {
+                return Err(StampError::OtherFormat { found, supported: STAMP_FORMAT });
             }
             _ => return Err(damaged("no format version")),
         }
@@ -95,6 +104,8 @@ impl Stamp {
         self.members.iter().for_each(|member| write_member(out, member));
         out.line("possible_members", self.possible_members.len());
         self.possible_members.iter().for_each(|store| out.line("possible_member", store));
+        out.line("witnessed", self.witnessed.len());
+        self.witnessed.iter().for_each(|witness| write_witness(out, witness));
         out.line("wait_for", self.wait_for);
         out.line("recovery", recovery_word(self.recovery));
         out.quoted("boot_id", &self.boot_id);
@@ -121,6 +132,7 @@ impl Stamp {
             possible_members: read_many(reader, "possible_members", |reader| {
                 Ok(StoreId(reader.parsed("possible_member")?))
             })?,
+            witnessed: read_many(reader, "witnessed", read_witness)?,
             wait_for: reader.parsed("wait_for")?,
             recovery: read_recovery(reader)?,
             boot_id: reader.quoted("boot_id")?,
@@ -134,7 +146,7 @@ impl Stamp {
     }
 }
 
-fn read_many<T>(
+pub(super) fn read_many<T>(
     reader: &mut Reader<'_>,
     key: &str,
     read: impl Fn(&mut Reader<'_>) -> Result<T, StampError>,
@@ -222,14 +234,7 @@ fn write_group(out: &mut Writer, group: &GroupStamp) {
     );
     out.line("group.weakest", durability_word(group.weakest));
     out.line("group.epochs", group.lineage.len());
-    for epoch in &group.lineage {
-        out.line("epoch", epoch.number);
-        out.line("epoch.id", epoch.id);
-        out.line("epoch.fork", epoch.fork);
-        out.quoted("epoch.who", &epoch.who);
-        out.line("epoch.when_ms", epoch.when_ms);
-        out.quoted("epoch.why", &epoch.why);
-    }
+    group.lineage.iter().for_each(|epoch| write_epoch(out, epoch));
 }
 
 fn read_group(reader: &mut Reader<'_>) -> Result<GroupStamp, StampError> {
@@ -248,16 +253,7 @@ fn read_group(reader: &mut Reader<'_>) -> Result<GroupStamp, StampError> {
             let word = reader.value("group.weakest")?;
             read_durability(word).ok_or_else(|| reader.wrong("unknown durability policy"))?
         },
-        lineage: read_many(reader, "group.epochs", |reader| {
-            Ok(EpochEntry {
-                number: Epoch(reader.parsed("epoch")?),
-                id: reader.parsed("epoch.id")?,
-                fork: read_position(reader, "epoch.fork")?,
-                who: reader.quoted("epoch.who")?,
-                when_ms: reader.parsed("epoch.when_ms")?,
-                why: reader.quoted("epoch.why")?,
-            })
-        })?,
+        lineage: read_many(reader, "group.epochs", read_epoch)?,
     })
 }
 
@@ -285,18 +281,33 @@ fn read_member(reader: &mut Reader<'_>) -> Result<StampMember, StampError> {
     })
 }
 
-fn read_position(reader: &mut Reader<'_>, key: &str) -> Result<Position, StampError> {
-    let value = reader.value(key)?;
-    let position = || {
-        let (epoch, rest) = value.split_once('.')?;
-        let (term, index) = rest.split_once('.')?;
-        Some(Position {
-            epoch: Epoch(epoch.parse().ok()?),
-            term: Term(term.parse().ok()?),
-            index: Index(index.parse().ok()?),
-        })
-    };
-    position().ok_or_else(|| reader.wrong(&format!("{key} is no position")))
+fn write_witness(out: &mut Writer, witness: &Witness) {
+    out.line("witness", witness.store);
+    out.line("witness.incarnation", witness.incarnation);
+    out.line("witness.run_id", witness.run);
+    out.line("witness.positions", witness.positions.len());
+    for (group, position) in &witness.positions {
+        out.line("witness.position", format_args!("{group} {position}"));
+    }
+}
+
+fn read_witness(reader: &mut Reader<'_>) -> Result<Witness, StampError> {
+    Ok(Witness {
+        store: StoreId(reader.parsed("witness")?),
+        incarnation: Incarnation(reader.parsed("witness.incarnation")?),
+        run: RunId(reader.parsed("witness.run_id")?),
+        positions: read_many(reader, "witness.positions", |reader| {
+            let (group, position) = reader.value("witness.position")?.split_once(' ').unwrap_or_default();
+            match (group.parse(), position.parse()) {
+                (Ok(group), Ok(position)) => Ok((GroupId(group), position)),
+                _ => Err(reader.wrong("witness.position is no group and position")),
+            }
+        })?,
+    })
+}
+
+pub(super) fn read_position(reader: &mut Reader<'_>, key: &str) -> Result<Position, StampError> {
+    reader.value(key)?.parse().map_err(|_| reader.wrong(&format!("{key} is no position")))
 }
 
 fn recovery_word(recovery: RecoveryMode) -> &'static str {
@@ -380,24 +391,46 @@ mod tests {
     }
 
     #[test]
-    fn a_later_format_is_told_apart() {
-        let body = "quorate-stamp 9\nwhatever = 1\n";
-        let content = format!("{body}{LAST}{:08x}\n", crc32fast::hash(body.as_bytes()));
-        assert!(matches!(
-            Stamp::decode(content.as_bytes()),
-            Err(StampError::Newer { found: 9, supported: 1 })
-        ));
-        // The same without a fitting checksum is rot, not a later format.
-        assert!(matches!(
-            Stamp::decode(content.replace("whatever", "whatevfr").as_bytes()),
-            Err(StampError::Damaged(_))
-        ));
+    fn another_format_is_told_apart() {
+        for format in [1, 9] {
+            let body = format!("quorate-stamp {format}\nwhatever = 1\n");
+            let content = format!("{body}{LAST}{:08x}\n", crc32fast::hash(body.as_bytes()));
+            let read = Stamp::decode(content.as_bytes());
+            assert!(
+                matches!(read, Err(StampError::OtherFormat { found, supported: 2 }) if found == format),
+                "{read:?}"
+            );
+            // The same without a fitting checksum is rot, not another format.
+            assert!(matches!(
+                Stamp::decode(content.replace("whatever", "whatevfr").as_bytes()),
+                Err(StampError::Damaged(_))
+            ));
+        }
     }
 
     #[test]
     fn too_much_is_refused_before_it_is_written() {
-        let mut stamp = super::super::tests::sample();
-        stamp.possible_members = vec![stamp.store_id; MAX_STAMP_ITEMS + 1];
-        assert!(matches!(stamp.encode(), Err(StampError::TooLarge { items: 4097, .. })));
+        let long = |change: fn(&mut Stamp)| {
+            let mut stamp = super::super::tests::sample();
+            change(&mut stamp);
+            stamp
+        };
+        for (list, stamp) in [
+            long(|stamp| stamp.possible_members = vec![stamp.store_id; MAX_STAMP_ITEMS + 1]),
+            long(|stamp| stamp.witnessed = vec![stamp.witnessed[0].clone(); MAX_STAMP_ITEMS + 1]),
+            long(|stamp| {
+                let positions = &mut stamp.witnessed[0].positions;
+                *positions = vec![positions[0]; MAX_STAMP_ITEMS + 1];
+            }),
+            long(|stamp| {
+                let left_out = &mut stamp.groups[0].lineage[1].left_out;
+                *left_out = vec![left_out[0].clone(); MAX_STAMP_ITEMS + 1];
+            }),
+        ]
+        .into_iter()
+        .enumerate()
+        {
+            assert!(matches!(stamp.encode(), Err(StampError::TooLarge { items: 4097, .. })), "list {list}");
+        }
     }
 }

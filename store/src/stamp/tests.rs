@@ -8,7 +8,7 @@ use proptest::prelude::*;
 use super::*;
 use crate::files::Files;
 use crate::files::crash::{CrashFiles, Fault, Operation};
-use crate::ids::{Index, Term};
+use crate::ids::{Epoch, Index, Term};
 
 fn any_position() -> impl Strategy<Value = Position> {
     (any::<u32>(), any::<u64>(), any::<u64>()).prop_map(|(epoch, term, index)| Position {
@@ -46,17 +46,61 @@ fn any_forming() -> impl Strategy<Value = FormingState> {
     })
 }
 
+fn any_cause() -> impl Strategy<Value = EpochCause> {
+    prop_oneof![
+        Just(EpochCause::Founding),
+        (any_uuid(), any::<bool>(), any::<u32>(), any::<u64>()).prop_map(
+            |(recovery, alone, members, sole)| EpochCause::Mark {
+                recovery,
+                alone,
+                members,
+                sole: RaftId(sole)
+            }
+        ),
+        Just(EpochCause::Override),
+        Just(EpochCause::Solo),
+        Just(EpochCause::TakeOver),
+    ]
+}
+
+fn any_left_out() -> impl Strategy<Value = LeftOut> {
+    let known = (any::<u64>(), any_position(), any_uuid()).prop_map(|(incarnation, position, tip)| Known {
+        incarnation: Incarnation(incarnation),
+        position,
+        tip,
+    });
+    (any_uuid(), any::<String>(), any::<bool>(), option::of(known))
+        .prop_map(|(store, name, voter, known)| LeftOut { store: StoreId(store), name, voter, known })
+}
+
 fn any_epoch() -> impl Strategy<Value = EpochEntry> {
-    (any::<u32>(), any_uuid(), any_position(), any::<String>(), any::<u64>(), any::<String>()).prop_map(
-        |(number, id, fork, who, when_ms, why)| EpochEntry {
+    let forced = (any_cause(), vec(any_left_out(), 0..3), any::<u64>());
+    let ids = (any::<u32>(), any_uuid(), any_position());
+    (ids, forced, any::<String>(), any::<u64>(), any::<String>()).prop_map(
+        |((number, id, fork), (cause, left_out, term), who, when_ms, why)| EpochEntry {
             number: Epoch(number),
             id,
             fork,
+            term: Term(term),
+            cause,
+            left_out,
             who,
             when_ms,
             why,
         },
     )
+}
+
+fn any_witness() -> impl Strategy<Value = Witness> {
+    let positions = vec((any::<u32>(), any_position()), 0..3);
+    (any_uuid(), any::<u64>(), any_uuid(), positions).prop_map(|(store, incarnation, run, positions)| {
+        Witness {
+            store: StoreId(store),
+            incarnation: Incarnation(incarnation),
+            run: RunId(run),
+            positions: positions.into_iter().map(|(group, position)| (GroupId(group), position)).collect(),
+        }
+    })
 }
 
 fn any_group() -> impl Strategy<Value = GroupStamp> {
@@ -95,7 +139,8 @@ fn any_member() -> impl Strategy<Value = StampMember> {
 pub(super) fn any_stamp() -> impl Strategy<Value = Stamp> {
     let ids = (any_uuid(), option::of(any_uuid()), any_uuid(), any::<u64>());
     let names = any::<[String; 3]>();
-    let lists = (vec(any_group(), 0..3), vec(any_member(), 0..3), vec(any_uuid(), 0..3));
+    let lists =
+        (vec(any_group(), 0..3), vec(any_member(), 0..3), vec(any_uuid(), 0..3), vec(any_witness(), 0..3));
     let numbers = any::<[u64; 5]>();
     (
         ids,
@@ -125,6 +170,7 @@ pub(super) fn any_stamp() -> impl Strategy<Value = Stamp> {
                 members: lists.1,
                 members_position,
                 possible_members: lists.2.into_iter().map(StoreId).collect(),
+                witnessed: lists.3,
                 wait_for,
                 recovery: if manual { RecoveryMode::Manual } else { RecoveryMode::Automatic },
                 boot_id,
@@ -133,6 +179,41 @@ pub(super) fn any_stamp() -> impl Strategy<Value = Stamp> {
                 log_synced: SyncedPoint { generation, offset },
             }
         })
+}
+
+/// A founding, and an operator's mark that left out one store with known content and one without.
+fn sample_lineage() -> Vec<EpochEntry> {
+    let founding = EpochEntry {
+        number: Epoch(1),
+        id: Uuid::from_u128(6),
+        fork: Position::default(),
+        term: Term(1),
+        cause: EpochCause::Founding,
+        left_out: Vec::new(),
+        who: "b1".into(),
+        when_ms: 1,
+        why: "founded \"here\"\n".into(),
+    };
+    let fork = Position { epoch: Epoch(1), term: Term(3), index: Index(800) };
+    let left_out = |number: u128, known: Option<Known>| LeftOut {
+        store: StoreId(Uuid::from_u128(number)),
+        name: format!("b{number}"),
+        voter: number == 2,
+        known,
+    };
+    let known = Known { incarnation: Incarnation(2), position: fork, tip: founding.id };
+    let mark = EpochEntry {
+        number: Epoch(2),
+        id: Uuid::from_u128(9),
+        fork,
+        term: Term(4),
+        cause: EpochCause::Mark { recovery: Uuid::from_u128(10), alone: false, members: 2, sole: RaftId(1) },
+        left_out: vec![left_out(2, Some(known)), left_out(3, None)],
+        who: "operator".into(),
+        when_ms: 2,
+        why: "the others burnt".into(),
+    };
+    vec![founding, mark]
 }
 
 /// An ordinary stamp of a broker in use.
@@ -148,7 +229,7 @@ pub(crate) fn sample() -> Stamp {
         voter: number < 3,
         incarnation: Incarnation(number),
     };
-    let position = Position { epoch: Epoch(1), term: Term(4), index: Index(900) };
+    let position = Position { epoch: Epoch(2), term: Term(4), index: Index(900) };
     Stamp {
         sequence: 0,
         store_id: store(1),
@@ -166,14 +247,7 @@ pub(crate) fn sample() -> Stamp {
         groups: vec![GroupStamp {
             group: GroupId(1),
             vhost: "/".into(),
-            lineage: vec![EpochEntry {
-                number: Epoch(1),
-                id: Uuid::from_u128(6),
-                fork: Position::default(),
-                who: "b1".into(),
-                when_ms: 1,
-                why: "founded \"here\"\n".into(),
-            }],
+            lineage: sample_lineage(),
             position,
             synced: position,
             policy: DurabilityPolicy { leader: Durability::Sync, replicas: Durability::WriteNoSync },
@@ -182,6 +256,12 @@ pub(crate) fn sample() -> Stamp {
         members: (1..=3).map(member).collect(),
         members_position: position,
         possible_members: vec![store(1), store(2)],
+        witnessed: vec![Witness {
+            store: store(2),
+            incarnation: Incarnation(2),
+            run: RunId(Uuid::from_u128(8)),
+            positions: vec![(GroupId(0), Position::default()), (GroupId(1), position)],
+        }],
         wait_for: 2,
         recovery: RecoveryMode::Automatic,
         boot_id: "a6f8".into(),

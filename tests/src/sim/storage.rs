@@ -191,7 +191,7 @@ pub fn open_store(medium: &Medium, sizes: LogSizes, dice: &mut Dice) -> Opened {
     let store = match open(&files, Path::new(STORE_DIRECTORY), options) {
         Ok(store) => store,
         Err(OpenError::File(error)) => return Opened::Failed(error.to_string()),
-        Err(error @ OpenError::Newer(_)) => panic!("this version wrote what it cannot read: {error}"),
+        Err(error @ OpenError::OtherFormat(_)) => panic!("this version wrote what it cannot read: {error}"),
     };
     let (stamp, stamp_file, log) = match (store.stamp, store.log) {
         (StampFound::Stamp(stamp), Some(log)) => (FoundStamp::Stamp(stamp), Some(store.stamp_file), log),

@@ -6,7 +6,7 @@ use quorate_store::ids::{ClusterId, Epoch, Incarnation, Index, Position, RaftId,
 use quorate_store::log::LogConfig;
 use quorate_store::open::{OpenOptions, OpenStore, open};
 use quorate_store::record::{Batch, Entry, EntryKind, HardState, Record};
-use quorate_store::stamp::{Durability, DurabilityPolicy, EpochEntry, GroupStamp, StampMember};
+use quorate_store::stamp::{Durability, DurabilityPolicy, EpochCause, EpochEntry, GroupStamp, StampMember};
 use tempfile::TempDir;
 use uuid::Uuid;
 
@@ -28,6 +28,9 @@ fn stamp(state: StampState) -> Stamp {
         number: Epoch(1),
         id: Uuid::from_u128(7),
         fork: Position::default(),
+        term: Term(1),
+        cause: EpochCause::Founding,
+        left_out: Vec::new(),
         who: "b1".into(),
         when_ms: 1,
         why: "founded".into(),
@@ -64,6 +67,7 @@ fn stamp(state: StampState) -> Stamp {
         }],
         members_position: position,
         possible_members: vec![ID],
+        witnessed: Vec::new(),
         wait_for: 3,
         recovery: RecoveryMode::Automatic,
         boot_id: "another boot".into(),
@@ -215,7 +219,7 @@ fn a_store_of_a_later_version_is_left_alone_and_said_to_be_one() {
         fs::write(store.path().join(name), content).unwrap();
     }
     let facts = read_unchanged(store.path());
-    assert_eq!(facts.state, "newer-format");
+    assert_eq!(facts.state, "other-format");
     assert!(facts.damage[0].contains("format 9"), "{:?}", facts.damage);
 }
 

@@ -5,7 +5,7 @@ use quorate_protocol::frame::{
     Confirm, Done, Durability, Failed, PublishRefused, QueueOk, ServerFrame, Settled,
 };
 use quorate_store::ids::{GroupId, Index, Term};
-use quorate_store::record::Entry;
+use quorate_store::record::{Entry, EntryKind};
 
 use super::Node;
 use super::group::{Group, Machine};
@@ -34,13 +34,18 @@ impl Node {
 
     fn apply_entry(&mut self, group: &mut Group, entry: &Entry) {
         let origins = group.take_origins(entry);
-        if Self::is_membership(entry.kind) {
-            let change = MembershipChange::decode(&entry.data);
-            if let Some(replica) = &mut group.replica {
-                replica.apply_membership(change);
+        match entry.kind {
+            EntryKind::Command => {}
+            EntryKind::Membership => {
+                let change = MembershipChange::decode(&entry.data);
+                if let Some(replica) = &mut group.replica {
+                    replica.apply_membership(change);
+                }
+                self.membership_applied(group, change);
+                return;
             }
-            self.membership_applied(group, change);
-            return;
+            // Nothing for the state machine; what the node itself reads in it takes effect elsewhere.
+            EntryKind::Control => return,
         }
         let outcomes = match &mut group.machine {
             Machine::System(machine) => machine.apply(entry.index, &entry.data),

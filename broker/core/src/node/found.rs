@@ -179,6 +179,7 @@ impl Node {
             members: Vec::new(),
             members_position: Position::default(),
             possible_members: Vec::new(),
+            witnessed: Vec::new(),
             wait_for: self.config.wait_for,
             recovery: RecoveryMode::Automatic,
             boot_id: String::new(),

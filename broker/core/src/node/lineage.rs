@@ -1,7 +1,7 @@
 //! A group's epochs as this broker keeps them.
 
-use quorate_store::ids::{ClusterId, Epoch, GroupId, Position};
-use quorate_store::stamp::EpochEntry;
+use quorate_store::ids::{ClusterId, Epoch, GroupId, Position, Term};
+use quorate_store::stamp::{EpochCause, EpochEntry};
 use uuid::Uuid;
 
 use crate::formation::status::EpochRef;
@@ -31,6 +31,9 @@ impl Lineage {
             number: tag.epoch,
             id: tag.id,
             fork: Position::default(),
+            term: Term(1),
+            cause: EpochCause::Founding,
+            left_out: Vec::new(),
             who: "founding".into(),
             when_ms: 0,
             why: "the cluster was founded".into(),

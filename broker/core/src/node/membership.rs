@@ -1,7 +1,6 @@
 //! Links, messages and members: who is there, who is let in, who becomes a voter.
 
 use quorate_store::ids::{GroupId, Index, RaftId, StoreId};
-use quorate_store::record::EntryKind;
 
 use super::group::Group;
 use super::origin::Origin;
@@ -345,11 +344,6 @@ impl Node {
                 return;
             }
         }
-    }
-
-    /// What an entry of the kind `Membership` does here.
-    pub(super) fn is_membership(kind: EntryKind) -> bool {
-        kind == EntryKind::Membership
     }
 }
 

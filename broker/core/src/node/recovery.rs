@@ -257,7 +257,7 @@ impl Node {
             *next = next.next();
             let change = match entry.kind {
                 EntryKind::Membership => MembershipChange::decode(&entry.data),
-                EntryKind::Command => MembershipChange::Nothing,
+                EntryKind::Command | EntryKind::Control => MembershipChange::Nothing,
             };
             latest.apply(change);
             if entry.index > *commit {

@@ -162,6 +162,7 @@ impl RaftMessage {
                 kind: match reader.u8("entry kind")? {
                     0 => EntryKind::Command,
                     1 => EntryKind::Membership,
+                    2 => EntryKind::Control,
                     _ => return Err(CodecError::Unknown("entry kind")),
                 },
                 data: reader.bytes("entry data")?,
@@ -206,9 +207,16 @@ impl RaftMessage {
     }
 }
 
+/// What raft-rs keeps beside the data of a control entry: to it, that is a normal entry like a command. It never
+/// travels and is never stored; our own encoding says the kind.
+const CONTROL_CONTEXT: &[u8] = b"control";
+
 /// A log entry from raft-rs's form.
 pub fn entry_from_raft(mut entry: eraftpb::Entry) -> Entry {
     let (kind, data) = match entry.get_entry_type() {
+        eraftpb::EntryType::EntryNormal if entry.context == CONTROL_CONTEXT => {
+            (EntryKind::Control, entry.take_data())
+        }
         eraftpb::EntryType::EntryNormal => (EntryKind::Command, entry.take_data()),
         _ => (EntryKind::Membership, MembershipChange::from_raft(&entry.data).encode()),
     };
@@ -221,6 +229,11 @@ pub fn entry_into_raft(entry: Entry) -> eraftpb::Entry {
     match entry.kind {
         EntryKind::Command => {
             out.set_entry_type(eraftpb::EntryType::EntryNormal);
+            out.data = entry.data;
+        }
+        EntryKind::Control => {
+            out.set_entry_type(eraftpb::EntryType::EntryNormal);
+            out.context = Bytes::from_static(CONTROL_CONTEXT);
             out.data = entry.data;
         }
         EntryKind::Membership => {
@@ -322,6 +335,24 @@ mod tests {
             assert_eq!(entry_from_raft(entry_into_raft(entry.clone())), entry);
             assert_eq!(MembershipChange::decode(&change.encode()), change);
         }
+    }
+
+    #[test]
+    fn a_control_entry_survives_raft_rs_and_the_wire_and_stays_apart_from_a_command() {
+        let entry = |kind| Entry { term: Term(2), index: Index(3), kind, data: Bytes::from_static(b"x") };
+        let (control, command) = (entry(EntryKind::Control), entry(EntryKind::Command));
+        assert_eq!(entry_from_raft(entry_into_raft(control.clone())), control);
+        assert_eq!(entry_from_raft(entry_into_raft(command.clone())), command);
+        let mut message = eraftpb::Message::default();
+        message.set_msg_type(eraftpb::MessageType::MsgAppend);
+        message.set_entries(vec![entry_into_raft(control), entry_into_raft(command)].into());
+        let message = RaftMessage::from_raft(message).unwrap();
+        let mut pieces = Pieces::default();
+        message.encode(&mut pieces);
+        let mut reader = Reader::new(Bytes::from(pieces.finish().concat()));
+        assert_eq!(RaftMessage::decode(&mut reader).unwrap(), message);
+        let kinds: Vec<EntryKind> = message.entries.iter().map(|entry| entry.kind).collect();
+        assert_eq!(kinds, [EntryKind::Control, EntryKind::Command]);
     }
 
     #[test]
