@@ -76,9 +76,49 @@ impl Files for MemoryFiles {
 
     fn rename(&self, from: &Path, to: &Path) -> FileResult<()> {
         let mut names = self.names();
-        let file = names.remove(from).ok_or_else(|| FileError::NotFound { path: from.to_owned() })?;
+        if let Some(file) = names.remove(from) {
+            names.insert(to.to_owned(), file);
+            return Ok(());
+        }
+        let below: Vec<PathBuf> = names.keys().filter(|path| path.starts_with(from)).cloned().collect();
+        if below.is_empty() {
+            return Err(FileError::NotFound { path: from.to_owned() });
+        }
+        for path in below {
+            let moved = path.strip_prefix(from).map(|rest| to.join(rest));
+            if let (Ok(moved), Some(file)) = (moved, names.remove(&path)) {
+                names.insert(moved, file);
+            }
+        }
+        Ok(())
+    }
+
+    fn link(&self, from: &Path, to: &Path) -> FileResult<()> {
+        let mut names = self.names();
+        if names.contains_key(to) {
+            return Err(FileError::Exists { path: to.to_owned() });
+        }
+        let file = names.get(from).ok_or_else(|| FileError::NotFound { path: from.to_owned() })?;
+        let file = Arc::clone(file);
         names.insert(to.to_owned(), file);
         Ok(())
+    }
+
+    fn links(&self, path: &Path) -> FileResult<u64> {
+        let names = self.names();
+        let file = names.get(path).ok_or_else(|| FileError::NotFound { path: path.to_owned() })?;
+        let same = names.values().filter(|other| Arc::ptr_eq(other, file)).count();
+        Ok(u64::try_from(same).unwrap_or(u64::MAX))
+    }
+
+    /// Directories are only what their files' names say: an empty one is gone already.
+    fn remove_dir(&self, _dir: &Path) -> FileResult<()> {
+        Ok(())
+    }
+
+    fn is_dir(&self, path: &Path) -> FileResult<bool> {
+        let names = self.names();
+        Ok(!names.contains_key(path) && names.keys().any(|below| below.starts_with(path)))
     }
 
     fn remove(&self, path: &Path) -> FileResult<()> {
@@ -219,5 +259,26 @@ mod tests {
         let file = files.create(Path::new("/d/a")).unwrap();
         file.preallocate(1 << 40).unwrap();
         assert_eq!(file.length().unwrap(), 1 << 40);
+    }
+
+    #[test]
+    fn a_file_with_two_names_and_a_directory_that_moves() {
+        let files = MemoryFiles::default();
+        let (a, b) = (Path::new("/a/x"), Path::new("/a/y"));
+        files.create(a).unwrap().write_at(0, b"one").unwrap();
+        files.link(a, b).unwrap();
+        assert!(matches!(files.link(a, b), Err(FileError::Exists { .. })));
+        assert!(matches!(
+            files.link(Path::new("/none"), a.parent().unwrap()),
+            Err(FileError::NotFound { .. })
+        ));
+        assert_eq!((files.links(a).unwrap(), files.links(b).unwrap()), (2, 2));
+        assert!(files.is_dir(Path::new("/a")).unwrap() && !files.is_dir(a).unwrap());
+        files.rename(Path::new("/a"), Path::new("/b")).unwrap();
+        assert_eq!(files.list(Path::new("/b")).unwrap(), ["x", "y"]);
+        assert!(!files.is_dir(Path::new("/a")).unwrap());
+        files.remove(Path::new("/b/x")).unwrap();
+        assert_eq!(files.links(Path::new("/b/y")).unwrap(), 1);
+        assert!(matches!(files.rename(a, b), Err(FileError::NotFound { .. })));
     }
 }

@@ -12,7 +12,7 @@ mod names;
 #[cfg(test)]
 mod tests;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -21,7 +21,7 @@ use rand_chacha::ChaCha8Rng;
 use rand_core::SeedableRng;
 
 use self::content::{Content, position, size};
-use self::names::{NameChange, Names, Place};
+use self::names::{NameChange, Names, Node, Place, ROOT};
 use super::{FileError, FileLock, FileResult, Files, OpenFile};
 
 /// A kind of operation, for [`CrashFiles::fail_after`].
@@ -43,8 +43,10 @@ pub enum Operation {
     CreateDir,
     /// [`Files::rename`].
     Rename,
-    /// [`Files::remove`].
+    /// [`Files::remove`] and [`Files::remove_dir`].
     Remove,
+    /// [`Files::link`].
+    Link,
     /// [`Files::sync_dir`].
     SyncDir,
 }
@@ -74,8 +76,8 @@ struct Disk {
     faults: Vec<(Operation, u64, Fault)>,
     capacity: u64,
     files: BTreeMap<u64, Content>,
-    next_file: u64,
-    dirs: BTreeSet<PathBuf>,
+    /// Number of the next file or directory.
+    next: u64,
     names: Names,
     locks: BTreeMap<PathBuf, u32>,
 }
@@ -92,11 +94,8 @@ fn error(operation: &'static str, path: &Path, text: &str) -> FileError {
     FileError::Io { operation, path: path.to_path_buf(), source: io::Error::other(text.to_owned()) }
 }
 
-fn place(path: &Path) -> FileResult<Place> {
-    match (path.parent(), path.file_name().and_then(|name| name.to_str())) {
-        (Some(dir), Some(name)) => Ok((dir.to_path_buf(), name.to_owned())),
-        _ => Err(error("name", path, "not a file name")),
-    }
+fn missing(path: &Path) -> FileError {
+    FileError::NotFound { path: path.to_path_buf() }
 }
 
 impl Disk {
@@ -130,8 +129,31 @@ impl Disk {
     }
 
     fn used(&self) -> u64 {
-        let named: BTreeSet<u64> = self.names.now.values().copied().collect();
-        named.iter().map(|file| size(self.files[file].now.len())).sum()
+        self.names.files().keys().map(|file| size(self.files[file].now.len())).sum()
+    }
+
+    /// Where a path leads; the directory above it must exist.
+    fn place(&self, path: &Path) -> FileResult<Place> {
+        match (path.parent(), path.file_name().and_then(|name| name.to_str())) {
+            (Some(dir), Some(name)) => {
+                let dir = self.names.dir(dir).ok_or_else(|| missing(path))?;
+                Ok((dir, name.to_owned()))
+            }
+            _ => Err(error("name", path, "not a file name")),
+        }
+    }
+
+    fn file(&self, path: &Path) -> FileResult<u64> {
+        match self.names.now.get(&self.place(path)?) {
+            Some(Node::File(file)) => Ok(*file),
+            Some(Node::Dir(_)) => Err(error("open", path, "is a directory")),
+            None => Err(missing(path)),
+        }
+    }
+
+    fn number(&mut self) -> u64 {
+        self.next += 1;
+        self.next
     }
 
     fn restart(&mut self) {
@@ -164,8 +186,7 @@ impl CrashFiles {
             faults: Vec::new(),
             capacity: u64::MAX,
             files: BTreeMap::new(),
-            next_file: 0,
-            dirs: BTreeSet::from([PathBuf::new(), PathBuf::from("/")]),
+            next: ROOT,
             names: Names::default(),
             locks: BTreeMap::new(),
         };
@@ -187,6 +208,18 @@ impl CrashFiles {
     pub fn cut_power_at(&self, operation: u64) {
         let mut disk = hold(&self.disk);
         disk.cut_at = Some(disk.operations + operation);
+    }
+
+    /// Does something whose operations do not count towards the cut.
+    #[cfg(test)]
+    pub(crate) fn hold_cut<T>(&self, act: impl FnOnce(&Self) -> T) -> T {
+        let before = self.operations();
+        let cut = hold(&self.disk).cut_at.take();
+        let done = act(self);
+        let mut disk = hold(&self.disk);
+        disk.cut_at = cut.map(|cut| cut + (disk.operations - before));
+        drop(disk);
+        done
     }
 
     /// Whether the power was cut.
@@ -215,8 +248,8 @@ impl CrashFiles {
                 content.lose(dice, &others);
             }
         }
-        let named: BTreeSet<u64> = disk.names.now.values().copied().collect();
-        disk.files.retain(|file, _| named.contains(file));
+        let named = disk.names.files();
+        disk.files.retain(|file, _| named.contains_key(file));
     }
 
     /// The process dies and the operating system lives on: open files and locks are gone, every byte written is there,
@@ -233,18 +266,17 @@ impl CrashFiles {
     /// What reads of a file see; none if there is no such file.
     pub fn content(&self, path: &Path) -> Option<Vec<u8>> {
         let disk = hold(&self.disk);
-        let file = disk.names.now.get(&place(path).ok()?)?;
-        Some(disk.files[file].now.clone())
+        let file = disk.file(path).ok()?;
+        Some(disk.files[&file].now.clone())
     }
 
     /// Replaces a file's content durably, as rot or a careless hand does; makes the file if it is missing.
     pub fn replace(&self, path: &Path, bytes: &[u8]) {
         let mut disk = hold(&self.disk);
-        let place = place(path).expect("a file name");
-        let file = disk.names.now.get(&place).copied().unwrap_or_else(|| {
-            let file = disk.next_file;
-            disk.next_file += 1;
-            disk.names.put_durably(place, file);
+        let place = disk.place(path).expect("a file name in a directory");
+        let file = disk.file(path).unwrap_or_else(|_| {
+            let file = disk.number();
+            disk.names.put_durably(place, Node::File(file));
             file
         });
         disk.files
@@ -254,11 +286,9 @@ impl CrashFiles {
     /// Every file with what reads of it see, by path.
     pub fn everything(&self) -> BTreeMap<PathBuf, Vec<u8>> {
         let disk = hold(&self.disk);
-        disk.names
-            .now
-            .iter()
-            .map(|((dir, name), file)| (dir.join(name), disk.files[file].now.clone()))
-            .collect()
+        let mut found = Vec::new();
+        disk.names.walk(ROOT, Path::new("/"), &mut found);
+        found.into_iter().map(|(path, file)| (path, disk.files[&file].now.clone())).collect()
     }
 
     fn handle(&self, disk: &Disk, file: u64, path: &Path, writable: bool) -> Arc<dyn OpenFile> {
@@ -269,10 +299,8 @@ impl CrashFiles {
     fn open_with(&self, path: &Path, writable: bool) -> FileResult<Arc<dyn OpenFile>> {
         let disk = hold(&self.disk);
         disk.alive(disk.life, "open", path)?;
-        match disk.names.now.get(&place(path)?) {
-            Some(file) => Ok(self.handle(&disk, *file, path, writable)),
-            None => Err(FileError::NotFound { path: path.to_path_buf() }),
-        }
+        let file = disk.file(path)?;
+        Ok(self.handle(&disk, file, path, writable))
     }
 
     /// Changes names by `act`, with the luck that the operation has.
@@ -300,14 +328,19 @@ impl CrashFiles {
 
 impl Files for CrashFiles {
     fn create_dir(&self, dir: &Path) -> FileResult<()> {
-        if hold(&self.disk).dirs.contains(dir) {
+        if hold(&self.disk).names.dir(dir).is_some() {
             return Ok(());
         }
         if let Some(above) = dir.parent() {
             self.create_dir(above)?;
         }
         self.rename_with((Operation::CreateDir, "create directory"), dir, |disk| {
-            disk.dirs.insert(dir.to_path_buf());
+            let place = disk.place(dir)?;
+            if disk.names.now.contains_key(&place) {
+                return Err(FileError::Exists { path: dir.to_path_buf() });
+            }
+            let number = disk.number();
+            disk.names.put_durably(place, Node::Dir(number));
             Ok(())
         })
     }
@@ -315,29 +348,19 @@ impl Files for CrashFiles {
     fn list(&self, dir: &Path) -> FileResult<Vec<String>> {
         let disk = hold(&self.disk);
         disk.alive(disk.life, "list", dir)?;
-        if !disk.dirs.contains(dir) {
-            return Err(FileError::NotFound { path: dir.to_path_buf() });
-        }
-        let files = disk.names.now.keys().filter(|(parent, _)| parent == dir).map(|(_, name)| name.clone());
-        let dirs = disk.dirs.iter().filter(|below| below.parent() == Some(dir));
-        let dirs = dirs.filter_map(|below| below.file_name()?.to_str().map(str::to_owned));
-        let names: BTreeSet<String> = files.chain(dirs).collect();
-        Ok(names.into_iter().collect())
+        let number = disk.names.dir(dir).ok_or_else(|| missing(dir))?;
+        Ok(disk.names.list(number).map(|(name, _)| name.clone()).collect())
     }
 
     fn create(&self, path: &Path) -> FileResult<Arc<dyn OpenFile>> {
         self.rename_with((Operation::Create, "create"), path, |disk| {
-            let place = place(path)?;
-            if !disk.dirs.contains(&place.0) {
-                return Err(FileError::NotFound { path: path.to_path_buf() });
-            }
+            let place = disk.place(path)?;
             if disk.names.now.contains_key(&place) {
                 return Err(FileError::Exists { path: path.to_path_buf() });
             }
-            let file = disk.next_file;
-            disk.next_file += 1;
+            let file = disk.number();
             disk.files.insert(file, Content::default());
-            disk.names.change(NameChange { put: Some((place, file)), drop: None });
+            disk.names.change(NameChange { put: Some((place, Node::File(file))), drop: None });
             Ok(())
         })?;
         self.open_with(path, true)
@@ -353,26 +376,58 @@ impl Files for CrashFiles {
 
     fn rename(&self, from: &Path, to: &Path) -> FileResult<()> {
         self.rename_with((Operation::Rename, "rename"), from, |disk| {
-            let (from_place, to_place) = (place(from)?, place(to)?);
-            let file = *disk
-                .names
-                .now
-                .get(&from_place)
-                .ok_or_else(|| FileError::NotFound { path: from.to_path_buf() })?;
-            disk.names.change(NameChange { put: Some((to_place, file)), drop: Some(from_place) });
+            let (from_place, to_place) = (disk.place(from)?, disk.place(to)?);
+            let node = *disk.names.now.get(&from_place).ok_or_else(|| missing(from))?;
+            match (node, disk.names.now.get(&to_place)) {
+                (_, None) | (Node::File(_), Some(Node::File(_))) => {}
+                _ => return Err(FileError::Exists { path: to.to_path_buf() }),
+            }
+            disk.names.change(NameChange { put: Some((to_place, node)), drop: Some(from_place) });
             Ok(())
         })
     }
 
     fn remove(&self, path: &Path) -> FileResult<()> {
         self.rename_with((Operation::Remove, "remove"), path, |disk| {
-            let place = place(path)?;
-            if !disk.names.now.contains_key(&place) {
-                return Err(FileError::NotFound { path: path.to_path_buf() });
-            }
-            disk.names.change(NameChange { put: None, drop: Some(place) });
+            disk.file(path)?;
+            disk.names.change(NameChange { put: None, drop: Some(disk.place(path)?) });
             Ok(())
         })
+    }
+
+    fn link(&self, from: &Path, to: &Path) -> FileResult<()> {
+        self.rename_with((Operation::Link, "link"), from, |disk| {
+            let (file, place) = (disk.file(from)?, disk.place(to)?);
+            if disk.names.now.contains_key(&place) {
+                return Err(FileError::Exists { path: to.to_path_buf() });
+            }
+            disk.names.change(NameChange { put: Some((place, Node::File(file))), drop: None });
+            Ok(())
+        })
+    }
+
+    fn links(&self, path: &Path) -> FileResult<u64> {
+        let disk = hold(&self.disk);
+        disk.alive(disk.life, "count links of", path)?;
+        let file = disk.file(path)?;
+        Ok(disk.names.files()[&file])
+    }
+
+    fn remove_dir(&self, dir: &Path) -> FileResult<()> {
+        self.rename_with((Operation::Remove, "remove directory"), dir, |disk| {
+            let number = disk.names.dir(dir).ok_or_else(|| missing(dir))?;
+            if disk.names.list(number).next().is_some() {
+                return Err(error("remove directory", dir, "not empty"));
+            }
+            disk.names.change(NameChange { put: None, drop: Some(disk.place(dir)?) });
+            Ok(())
+        })
+    }
+
+    fn is_dir(&self, path: &Path) -> FileResult<bool> {
+        let disk = hold(&self.disk);
+        disk.alive(disk.life, "look at", path)?;
+        Ok(disk.names.dir(path).is_some())
     }
 
     fn sync_dir(&self, dir: &Path) -> FileResult<()> {
@@ -380,7 +435,8 @@ impl Files for CrashFiles {
         disk.alive(disk.life, "sync directory", dir)?;
         match disk.luck(Operation::SyncDir) {
             Luck::Good => {
-                disk.names.sync(dir);
+                let number = disk.names.dir(dir).ok_or_else(|| missing(dir))?;
+                disk.names.sync(number);
                 Ok(())
             }
             // What was to become durable is still open: the crash decides.

@@ -90,10 +90,20 @@ pub trait Files: Send + Sync {
     fn open(&self, path: &Path) -> FileResult<Arc<dyn OpenFile>>;
     /// Opens an existing file for reading; needs no permission to write.
     fn open_read_only(&self, path: &Path) -> FileResult<Arc<dyn OpenFile>>;
-    /// Gives a file another name, replacing what had it. Durable after [`Files::sync_dir`].
+    /// Gives a file another name, replacing what had it; or a directory, whose new name must be free. Durable after
+    /// [`Files::sync_dir`].
     fn rename(&self, from: &Path, to: &Path) -> FileResult<()>;
     /// Removes a file's name. Durable after [`Files::sync_dir`].
     fn remove(&self, path: &Path) -> FileResult<()>;
+    /// Gives a file one more name, in any directory of the same file system; a taken one is [`FileError::Exists`].
+    /// Content is the same under both names from then on. Durable after [`Files::sync_dir`].
+    fn link(&self, from: &Path, to: &Path) -> FileResult<()>;
+    /// How many names a file has.
+    fn links(&self, path: &Path) -> FileResult<u64>;
+    /// Removes an empty directory. Durable after [`Files::sync_dir`] of the one above.
+    fn remove_dir(&self, dir: &Path) -> FileResult<()>;
+    /// Whether there is a directory of this name.
+    fn is_dir(&self, path: &Path) -> FileResult<bool>;
     /// Makes the names in a directory durable.
     fn sync_dir(&self, dir: &Path) -> FileResult<()>;
     /// Takes the advisory lock on a file, made if missing, and writes `holder` (a process id) into it. Held until the
@@ -150,4 +160,73 @@ pub fn create_whole(files: &dyn Files, dir: &Path, name: &str, content: &[u8]) -
     file.sync_all()?;
     files.rename(&beside, &dir.join(name))?;
     files.sync_dir(dir)
+}
+
+/// Removes a directory with everything in it; nothing happens if there is none. Not atomic: what is to vanish at once is
+/// first renamed to where nobody looks.
+pub fn remove_tree(files: &dyn Files, dir: &Path) -> FileResult<()> {
+    if !files.is_dir(dir)? {
+        return Ok(());
+    }
+    for name in files.list(dir)? {
+        let path = dir.join(name);
+        if files.is_dir(&path)? { remove_tree(files, &path)? } else { files.remove(&path)? }
+    }
+    files.remove_dir(dir)
+}
+
+/// Bytes of all files in a directory and those below it; none if it does not exist. A file with several names counts
+/// under each.
+pub fn tree_bytes(files: &dyn Files, dir: &Path) -> FileResult<u64> {
+    let mut bytes: u64 = 0;
+    if !files.is_dir(dir)? {
+        return Ok(bytes);
+    }
+    for name in files.list(dir)? {
+        let path = dir.join(name);
+        let more = if files.is_dir(&path)? {
+            tree_bytes(files, &path)?
+        } else {
+            files.open_read_only(&path)?.length()?
+        };
+        bytes = bytes.saturating_add(more);
+    }
+    Ok(bytes)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What both kinds of files do alike.
+    pub(super) fn links_and_directories(files: &dyn Files, dir: &Path) {
+        let (a, b) = (dir.join("a"), dir.join("b"));
+        files.create_dir(&a.join("below")).unwrap();
+        let file = files.create(&a.join("x")).unwrap();
+        file.write_at(0, b"one").unwrap();
+        assert_eq!(files.links(&a.join("x")).unwrap(), 1);
+        files.link(&a.join("x"), &a.join("below/y")).unwrap();
+        assert_eq!(files.links(&a.join("below/y")).unwrap(), 2);
+        file.write_at(0, b"two").unwrap();
+        assert_eq!(read_whole(files, &a.join("below/y"), 9).unwrap().unwrap(), b"two");
+        assert!(matches!(files.link(&a.join("x"), &a.join("below/y")), Err(FileError::Exists { .. })));
+        assert!(matches!(files.link(&a.join("none"), &a.join("z")), Err(FileError::NotFound { .. })));
+        assert!(matches!(files.links(&a.join("none")), Err(FileError::NotFound { .. })));
+        assert!(files.is_dir(&a).unwrap() && !files.is_dir(&a.join("x")).unwrap());
+        assert!(!files.is_dir(&b).unwrap());
+        assert!(files.remove_dir(&a).is_err(), "a directory with something in it was removed");
+        assert_eq!(tree_bytes(files, &a).unwrap(), 6);
+        // A directory moves with everything in it.
+        files.rename(&a, &b).unwrap();
+        files.sync_dir(dir).unwrap();
+        assert!(!files.is_dir(&a).unwrap());
+        assert_eq!(files.list(&b).unwrap(), ["below", "x"]);
+        assert_eq!(read_whole(files, &b.join("below/y"), 9).unwrap().unwrap(), b"two");
+        files.remove(&b.join("x")).unwrap();
+        assert_eq!(files.links(&b.join("below/y")).unwrap(), 1);
+        remove_tree(files, &b).unwrap();
+        remove_tree(files, &b).unwrap();
+        assert_eq!(files.list(dir).unwrap(), Vec::<String>::new());
+        assert_eq!(tree_bytes(files, &b).unwrap(), 0);
+    }
 }

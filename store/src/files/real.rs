@@ -2,7 +2,7 @@
 
 use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io::{self, ErrorKind, Read, Write};
-use std::os::unix::fs::FileExt;
+use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -91,6 +91,29 @@ impl Files for RealFiles {
 
     fn remove(&self, path: &Path) -> FileResult<()> {
         fs::remove_file(path).map_err(|source| failed("remove", path, source))
+    }
+
+    fn link(&self, from: &Path, to: &Path) -> FileResult<()> {
+        fs::hard_link(from, to).map_err(|source| match source.kind() {
+            ErrorKind::AlreadyExists => failed("link", to, source),
+            _ => failed("link", from, source),
+        })
+    }
+
+    fn links(&self, path: &Path) -> FileResult<u64> {
+        Ok(fs::symlink_metadata(path).map_err(|source| failed("count links of", path, source))?.nlink())
+    }
+
+    fn remove_dir(&self, dir: &Path) -> FileResult<()> {
+        fs::remove_dir(dir).map_err(|source| failed("remove directory", dir, source))
+    }
+
+    fn is_dir(&self, path: &Path) -> FileResult<bool> {
+        match fs::symlink_metadata(path) {
+            Ok(metadata) => Ok(metadata.is_dir()),
+            Err(error) if error.kind() == ErrorKind::NotFound => Ok(false),
+            Err(source) => Err(failed("look at", path, source)),
+        }
     }
 
     fn sync_dir(&self, dir: &Path) -> FileResult<()> {
@@ -232,6 +255,12 @@ mod tests {
         assert!(files.free_space(&dir).unwrap() > 0);
         files.remove(&dir.join("y")).unwrap();
         assert_eq!(files.list(&dir).unwrap(), Vec::<String>::new());
+    }
+
+    #[test]
+    fn a_link_is_another_name_of_the_same_file() {
+        let temporary = tempfile::tempdir().unwrap();
+        crate::files::tests::links_and_directories(&RealFiles, temporary.path());
     }
 
     #[test]

@@ -1,3 +1,5 @@
+use std::collections::BTreeSet;
+
 use super::*;
 
 fn disk_with(name: &str, bytes: &[u8]) -> (CrashFiles, Arc<dyn OpenFile>) {
@@ -94,4 +96,52 @@ fn a_cut_stops_everything() {
     files.crash(0);
     assert!(!files.is_off());
     files.open(Path::new("/d/x")).unwrap();
+}
+
+#[test]
+fn a_link_is_another_name_of_the_same_file() {
+    let files = CrashFiles::new();
+    files.create_dir(Path::new("/d")).unwrap();
+    crate::files::tests::links_and_directories(&files, Path::new("/d"));
+}
+
+#[test]
+fn a_link_is_durable_after_sync_dir_only_and_shares_what_becomes_of_the_content() {
+    let mut found = BTreeSet::new();
+    for seed in 0..100 {
+        let (files, file) = disk_with("x", b"1");
+        files.create_dir(Path::new("/e")).unwrap();
+        files.link(Path::new("/d/x"), Path::new("/e/y")).unwrap();
+        let synced = files.fork();
+        synced.sync_dir(Path::new("/e")).unwrap();
+        synced.remove(Path::new("/d/x")).unwrap();
+        synced.sync_dir(Path::new("/d")).unwrap();
+        synced.crash(seed);
+        assert_eq!(synced.content(Path::new("/e/y")).unwrap(), b"1");
+        file.write_at(0, b"2").unwrap();
+        files.crash(seed);
+        let (x, y) = (files.content(Path::new("/d/x")), files.content(Path::new("/e/y")));
+        assert!(y.is_none() || x == y, "one file has two contents");
+        found.insert(y.is_some());
+    }
+    assert_eq!(found, BTreeSet::from([false, true]));
+}
+
+#[test]
+fn a_directory_moves_whole_and_what_was_not_synced_in_it_may_still_be_lost() {
+    let mut found = BTreeSet::new();
+    for seed in 0..200 {
+        let files = CrashFiles::new();
+        files.create_dir(Path::new("/d/a")).unwrap();
+        files.create(Path::new("/d/a/x")).unwrap();
+        files.rename(Path::new("/d/a"), Path::new("/d/b")).unwrap();
+        let synced = files.fork();
+        synced.sync_dir(Path::new("/d")).unwrap();
+        synced.crash(seed);
+        assert_eq!(synced.list(Path::new("/d")).unwrap(), ["b"]);
+        found.insert(synced.list(Path::new("/d/b")).unwrap());
+        files.crash(seed);
+        assert_eq!(files.list(Path::new("/d")).unwrap().len(), 1);
+    }
+    assert_eq!(found, BTreeSet::from([vec![], vec!["x".to_owned()]]));
 }
