@@ -100,6 +100,10 @@ impl StateStore for LazyState {
             store.close_view(view);
         }
     }
+
+    fn checkpoint(&mut self, dir: &Path) -> Result<(), StateError> {
+        self.store()?.checkpoint(dir)
+    }
 }
 
 #[cfg(test)]

@@ -13,7 +13,7 @@ use quorate_store::open::{OpenError, OpenLog, OpenOptions, open};
 use quorate_store::quarantine::QUARANTINE_DIRECTORY;
 use quorate_store::reserve::{RESERVE_BYTES, Reserve};
 use quorate_store::stamp::{StampFile, StampFound};
-use quorate_store::state::{StateError, StateStore};
+use quorate_store::state::{STATE_DIRECTORY, StateError, StateStore};
 use quorate_store_rocks::RocksConfig;
 use uuid::Uuid;
 
@@ -22,8 +22,6 @@ use crate::exit::{Exit, ExitStatus};
 use crate::lazy_state::LazyState;
 use crate::memory_files::MemoryFiles;
 
-/// The state store's directory in the store's.
-const STATE_DIRECTORY: &str = "state";
 /// Segments in memory are small, so that what is let go of is given back soon.
 const MEMORY_SEGMENT_BYTES: u64 = 8 << 20;
 

@@ -6,7 +6,8 @@
 //!                         real: the disk     crash: a disk that loses what was not synced
 //! ```
 //!
-//! Reading order: [`ids`], [`record`], [`files`], [`identity`], [`stamp`], [`log`], [`reserve`], [`open`].
+//! Reading order: [`ids`], [`record`], [`files`], [`identity`], [`stamp`], [`log`], [`reserve`], [`open`],
+//! [`quarantine`].
 //! [`state`] is the seam to the key-value engine, [`model`] its in-memory twin. What each file holds, to the byte, is
 //! in `docs/internals/disk.md`.
 
@@ -21,3 +22,4 @@ pub mod record;
 pub mod reserve;
 pub mod stamp;
 pub mod state;
+mod text;

@@ -2,10 +2,12 @@
 
 use std::collections::BTreeMap;
 use std::ops::Bound;
+use std::path::Path;
 use std::sync::Arc;
 
 use bytes::Bytes;
 
+use crate::files::{Files, create_whole, read_whole};
 use crate::state::{Family, Pair, StateBatch, StateError, StateStore, StateWrite, ViewId};
 
 type Pairs = BTreeMap<Bytes, Bytes>;
@@ -18,7 +20,50 @@ struct Content {
     body: Arc<Pairs>,
 }
 
+/// The file of a checkpoint.
+const CHECKPOINT_NAME: &str = "model";
+
 impl Content {
+    /// Each family: how many pairs, then each with the lengths of key and value before it; last a CRC32 of all.
+    fn encode(&self) -> Vec<u8> {
+        let mut out = Vec::new();
+        for pairs in [&self.node, &self.state, &self.body] {
+            out.extend_from_slice(&(pairs.len() as u64).to_le_bytes());
+            for bytes in pairs.iter().flat_map(|(key, value)| [key, value]) {
+                out.extend_from_slice(&(bytes.len() as u64).to_le_bytes());
+                out.extend_from_slice(bytes);
+            }
+        }
+        let crc = crc32fast::hash(&out);
+        out.extend_from_slice(&crc.to_le_bytes());
+        out
+    }
+
+    fn decode(bytes: &[u8]) -> Option<Self> {
+        let (mut rest, crc) = bytes.split_last_chunk::<4>()?;
+        if crc32fast::hash(rest) != u32::from_le_bytes(*crc) {
+            return None;
+        }
+        let mut take = |length: u64| {
+            let (taken, after) = rest.split_at_checked(usize::try_from(length).ok()?)?;
+            rest = after;
+            Some(taken)
+        };
+        let mut content = Self::default();
+        for family in [Family::Node, Family::State, Family::Body] {
+            let mut number = || Some(u64::from_le_bytes(take(8)?.try_into().ok()?));
+            for _ in 0..number()? {
+                let mut piece = || {
+                    let length = u64::from_le_bytes(take(8)?.try_into().ok()?);
+                    Some(Bytes::copy_from_slice(take(length)?))
+                };
+                let (key, value) = (piece()?, piece()?);
+                content.family_mut(family).insert(key, value);
+            }
+        }
+        rest.is_empty().then_some(content)
+    }
+
     fn family(&self, family: Family) -> &Pairs {
         match family {
             Family::Node => &self.node,
@@ -57,8 +102,12 @@ impl Content {
 }
 
 /// A state store without a disk. [`StateModel::crash`] takes what was not flushed.
-#[derive(Clone, Debug, Default)]
+///
+/// What it holds is in no file, so that it costs a simulation nothing; only [`StateStore::checkpoint`] writes one, if
+/// it was told where ([`StateModel::on`]).
+#[derive(Clone, Default)]
 pub struct StateModel {
+    files: Option<Arc<dyn Files>>,
     now: Content,
     durable: Content,
     unflushed: Vec<StateBatch>,
@@ -66,10 +115,35 @@ pub struct StateModel {
     next_view: u64,
 }
 
+impl std::fmt::Debug for StateModel {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let Content { node, state, body } = &self.now;
+        write!(f, "{} node, {} state, {} body keys", node.len(), state.len(), body.len())
+    }
+}
+
 impl StateModel {
-    /// An empty one.
+    /// An empty one, which can make no checkpoints.
     pub fn new() -> Self {
         Self::default()
+    }
+
+    /// An empty one that makes its checkpoints with these files.
+    pub fn on(files: Arc<dyn Files>) -> Self {
+        Self { files: Some(files), ..Self::default() }
+    }
+
+    /// What a checkpoint holds.
+    ///
+    /// # Errors
+    /// [`StateError::Corrupt`] if it is not what was written, [`StateError::Io`] if there is none.
+    pub fn load(files: Arc<dyn Files>, dir: &Path) -> Result<Self, StateError> {
+        let bytes = read_whole(files.as_ref(), &dir.join(CHECKPOINT_NAME), u64::MAX - 1)
+            .map_err(|error| StateError::Io(error.to_string()))?
+            .ok_or_else(|| StateError::Io(format!("there is no checkpoint in {}", dir.display())))?;
+        let now = Content::decode(&bytes)
+            .ok_or_else(|| StateError::Corrupt(format!("the checkpoint in {}", dir.display())))?;
+        Ok(Self { files: Some(files), durable: now.clone(), now, ..Self::default() })
     }
 
     /// Power is lost: of the batches since the last flush the first `dice % (n + 1)` are found, whole; views are gone.
@@ -139,6 +213,19 @@ impl StateStore for StateModel {
     fn close_view(&mut self, view: ViewId) {
         self.views.remove(&view);
     }
+
+    fn checkpoint(&mut self, dir: &Path) -> Result<(), StateError> {
+        self.flush()?;
+        let failed = |error: crate::files::FileError| StateError::Io(error.to_string());
+        let Some(files) = &self.files else {
+            return Err(StateError::Io("a model in memory has nowhere to put a checkpoint".to_owned()));
+        };
+        if files.is_dir(dir).map_err(failed)? {
+            return Err(StateError::Io(format!("{} already exists", dir.display())));
+        }
+        files.create_dir(dir).map_err(failed)?;
+        create_whole(files.as_ref(), dir, CHECKPOINT_NAME, &self.durable.encode()).map_err(failed)
+    }
 }
 
 #[cfg(test)]
@@ -198,5 +285,22 @@ mod tests {
         assert_eq!(model.scan(Family::State, b"z", b"a", 9, None).unwrap(), []);
         assert_eq!(model.get(Family::State, b"b").unwrap().unwrap(), "value");
         assert_eq!(model.get(Family::Node, b"b").unwrap(), None);
+    }
+
+    #[test]
+    fn a_checkpoint_holds_what_is_there_then() {
+        let files: Arc<dyn Files> = Arc::new(crate::files::crash::CrashFiles::new());
+        let mut model = StateModel::on(Arc::clone(&files));
+        model.write(&put("a", "1")).unwrap();
+        let dir = Path::new("/above/state");
+        model.checkpoint(dir).unwrap();
+        assert!(matches!(model.checkpoint(dir), Err(StateError::Io(_))), "one was written over");
+        model.write(&put("b", "2")).unwrap();
+        assert_eq!(keys(&StateModel::load(Arc::clone(&files), dir).unwrap()), ["a"]);
+        let path = dir.join(CHECKPOINT_NAME);
+        files.open(&path).unwrap().write_at(3, b"x").unwrap();
+        assert!(matches!(StateModel::load(Arc::clone(&files), dir), Err(StateError::Corrupt(_))));
+        assert!(matches!(StateModel::load(files, Path::new("/above")), Err(StateError::Io(_))));
+        assert!(matches!(StateModel::new().checkpoint(dir), Err(StateError::Io(_))));
     }
 }

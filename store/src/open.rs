@@ -1,17 +1,22 @@
 //! Opening a store: lock, identity, stamp, log, in this order.
 //!
 //! Opening makes no file but the lock and, in an empty directory, the store id. A store that cannot be trusted is
-//! opened as damaged, with nothing in it changed; it is never taken for an empty one.
+//! opened as damaged, with nothing in it changed; it is never taken for an empty one. What is in quarantine is no part
+//! of the store. [`inspect`] looks without opening: no lock, no write.
+
+mod inspect;
 
 use std::path::Path;
 use std::sync::Arc;
 
 use thiserror::Error;
 
+pub use self::inspect::{Inspected, InspectedLog, inspect};
 use crate::files::{FileError, FileLock, FileResult, Files};
 use crate::identity::{self, IdentityError, LOCK_NAME};
 use crate::ids::{Incarnation, StoreId};
 use crate::log::{self, LOG_DIRECTORY, LogConfig, LogError, LogReader, LogWriter, Recovered};
+use crate::quarantine;
 use crate::reserve::Reserve;
 use crate::stamp::{StampError, StampFile, StampFound};
 
@@ -79,7 +84,11 @@ pub fn open(files: &Arc<dyn Files>, dir: &Path, options: OpenOptions) -> Result<
     };
     let log_dir = dir.join(LOG_DIRECTORY);
     let has_log = has_log(files.as_ref(), &log_dir)?;
-    let (id, problem) = identify(files.as_ref(), dir, options.fresh_id, &stamp, has_log)?;
+    let (id, problem) = identify(files.as_ref(), dir, &stamp, has_log)?;
+    if id.is_none() && problem.is_none() {
+        identity::create_store_id(files.as_ref(), dir, options.fresh_id)?;
+    }
+    let id = id.unwrap_or(options.fresh_id);
     let reserve = Arc::new(Reserve::open(Arc::clone(files), dir.to_path_buf(), options.reserve_bytes)?);
     let (log, problem) = match problem {
         Some(problem) => (None, Some(problem)),
@@ -100,41 +109,45 @@ fn has_log(files: &dyn Files, log_dir: &Path) -> FileResult<bool> {
     }
 }
 
-/// The store's id, made if the directory holds nothing of a store; and what is wrong with it or its surroundings.
+/// The store's id, if one can be made out; and what is wrong with it or its surroundings. Neither: the directory holds
+/// nothing of a store.
 fn identify(
     files: &dyn Files,
     dir: &Path,
-    fresh: StoreId,
     stamp: &StampFound,
     has_log: bool,
-) -> Result<(StoreId, Option<String>), OpenError> {
+) -> Result<(Option<StoreId>, Option<String>), OpenError> {
     let (stamped, is_damaged) = match stamp {
         StampFound::Absent => (None, false),
         StampFound::Stamp(stamp) => (Some(stamp.store_id), false),
         StampFound::Damaged { .. } => (None, true),
     };
-    let best = stamped.unwrap_or(fresh);
     let found = match identity::read_store_id(files, dir) {
         Ok(found) => found,
         Err(IdentityError::Damaged(what)) => {
-            return Ok((best, Some(IdentityError::Damaged(what).to_string())));
+            return Ok((stamped, Some(IdentityError::Damaged(what).to_string())));
         }
         Err(IdentityError::File(error)) => return Err(error.into()),
         Err(error @ IdentityError::Newer { .. }) => return Err(OpenError::OtherFormat(error.to_string())),
     };
+    if quarantine::is_interrupted(files, dir)? {
+        let problem =
+            "a restore from quarantine was interrupted: end it with `quorate store quarantine restore`";
+        return Ok((found.or(stamped), Some(problem.to_owned())));
+    }
     Ok(match found {
-        None if stamped.is_none() && !is_damaged && !has_log => {
-            identity::create_store_id(files, dir, fresh)?;
-            (fresh, None)
-        }
-        None => (best, Some("the store id is missing beside other parts of a store".to_owned())),
-        Some(id) if is_damaged => (id, Some("the stamp is unreadable".to_owned())),
-        Some(id) if stamped.is_some_and(|stamped| stamped != id) => {
-            (id, Some(format!("the stamp belongs to store {best}, the directory to store {id}")))
-        }
-        // The stamp is written before the first write of the log.
-        Some(id) if stamped.is_none() && has_log => (id, Some("there is a log and no stamp".to_owned())),
-        Some(id) => (id, None),
+        None if stamped.is_none() && !is_damaged && !has_log => (None, None),
+        None => (stamped, Some("the store id is missing beside other parts of a store".to_owned())),
+        Some(_) if is_damaged => (found, Some("the stamp is unreadable".to_owned())),
+        Some(id) => match stamped {
+            Some(stamped) if stamped != id => {
+                let problem = format!("the stamp belongs to store {stamped}, the directory to store {id}");
+                (found, Some(problem))
+            }
+            // The stamp is written before the first write of the log.
+            None if has_log => (found, Some("there is a log and no stamp".to_owned())),
+            _ => (found, None),
+        },
     })
 }
 
@@ -181,7 +194,7 @@ mod tests {
     use crate::record::{Batch, HardState, Record};
     use crate::stamp::{SLOT_NAMES, sample_stamp};
 
-    const DIR: &str = "/data/store";
+    pub(super) const DIR: &str = "/data/store";
 
     fn id(number: u128) -> StoreId {
         StoreId(Uuid::from_u128(number))
@@ -205,7 +218,7 @@ mod tests {
     }
 
     /// A store in use: stamped dirty, with something in the log.
-    fn used() -> CrashFiles {
+    pub(super) fn used() -> CrashFiles {
         let disk = CrashFiles::new();
         let mut store = open_on(&disk, 1).unwrap();
         let mut log = store.log.unwrap();

@@ -5,7 +5,6 @@
 mod codec;
 mod lineage;
 mod slots;
-mod text;
 
 #[cfg(test)]
 mod tests;
@@ -18,10 +17,12 @@ use uuid::Uuid;
 
 pub use self::codec::{MAX_STAMP_BYTES, MAX_STAMP_ITEMS, STAMP_FORMAT};
 pub use self::lineage::{EpochCause, EpochEntry, Known, LeftOut};
+pub(crate) use self::slots::write_copy;
 pub use self::slots::{SLOT_NAMES, StampFile, StampFound};
 use crate::files::FileError;
 use crate::ids::{ClusterId, GroupId, Incarnation, Position, RaftId, RunId, StoreId};
 use crate::log::SyncedPoint;
+use crate::text::TextError;
 
 /// What both slots of the stamp hold.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -229,4 +230,10 @@ pub enum StampError {
     /// The disk failed.
     #[error(transparent)]
     File(#[from] FileError),
+}
+
+impl From<TextError> for StampError {
+    fn from(TextError(what): TextError) -> Self {
+        Self::Damaged(what)
+    }
 }

@@ -4,8 +4,13 @@
 //! whole batches from the end. Truth is never decided from here: each group's applied index is written in the same
 //! batch as the state it describes, and the log from there on is applied again.
 
+use std::path::Path;
+
 use bytes::Bytes;
 use thiserror::Error;
+
+/// The state store's directory in the store's.
+pub const STATE_DIRECTORY: &str = "state";
 
 /// The three column families.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -80,4 +85,7 @@ pub trait StateStore: Send {
     fn open_view(&mut self) -> Result<ViewId, StateError>;
     /// Lets a view go.
     fn close_view(&mut self, view: ViewId);
+    /// Makes a copy of the present state in `dir`, which must not exist while the directory above it does, on the same
+    /// file system: a state store of its own, durable, sharing files that never change. Flushes.
+    fn checkpoint(&mut self, dir: &Path) -> Result<(), StateError>;
 }

@@ -10,6 +10,7 @@
 //! * `store`: [`RocksStore`]
 //! * `views`: consistent views, kept by a thread of their own
 //! * `reader`: [`RocksReader`], for the offline inspector
+//! * `inspect`: [`inspect`], a look at a whole store
 //! * `scan`: reading a range within a budget
 //! * `error`: which of the engine's errors mean damage and which mean trouble with the medium
 //!
@@ -20,12 +21,14 @@
 
 mod error;
 mod families;
+mod inspect;
 mod options;
 mod reader;
 mod scan;
 mod store;
 mod views;
 
+pub use inspect::{StoreLook, inspect};
 pub use options::{DEFAULT_MEMORY, MINIMUM_MEMORY, RocksConfig};
 pub use reader::RocksReader;
 pub use store::RocksStore;

@@ -8,6 +8,7 @@ use crate::scan::Range;
 use crate::views::Views;
 use bytes::Bytes;
 use quorate_store::state::{Family, Pair, StateBatch, StateError, StateStore, StateWrite, ViewId};
+use rocksdb::checkpoint::Checkpoint;
 use rocksdb::{Cache, DB, FlushOptions, WriteBatch, WriteOptions};
 use std::fs::{self, File};
 use std::path::Path;
@@ -122,6 +123,14 @@ impl StateStore for RocksStore {
     fn close_view(&mut self, view: ViewId) {
         self.views.close(view);
     }
+
+    fn checkpoint(&mut self, dir: &Path) -> Result<(), StateError> {
+        // The engine's own checkpoint would flush too; whether it does depends on there being a log of its own.
+        self.flush()?;
+        let failed = |error| from_engine(&format!("making a checkpoint in {}", dir.display()), &error);
+        Checkpoint::new(&self.db).and_then(|made| made.create_checkpoint(dir)).map_err(failed)?;
+        sync_all(dir)
+    }
 }
 
 /// One value of the latest state.
@@ -172,10 +181,26 @@ fn prepare(dir: &Path) -> Result<(), StateError> {
         };
     }
     fs::create_dir_all(dir).map_err(|error| from_system("creating", dir, &error))?;
-    let parent = dir.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    File::open(parent)
-        .and_then(|parent| parent.sync_all())
-        .map_err(|error| from_system("syncing", parent, &error))
+    sync(parent(dir))
+}
+
+fn parent(dir: &Path) -> &Path {
+    dir.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."))
+}
+
+/// Makes a file, or the names in a directory, durable.
+fn sync(path: &Path) -> Result<(), StateError> {
+    File::open(path).and_then(|file| file.sync_all()).map_err(|error| from_system("syncing", path, &error))
+}
+
+/// Makes everything in a directory durable, and its own name. The engine does some of it; what is promised is done here.
+fn sync_all(dir: &Path) -> Result<(), StateError> {
+    let failed = |error: std::io::Error| from_system("listing", dir, &error);
+    for entry in fs::read_dir(dir).map_err(failed)? {
+        sync(&entry.map_err(failed)?.path())?;
+    }
+    sync(dir)?;
+    sync(parent(dir))
 }
 
 #[cfg(test)]

@@ -5,6 +5,7 @@
 //! `docs/internals/disk.md`.
 
 mod format;
+mod image;
 mod index;
 mod reader;
 mod recovery;
@@ -21,6 +22,8 @@ use std::sync::Arc;
 use thiserror::Error;
 
 pub use self::format::LOG_FORMAT;
+pub(crate) use self::image::copy_file;
+pub use self::image::{LogTail, link_closed};
 pub use self::reader::LogReader;
 use self::recovery::Replay;
 pub use self::segments::SpareOrder;

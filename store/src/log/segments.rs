@@ -127,6 +127,16 @@ const FILL_BYTES: usize = 4096;
 const _: () = assert!(FILL_BYTES as u64 == SEGMENT_UNIT, "a segment is whole pieces");
 
 impl Pool {
+    /// Gives these segments another name in `to`, which whoever ends the image makes durable.
+    pub(super) fn link(&self, segments: &[Arc<Segment>], to: &Path) -> FileResult<()> {
+        self.files.create_dir(to)?;
+        for segment in segments {
+            let name = segment_name(segment.generation);
+            self.files.link(&self.dir.join(&name), &to.join(&name))?;
+        }
+        Ok(())
+    }
+
     pub(super) fn new(files: Arc<dyn Files>, dir: PathBuf, config: LogConfig, spares: Vec<u64>) -> Self {
         let ordered =
             spares.iter().copied().filter(|number| *number >= ORDERED).max().map_or(ORDERED, |last| last + 1);
@@ -178,11 +188,12 @@ impl Pool {
         let usual = self.config.segment_bytes;
         if least <= usual {
             while let Some(number) = self.take_spare() {
-                let file = self.files.open(&self.dir.join(spare_name(number)))?;
+                let path = self.dir.join(spare_name(number));
+                let file = self.files.open(&path)?;
                 if file.length()? == usual {
                     return Ok((number, file, usual));
                 }
-                self.files.remove(&self.dir.join(spare_name(number)))?;
+                self.files.remove(&path)?;
             }
         }
         let fill = self.config.fill;
@@ -215,11 +226,15 @@ impl Pool {
     /// Takes segments out of use, the oldest first: they become spares, or are removed if there are enough. Each name is
     /// durably gone before the next goes and before any file is used again, so that a crash always leaves the segments
     /// of consecutive generations, and a segment's name never leads to a file that holds something else.
+    ///
+    /// A file that has another name belongs to an image too, and is never written again: only this name of it goes. The
+    /// file system itself remembers that, over every restart.
     pub(super) fn retire(&mut self, segments: Vec<Arc<Segment>>) -> FileResult<()> {
         for segment in segments {
             let path = self.dir.join(segment_name(segment.generation));
             let enough = self.spares.len() + self.retired.len() >= self.config.spares;
-            if enough || segment.length != self.config.segment_bytes {
+            let shared = self.files.links(&path)? > 1;
+            if enough || shared || segment.length != self.config.segment_bytes {
                 self.files.remove(&path)?;
             } else {
                 self.files.rename(&path, &self.dir.join(spare_name(segment.generation)))?;

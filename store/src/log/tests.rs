@@ -1,3 +1,4 @@
+mod image;
 mod power;
 mod rot;
 mod workload;

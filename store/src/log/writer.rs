@@ -1,9 +1,11 @@
 //! Appending: one write a round, one sync a round, for all groups.
 
 use std::collections::BTreeMap;
+use std::path::Path;
 use std::sync::Arc;
 
 use super::format::{ALIGNMENT, BATCH_FRAME, BatchBuilder, FIRST_BATCH, RECORD_HEADER};
+use super::image::LogTail;
 use super::index::{Bounds, Effect, step};
 use super::segments::{Pool, Segment, Shared, SpareOrder};
 use super::{LogConfig, LogError, MAX_BATCH_BYTES, SyncedPoint};
@@ -100,6 +102,24 @@ impl LogWriter {
         self.check_stopped()?;
         let result = self.try_sync().and_then(|()| self.try_retire());
         self.stop_on(result)
+    }
+
+    /// Begins an image of the log as it is now, synced, in a directory made if missing, on the log's file system and
+    /// without a segment in it. Every segment but the current one is linked there, and from then on unlinked rather
+    /// than used again when it retires; the current one is to be copied by [`LogTail::copy`], which any thread may do
+    /// while this one goes on. A log without a segment gives an image without one.
+    ///
+    /// # Errors
+    /// [`LogError::File`] if the image could not be made; the log goes on. A failed sync stops the writer, as always:
+    /// see [`LogWriter::sync`].
+    pub fn link_into(&mut self, dir: &Path) -> Result<LogTail, LogError> {
+        self.check_stopped()?;
+        let synced = self.try_sync();
+        self.stop_on(synced)?;
+        let mut sealed: Vec<_> = self.shared.hold().segments.values().cloned().collect();
+        let current = sealed.pop();
+        self.pool.link(&sealed, dir)?;
+        Ok(LogTail { segment: current, end: self.end })
     }
 
     /// Everything of this group up to and including `index` may leave the log. Takes effect with the next append, and

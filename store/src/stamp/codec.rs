@@ -4,13 +4,13 @@ use bytes::Bytes;
 use uuid::Uuid;
 
 use super::lineage::{read_epoch, write_epoch};
-use super::text::{Reader, Writer};
 use super::{
     Ballot, Durability, DurabilityPolicy, FormingState, GroupStamp, RecoveryMode, Stamp, StampError,
     StampMember, StampState, Witness,
 };
 use crate::ids::{ClusterId, GroupId, Incarnation, Position, RaftId, RunId, StoreId};
 use crate::log::SyncedPoint;
+use crate::text::{Reader, TextError, Writer};
 
 /// The format this version writes, and the only one it reads.
 pub const STAMP_FORMAT: u16 = 2;
@@ -115,7 +115,7 @@ impl Stamp {
         out.line("log_synced.offset", self.log_synced.offset);
     }
 
-    fn read(reader: &mut Reader<'_>) -> Result<Self, StampError> {
+    fn read(reader: &mut Reader<'_>) -> Result<Self, TextError> {
         Ok(Self {
             sequence: reader.parsed("sequence")?,
             store_id: StoreId(reader.parsed("store_id")?),
@@ -149,13 +149,13 @@ impl Stamp {
 pub(super) fn read_many<T>(
     reader: &mut Reader<'_>,
     key: &str,
-    read: impl Fn(&mut Reader<'_>) -> Result<T, StampError>,
-) -> Result<Vec<T>, StampError> {
+    read: impl Fn(&mut Reader<'_>) -> Result<T, TextError>,
+) -> Result<Vec<T>, TextError> {
     let count = reader.count(key, MAX_STAMP_ITEMS)?;
     (0..count).map(|_| read(reader)).collect()
 }
 
-fn read_state(reader: &mut Reader<'_>) -> Result<StampState, StampError> {
+fn read_state(reader: &mut Reader<'_>) -> Result<StampState, TextError> {
     let value = reader.value("state")?;
     let id = |id: &str| Uuid::try_parse(id).map_err(|_| reader.wrong("state has no valid id"));
     Ok(match value.split_once(' ') {
@@ -180,7 +180,7 @@ fn write_forming(out: &mut Writer, forming: Option<&FormingState>) {
     out.line("forming.value", hex(value));
 }
 
-fn read_forming(reader: &mut Reader<'_>) -> Result<Option<FormingState>, StampError> {
+fn read_forming(reader: &mut Reader<'_>) -> Result<Option<FormingState>, TextError> {
     let decided = match reader.value("forming")? {
         "none" => return Ok(None),
         "open" => false,
@@ -198,7 +198,7 @@ fn read_forming(reader: &mut Reader<'_>) -> Result<Option<FormingState>, StampEr
     Ok(Some(FormingState { promised, accepted, decided }))
 }
 
-fn read_ballot(reader: &mut Reader<'_>, key: &str) -> Result<Option<Ballot>, StampError> {
+fn read_ballot(reader: &mut Reader<'_>, key: &str) -> Result<Option<Ballot>, TextError> {
     let value = reader.value(key)?;
     if value == "none" {
         return Ok(None);
@@ -237,7 +237,7 @@ fn write_group(out: &mut Writer, group: &GroupStamp) {
     group.lineage.iter().for_each(|epoch| write_epoch(out, epoch));
 }
 
-fn read_group(reader: &mut Reader<'_>) -> Result<GroupStamp, StampError> {
+fn read_group(reader: &mut Reader<'_>) -> Result<GroupStamp, TextError> {
     Ok(GroupStamp {
         group: GroupId(reader.parsed("group")?),
         vhost: reader.quoted("group.vhost")?,
@@ -268,7 +268,7 @@ fn write_member(out: &mut Writer, member: &StampMember) {
     out.line("member.incarnation", member.incarnation);
 }
 
-fn read_member(reader: &mut Reader<'_>) -> Result<StampMember, StampError> {
+fn read_member(reader: &mut Reader<'_>) -> Result<StampMember, TextError> {
     Ok(StampMember {
         name: reader.quoted("member")?,
         store_id: StoreId(reader.parsed("member.store_id")?),
@@ -291,7 +291,7 @@ fn write_witness(out: &mut Writer, witness: &Witness) {
     }
 }
 
-fn read_witness(reader: &mut Reader<'_>) -> Result<Witness, StampError> {
+fn read_witness(reader: &mut Reader<'_>) -> Result<Witness, TextError> {
     Ok(Witness {
         store: StoreId(reader.parsed("witness")?),
         incarnation: Incarnation(reader.parsed("witness.incarnation")?),
@@ -306,7 +306,7 @@ fn read_witness(reader: &mut Reader<'_>) -> Result<Witness, StampError> {
     })
 }
 
-pub(super) fn read_position(reader: &mut Reader<'_>, key: &str) -> Result<Position, StampError> {
+pub(super) fn read_position(reader: &mut Reader<'_>, key: &str) -> Result<Position, TextError> {
     reader.value(key)?.parse().map_err(|_| reader.wrong(&format!("{key} is no position")))
 }
 
@@ -317,7 +317,7 @@ fn recovery_word(recovery: RecoveryMode) -> &'static str {
     }
 }
 
-fn read_recovery(reader: &mut Reader<'_>) -> Result<RecoveryMode, StampError> {
+fn read_recovery(reader: &mut Reader<'_>) -> Result<RecoveryMode, TextError> {
     match reader.value("recovery")? {
         "automatic" => Ok(RecoveryMode::Automatic),
         "manual" => Ok(RecoveryMode::Manual),

@@ -2,10 +2,9 @@
 
 use uuid::Uuid;
 
-use super::StampError;
 use super::codec::{read_many, read_position};
-use super::text::{Reader, Writer};
 use crate::ids::{Epoch, Incarnation, Position, RaftId, StoreId, Term};
+use crate::text::{Reader, TextError, Writer};
 
 /// One epoch of a group's lineage.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -107,7 +106,7 @@ pub(super) fn write_epoch(out: &mut Writer, epoch: &EpochEntry) {
     out.quoted("epoch.why", &epoch.why);
 }
 
-pub(super) fn read_epoch(reader: &mut Reader<'_>) -> Result<EpochEntry, StampError> {
+pub(super) fn read_epoch(reader: &mut Reader<'_>) -> Result<EpochEntry, TextError> {
     Ok(EpochEntry {
         number: Epoch(reader.parsed("epoch")?),
         id: reader.parsed("epoch.id")?,
@@ -121,7 +120,7 @@ pub(super) fn read_epoch(reader: &mut Reader<'_>) -> Result<EpochEntry, StampErr
     })
 }
 
-fn read_cause(reader: &mut Reader<'_>) -> Result<EpochCause, StampError> {
+fn read_cause(reader: &mut Reader<'_>) -> Result<EpochCause, TextError> {
     let value = reader.value("epoch.cause")?;
     let cause = match value {
         "founding" => Some(EpochCause::Founding),
@@ -144,7 +143,7 @@ fn read_mark(value: &str) -> Option<EpochCause> {
     words.next().is_none().then_some(mark)
 }
 
-fn read_left_out(reader: &mut Reader<'_>) -> Result<LeftOut, StampError> {
+fn read_left_out(reader: &mut Reader<'_>) -> Result<LeftOut, TextError> {
     Ok(LeftOut {
         name: reader.quoted("left_out")?,
         store: StoreId(reader.parsed("left_out.store_id")?),

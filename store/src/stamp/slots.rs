@@ -145,6 +145,16 @@ impl StampFile {
     }
 }
 
+/// Writes this stamp as it is, its sequence included, into both slots of a directory that has none: for images.
+pub(crate) fn write_copy(files: &dyn Files, dir: &std::path::Path, stamp: &Stamp) -> Result<(), StampError> {
+    let mut raw = stamp.encode()?;
+    raw.resize(raw.len().next_multiple_of(PADDING), 0);
+    for name in SLOT_NAMES {
+        create_whole(files, dir, name, &raw)?;
+    }
+    Ok(())
+}
+
 fn read_slot(files: &dyn Files, path: &std::path::Path) -> Result<Option<Vec<u8>>, FileError> {
     let limit = MAX_STAMP_BYTES.next_multiple_of(PADDING);
     read_whole(files, path, u64::try_from(limit).unwrap_or(u64::MAX))

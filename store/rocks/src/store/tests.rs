@@ -388,6 +388,35 @@ fn a_reader_does_not_create_what_is_not_there() {
     assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 0);
 }
 
+// ---- checkpoints
+
+#[test]
+fn a_checkpoint_is_a_store_that_stays_as_it_was() {
+    let dir = TempDir::new().unwrap();
+    let mut store = open(&dir.path().join("state"));
+    store.write(&batch([put(Family::State, b"a", b"1"), put(Family::Body, b"b", b"2")])).unwrap();
+    store.flush().unwrap();
+    // Not flushed yet: it is in the checkpoint all the same.
+    store.write(&batch([put(Family::Node, b"c", b"3")])).unwrap();
+    let copy = dir.path().join("copy");
+    store.checkpoint(&copy).unwrap();
+    let before = fingerprint(&copy);
+    assert!(matches!(store.checkpoint(&copy), Err(StateError::Io(_))), "one was written over");
+    for round in 0..20_u8 {
+        store.write(&batch([put(Family::State, b"a", &[round])])).unwrap();
+        store.flush().unwrap();
+    }
+    drop(store);
+    assert!(fingerprint(&copy) == before, "the store changed its checkpoint");
+    let reader = RocksReader::open(&copy).unwrap();
+    assert_eq!(reader.get(Family::State, b"a").unwrap(), Some(Bytes::from("1")));
+    assert_eq!(reader.get(Family::Body, b"b").unwrap(), Some(Bytes::from("2")));
+    assert_eq!(reader.get(Family::Node, b"c").unwrap(), Some(Bytes::from("3")));
+    drop(reader);
+    let store = open(&copy);
+    assert_eq!(store.get(Family::Node, b"c").unwrap(), Some(Bytes::from("3")));
+}
+
 // ---- damage
 
 /// A closed store with a few hundred keys in each family, and the paths of its files with this ending.

@@ -1,26 +1,28 @@
-//! Lines of `key = value` in a fixed order: what the stamp's content is made of.
+//! Lines of `key = value` in a fixed order: what the stamp and an image's record are made of.
 
 use std::fmt::{Display, Write};
 use std::str::FromStr;
 
-use super::StampError;
+/// The text is not what was written.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct TextError(pub(crate) String);
 
 /// Writes lines.
 #[derive(Default)]
-pub(super) struct Writer {
-    pub(super) text: String,
+pub(crate) struct Writer {
+    pub(crate) text: String,
 }
 
 impl Writer {
-    pub(super) fn line(&mut self, key: &str, value: impl Display) {
+    pub(crate) fn line(&mut self, key: &str, value: impl Display) {
         writeln!(self.text, "{key} = {value}").expect("writing to a string cannot fail");
     }
 
-    pub(super) fn quoted(&mut self, key: &str, value: &str) {
+    pub(crate) fn quoted(&mut self, key: &str, value: &str) {
         self.line(key, quote(value));
     }
 
-    pub(super) fn optional(&mut self, key: &str, value: Option<impl Display>) {
+    pub(crate) fn optional(&mut self, key: &str, value: Option<impl Display>) {
         match value {
             Some(value) => self.line(key, value),
             None => self.line(key, "none"),
@@ -71,45 +73,45 @@ fn unquote(value: &str) -> Option<String> {
 }
 
 /// Reads the same lines in the same order.
-pub(super) struct Reader<'text> {
+pub(crate) struct Reader<'text> {
     lines: std::str::Lines<'text>,
     number: u32,
 }
 
 impl<'text> Reader<'text> {
-    pub(super) fn new(text: &'text str) -> Self {
+    pub(crate) fn new(text: &'text str) -> Self {
         Self { lines: text.lines(), number: 0 }
     }
 
-    pub(super) fn wrong(&self, what: &str) -> StampError {
-        StampError::Damaged(format!("line {}: {what}", self.number))
+    pub(crate) fn wrong(&self, what: &str) -> TextError {
+        TextError(format!("line {}: {what}", self.number))
     }
 
-    pub(super) fn value(&mut self, key: &str) -> Result<&'text str, StampError> {
+    pub(crate) fn value(&mut self, key: &str) -> Result<&'text str, TextError> {
         self.number = self.number.saturating_add(1);
         let line = self.lines.next().ok_or_else(|| self.wrong(&format!("{key} is missing")))?;
         let value = line.strip_prefix(key).and_then(|rest| rest.strip_prefix(" = "));
         value.ok_or_else(|| self.wrong(&format!("expected {key}")))
     }
 
-    pub(super) fn parsed<T: FromStr>(&mut self, key: &str) -> Result<T, StampError> {
+    pub(crate) fn parsed<T: FromStr>(&mut self, key: &str) -> Result<T, TextError> {
         self.value(key)?.parse().map_err(|_| self.wrong(&format!("{key} has no valid value")))
     }
 
-    pub(super) fn optional<T: FromStr>(&mut self, key: &str) -> Result<Option<T>, StampError> {
+    pub(crate) fn optional<T: FromStr>(&mut self, key: &str) -> Result<Option<T>, TextError> {
         match self.value(key)? {
             "none" => Ok(None),
             value => value.parse().map(Some).map_err(|_| self.wrong(&format!("{key} has no valid value"))),
         }
     }
 
-    pub(super) fn quoted(&mut self, key: &str) -> Result<String, StampError> {
+    pub(crate) fn quoted(&mut self, key: &str) -> Result<String, TextError> {
         let value = self.value(key)?;
         unquote(value).ok_or_else(|| self.wrong(&format!("{key} is not quoted")))
     }
 
     /// A number of things that follow; above `most` it is damage, not a reason to allocate.
-    pub(super) fn count(&mut self, key: &str, most: usize) -> Result<usize, StampError> {
+    pub(crate) fn count(&mut self, key: &str, most: usize) -> Result<usize, TextError> {
         let count: usize = self.parsed(key)?;
         if count > most {
             return Err(self.wrong(&format!("{key} is above {most}")));
@@ -117,7 +119,7 @@ impl<'text> Reader<'text> {
         Ok(count)
     }
 
-    pub(super) fn end(&mut self) -> Result<(), StampError> {
+    pub(crate) fn end(&mut self) -> Result<(), TextError> {
         self.number = self.number.saturating_add(1);
         match self.lines.next() {
             None => Ok(()),
