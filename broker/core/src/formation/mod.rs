@@ -13,6 +13,7 @@
 mod assembly;
 mod company;
 pub mod decide;
+mod electorate;
 pub mod facts;
 pub mod forming;
 pub mod founding;
@@ -26,6 +27,7 @@ mod status_wire;
 mod wire;
 
 pub use decide::{Decision, Verdict, decide, decide_group};
+pub use electorate::Electorate;
 pub use facts::Facts;
 pub use forming::{Ballot, FormingState, Founder, FoundingValue, Place};
 pub use founding::{Founding, FoundingAction, FoundingMessage};

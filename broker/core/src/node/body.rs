@@ -9,17 +9,19 @@ use crate::machine::SlotView;
 
 /// One message with where it was published to.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Body {
-    pub(crate) exchange: String,
-    pub(crate) key: String,
+pub struct Body {
+    /// The exchange; empty for straight to a queue.
+    pub exchange: String,
+    /// The routing key.
+    pub key: String,
     /// Properties and body, as published.
-    pub(crate) message: Bytes,
+    pub message: Bytes,
 }
 
 impl Body {
     /// The message of this slot in its entry's data; `None` if the slot does not fit the entry, which only damage
     /// can bring about.
-    pub(crate) fn cut(data: &Bytes, slot: &SlotView) -> Option<Self> {
+    pub fn cut(data: &Bytes, slot: &SlotView) -> Option<Self> {
         let message = cut_message(data, slot)?;
         let (exchange, key) = routed(data, slot)?;
         Some(Self { exchange: exchange.to_owned(), key: key.to_owned(), message })
@@ -35,7 +37,10 @@ impl Body {
     }
 
     /// From the value in the state store.
-    pub(crate) fn decode(value: Bytes) -> Result<Self, CodecError> {
+    ///
+    /// # Errors
+    /// It is no message.
+    pub fn decode(value: Bytes) -> Result<Self, CodecError> {
         let mut reader = Reader::new(value);
         let body =
             Self { exchange: reader.text("exchange")?, key: reader.text("key")?, message: reader.rest() };

@@ -23,6 +23,7 @@ mod group;
 mod lineage;
 mod membership;
 mod meta;
+pub mod offline;
 mod origin;
 mod peers;
 mod reads;
