@@ -3,7 +3,7 @@
 //! ```text
 //!   arguments ── cli ── settings (flags, environment, context) ──> commands::* ──> Console (stdout, stderr)
 //!                                                                    │
-//!        connection (client protocol)   admin (HTTP)   store_facts   sandbox   bench
+//!        connection (client protocol)   admin (HTTP)   store   sandbox   bench
 //! ```
 //!
 //! Reading order: [`cli`], [`settings`], [`exit`], [`console`], then the command of interest. A command prints its
@@ -20,7 +20,7 @@ pub mod exit;
 pub mod process;
 pub mod sandbox;
 pub mod settings;
-pub mod store_facts;
+pub mod store;
 pub mod units;
 
 use std::ffi::OsString;
@@ -78,7 +78,7 @@ fn dispatch(command: Command, settings: &Settings, console: &mut Console) -> Res
         Command::Binding { command } => commands::binding::run(command, settings, console),
         Command::Vhost { command } => commands::vhost::run(command, settings, console),
         Command::Cluster { command } => commands::cluster::run(&command, settings, console),
-        Command::Store { command } => commands::store::run(&command, settings, console),
+        Command::Store { command } => commands::store::run(command, settings, console),
         Command::Sandbox { command } => commands::sandbox::run(command, settings, console),
         Command::Bench(arguments) => commands::bench::run(&arguments, settings, console),
         Command::Completion(arguments) => commands::completion::run(&arguments, console),

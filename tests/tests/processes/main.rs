@@ -7,6 +7,7 @@ mod exits;
 mod failover;
 mod founding;
 mod full_disk;
+mod inspecting;
 mod joining;
 mod memory;
 mod queues;

@@ -16,4 +16,5 @@ mod bodies;
 mod cluster_view;
 mod consumption;
 mod lines;
+mod records;
 mod sink;

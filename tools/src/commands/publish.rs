@@ -11,6 +11,7 @@ use quorate_client::{Confirm, Error, Events, Publisher, Receipt};
 use serde::Serialize;
 
 use super::lines::Source;
+use super::records::InputFormat;
 use crate::connection::{block_on, connect, describe};
 use crate::console::Console;
 use crate::exit::{Failure, Status};
@@ -27,6 +28,7 @@ use crate::units::{Size, grouped};
   quorate publish --queue orders --lines orders.txt
   tail -f app.log | quorate publish --exchange logs --key app.web --lines -
   quorate publish --queue test --count 100000 --size 1KiB -o json
+  quorate publish --queue orders --lines saved.json --input-format json
 
 Exit status 0 only if every message was confirmed. Through a fail-over the unconfirmed are sent again and
 de-duplicated; without any confirm for --timeout the rest is given up as unknown. Ctrl-C stops reading and waits
@@ -45,6 +47,9 @@ pub struct PublishArguments {
     /// Each line of a file is a message; - is standard input
     #[arg(long, value_name = "FILE|-")]
     lines: Option<PathBuf>,
+    /// What a line is: a body, or a JSON object as `quorate store export` and `quorate consume` write them
+    #[arg(long, value_enum, default_value_t, requires = "lines", value_name = "FORMAT")]
+    input_format: InputFormat,
     /// So many messages of --size bytes
     #[arg(long, value_name = "N")]
     count: Option<u64>,
@@ -116,7 +121,7 @@ pub fn run(
     };
     let exchange = arguments.exchange.unwrap_or_default();
     let key = arguments.key.or(arguments.queue).unwrap_or_default();
-    let counts = block_on(publish(source, &exchange, &key, settings, console))?;
+    let counts = block_on(publish(source, arguments.input_format, &exchange, &key, settings, console))?;
     let status = counts.status();
     if console.is_json() {
         console.json(&counts)?;
@@ -175,6 +180,7 @@ enum Stop {
 
 async fn publish(
     mut source: Source,
+    format: InputFormat,
     exchange: &str,
     key: &str,
     settings: &Settings,
@@ -192,7 +198,7 @@ async fn publish(
         console,
     };
     let stop = tokio::select! {
-        stop = flight.all(&mut source, &publisher, exchange, key) => stop,
+        stop = flight.all(&mut source, format, &publisher, exchange, key) => stop,
         _ = tokio::signal::ctrl_c() => Some(Stop::Asked),
     };
     let mut counts = flight.ended(stop).await;
@@ -208,11 +214,13 @@ impl Flight<'_> {
     async fn all(
         &mut self,
         source: &mut Source,
+        format: InputFormat,
         publisher: &Publisher,
         exchange: &str,
         key: &str,
     ) -> Option<Stop> {
         let mut tick = tokio::time::interval(Duration::from_millis(200));
+        let mut number = 0;
         loop {
             let body = tokio::select! {
                 body = source.next() => match body {
@@ -224,7 +232,12 @@ impl Flight<'_> {
                 Some(event) = self.events.next() => { self.note(describe(&event)); continue }
                 _ = tick.tick() => { if self.is_stuck() { return Some(Stop::Stuck) } continue }
             };
-            let mut publishing = pin!(publisher.publish(exchange, key, body));
+            number += 1;
+            let message = match format.message(body, number) {
+                Ok(message) => message,
+                Err(failure) => return Some(Stop::Failed(failure)),
+            };
+            let mut publishing = pin!(publisher.publish(exchange, key, message));
             let accepted = loop {
                 tokio::select! {
                     biased;

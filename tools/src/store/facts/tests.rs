@@ -10,7 +10,26 @@ use quorate_store::stamp::{Durability, DurabilityPolicy, EpochCause, EpochEntry,
 use tempfile::TempDir;
 use uuid::Uuid;
 
+use std::fs;
+use std::sync::Arc;
+use std::time::Duration;
+
+use quorate_store::files::real::RealFiles;
+use quorate_store::ids::StoreId;
+use quorate_store::log;
+use quorate_store::stamp::SLOT_NAMES;
+
 use super::*;
+use crate::exit::{Failure, Status};
+use crate::store::limits::Budget;
+use crate::store::look::{holder_in, look};
+use crate::store::recover::recover;
+
+fn read(dir: &Path) -> Result<Facts, Failure> {
+    let look = look(dir, Budget::new(64 << 20, Duration::from_mins(1)))?;
+    let recovered = recover(&look);
+    Ok(Facts::of(&look, recovered.as_ref().map_err(String::as_str)))
+}
 
 const ID: StoreId = StoreId(Uuid::from_u128(1));
 
@@ -144,7 +163,7 @@ fn a_used_store_says_everything_and_nothing_is_changed() {
     let group = &facts.groups[1];
     assert_eq!((group.log_position, group.stamp_position.unwrap().index), (Some(end), 3));
     assert_eq!((group.first, group.commit, group.term, group.vote), (Some(1), Some(4), Some(3), Some(1)));
-    assert_eq!((group.policy.as_deref(), group.weakest), (Some("sync,sync"), Some("sync")));
+    assert_eq!((group.policy.as_deref(), group.weakest.as_deref()), (Some("sync,sync"), Some("sync")));
     assert_eq!(group.lineage[0].why, "founded");
     assert_eq!(facts.members[0].cluster_address, "h:1");
     let json = serde_json::to_value(&facts).unwrap();
@@ -220,16 +239,42 @@ fn a_store_of_a_later_version_is_left_alone_and_said_to_be_one() {
     }
     let facts = read_unchanged(store.path());
     assert_eq!(facts.state, "other-format");
-    assert!(facts.damage[0].contains("format 9"), "{:?}", facts.damage);
+    assert!(facts.unread.as_deref().unwrap().contains("format 9"), "{facts:?}");
 }
 
 #[test]
 fn whoever_has_the_store_is_named() {
     let store = used(StampState::Dirty);
     let open = open_store(store.path());
-    assert_eq!(read_unchanged(store.path()).in_use_by, Some(std::process::id()));
+    // By this process itself, which is no reason to warn of another one.
+    assert_eq!(read_unchanged(store.path()).in_use_by, None);
     drop(open);
     assert_eq!(read_unchanged(store.path()).in_use_by, None);
     let table = "1: POSIX  ADVISORY  WRITE 5 fe:00:77 0 EOF\n2: FLOCK  ADVISORY  WRITE 6 fe:00:77 0 EOF\n";
     assert_eq!((holder_in(table, 77), holder_in(table, 78)), (Some(6), None));
+}
+
+#[test]
+fn facts_are_sealed_and_whatever_was_changed_is_noticed() {
+    let store = used(StampState::Dirty);
+    let facts = read_unchanged(store.path());
+    let text = seal(&facts).to_string();
+    assert!(text.len() < 8 << 10, "{} bytes", text.len());
+    assert_eq!(parse(text.as_bytes()).unwrap(), facts);
+    // However it is laid out.
+    let pretty = serde_json::to_string_pretty(&seal(&facts)).unwrap();
+    assert_eq!(parse(pretty.as_bytes()).unwrap(), facts);
+    for (from, to, says) in [
+        ("\"index\":5", "\"index\":6", "checksum"),
+        ("\"state\":\"dirty\"", "\"state\":\"clean\"", "checksum"),
+        ("\"facts_format\":2", "\"facts_format\":9", "facts_format 9"),
+        ("{", "", "no facts document"),
+    ] {
+        assert!(text.contains(from), "{from}");
+        let error = parse(text.replacen(from, to, 1).as_bytes()).unwrap_err();
+        assert!(error.contains(says), "{error}");
+    }
+    for end in 0..text.len() {
+        assert!(parse(&text.as_bytes()[..end]).is_err(), "cut at {end}");
+    }
 }

@@ -4,10 +4,10 @@ use std::collections::BTreeMap;
 
 use quorate_store::ids::Position;
 use quorate_store::stamp::{Durability, DurabilityPolicy, EpochEntry, GroupStamp, StampMember};
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 /// What a store says.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Facts {
     /// Version of this document.
     pub facts_format: u32,
@@ -56,7 +56,7 @@ pub struct Facts {
     /// Initial members before going active.
     pub wait_for: Option<u32>,
     /// automatic or manual.
-    pub recovery: Option<&'static str>,
+    pub recovery: Option<String>,
     /// The kernel's boot id in the stamp.
     pub boot_id: Option<String>,
     /// Whether this machine has not been booted since.
@@ -73,10 +73,18 @@ pub struct Facts {
     pub log_bytes: Option<u64>,
     /// Bytes in quarantine.
     pub quarantine_bytes: u64,
+    /// Queues in all virtual hosts; none if the store could not be recovered.
+    pub queues: Option<u64>,
+    /// Messages in all virtual hosts.
+    pub messages: Option<u64>,
+    /// Why the recovery that a broker would make could not be made; none if it could.
+    pub unread: Option<String>,
+    /// What its broker would tell its peers, in the brokers' own encoding, as Base64.
+    pub status: Option<String>,
 }
 
 /// A place in a group's log.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct Place {
     /// Number of the latest epoch.
     pub epoch: u32,
@@ -93,7 +101,7 @@ impl From<Position> for Place {
 }
 
 /// One group.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct GroupFacts {
     /// Its number.
     pub group: u32,
@@ -116,13 +124,19 @@ pub struct GroupFacts {
     /// Leader's and replicas' durability, like `sync,sync`.
     pub policy: Option<String>,
     /// The weakest that was acknowledged under since everything was synced.
-    pub weakest: Option<&'static str>,
+    pub weakest: Option<String>,
     /// Every epoch, oldest first.
     pub lineage: Vec<EpochFacts>,
+    /// Queues, with everything in the log applied, committed or not.
+    pub queues: Option<u64>,
+    /// Messages, likewise.
+    pub messages: Option<u64>,
+    /// A fingerprint of everything replicated, likewise: equal in stores that hold the same. Sixteen hex digits.
+    pub digest: Option<String>,
 }
 
 /// One epoch.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct EpochFacts {
     /// Its number.
     pub number: u32,
@@ -139,7 +153,7 @@ pub struct EpochFacts {
 }
 
 /// One member.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct MemberFacts {
     /// Its broker's name.
     pub name: String,
@@ -160,7 +174,7 @@ pub struct MemberFacts {
 }
 
 /// A founding.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct FoundingFacts {
     /// Highest ballot promised: round and proposer.
     pub promised: Option<(u64, String)>,
@@ -178,7 +192,7 @@ impl From<&GroupStamp> for GroupFacts {
             stamp_position: Some(stamp.position.into()),
             stamp_synced: Some(stamp.synced.into()),
             policy: Some(policy(stamp.policy)),
-            weakest: Some(durability(stamp.weakest)),
+            weakest: Some(durability(stamp.weakest).to_owned()),
             lineage: stamp.lineage.iter().map(EpochFacts::from).collect(),
             ..Self::default()
         }

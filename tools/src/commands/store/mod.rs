@@ -1,0 +1,99 @@
+//! `quorate store`.
+
+mod export;
+mod facts;
+mod inspect;
+mod mark;
+mod quarantine;
+mod verify;
+
+use std::fs::OpenOptions;
+use std::io::Write;
+use std::path::Path;
+use std::time::Duration;
+
+use clap::{Args, Subcommand};
+
+use crate::console::Console;
+use crate::exit::{Failure, Status};
+use crate::settings::Settings;
+use crate::store::limits::{Budget, MEMORY, TIME};
+use crate::units::{Size, Span};
+
+/// What to do with stores, without a broker.
+#[derive(Debug, Subcommand)]
+pub enum StoreCommand {
+    /// Compare stores: are they safe together, which is the latest, what would be lost; reads only
+    Inspect(inspect::InspectArguments),
+    /// What a store says about itself, as JSON; reads only, works on damaged stores
+    Facts(facts::FactsArguments),
+    /// Check every checksum of a store and recover it as a broker would; reads only
+    Verify(verify::VerifyArguments),
+    /// List or save the messages of a store whose broker is stopped, to publish them again; reads only
+    Export(export::ExportArguments),
+    /// Choose a store for its cluster to go on from, when it cannot go on by itself
+    MarkClean(mark::MarkArguments),
+    /// Take that back before the first start; or make a cleanly closed store dirty
+    Unmark(mark::UnmarkArguments),
+    /// What was put aside: list it, put it back, remove it
+    Quarantine {
+        /// What to do.
+        #[command(subcommand)]
+        command: quarantine::QuarantineCommand,
+    },
+}
+
+/// For what reads a store whole.
+const DAY: Duration = Duration::from_hours(24);
+
+/// How much a look at one store may take.
+#[derive(Clone, Copy, Debug, Default, Args)]
+pub struct Effort {
+    /// Memory for what is read of one store; a store with very many messages needs more [default: 256MiB]
+    #[arg(long, value_name = "SIZE")]
+    memory: Option<Size>,
+    /// Time for one store [default: 60s; a day for verify and export]
+    #[arg(long, value_name = "TIME")]
+    time: Option<Span>,
+}
+
+impl Effort {
+    /// From now on.
+    fn budget(self) -> Budget {
+        self.budget_or(TIME)
+    }
+
+    /// From now on, with this time unless another one was given.
+    fn budget_or(self, time: Duration) -> Budget {
+        let time = self.time.map_or(time, |span| span.0);
+        Budget::new(self.memory.map_or(MEMORY, |size| size.0), time)
+    }
+}
+
+/// Carries it out.
+///
+/// # Errors
+/// As each command says.
+pub fn run(command: StoreCommand, settings: &Settings, console: &mut Console) -> Result<Status, Failure> {
+    match command {
+        StoreCommand::Inspect(arguments) => inspect::run(&arguments, console),
+        StoreCommand::Facts(arguments) => facts::run(&arguments, settings, console),
+        StoreCommand::Verify(arguments) => verify::run(&arguments, console),
+        StoreCommand::Export(arguments) => export::run(&arguments, console),
+        StoreCommand::MarkClean(arguments) => mark::mark(&arguments, console),
+        StoreCommand::Unmark(arguments) => mark::unmark(&arguments, console),
+        StoreCommand::Quarantine { command } => quarantine::run(&command, console),
+    }
+}
+
+/// Writes a file that must not be there yet, durably.
+fn write_new(path: &Path, bytes: &[u8]) -> Result<(), Failure> {
+    let mut file = OpenOptions::new()
+        .write(true)
+        .create_new(true)
+        .open(path)
+        .map_err(|error| Failure::usage(format!("--output {}: {error}", path.display())))?;
+    file.write_all(bytes)
+        .and_then(|()| file.sync_all())
+        .map_err(|error| Failure::io(format_args!("cannot write {}", path.display()), &error))
+}

@@ -1,0 +1,522 @@
+//! What a set of stores can be together: the core's decision over their statuses, and what follows for an operator.
+//!
+//! Everything here is a function of the subjects: no file is read.
+
+mod copies;
+mod latest;
+
+use std::cmp::Ordering;
+use std::collections::{BTreeMap, BTreeSet};
+
+use quorate_core::formation::status::StoreState;
+use quorate_core::formation::{Decision, Electorate, Facts, InitialStatus, Row, decide_group};
+use quorate_store::ids::{ClusterId, GroupId, StoreId};
+use serde::Serialize;
+
+use super::subject::Subject;
+use crate::exit::Status;
+
+pub use self::latest::{Standing, compare};
+
+/// The one word of it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Verdict {
+    /// Started together they go on, and nothing confirmed is missing.
+    SafeSet,
+    /// One of them was marked by an operator: it is what a start goes on from.
+    Marked,
+    /// They cannot go on by themselves.
+    NoSafeSet,
+    /// Stores that claim the same and hold different things: no choice can be made for the operator.
+    Ambiguous,
+    /// Histories that went on separately.
+    Forked,
+    /// Stores of more than one cluster.
+    DifferentClusters,
+    /// No store that belongs to a cluster.
+    Empty,
+    /// Nothing could be read.
+    Unknown,
+}
+
+/// The decision for one group, if the members that are waited for did not matter.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct GroupDecision {
+    /// Which.
+    pub group: GroupId,
+    /// Its virtual host.
+    pub vhost: String,
+    /// What the table says.
+    pub decision: Decision,
+    /// Who may vote.
+    pub electorate: Electorate,
+}
+
+/// What is certain of a loss if the cluster goes on from the latest store.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct LossBound {
+    /// `none` if it is proved that nothing confirmed is missing, else `unknown`.
+    pub confirmed: &'static str,
+    /// Why.
+    pub reason: String,
+    /// Recorded voters whose stores were not given.
+    pub not_given: Vec<String>,
+}
+
+/// All of it. Numbers are places in the list of subjects.
+#[derive(Clone, Debug)]
+pub struct Judgement {
+    /// The word.
+    pub verdict: Verdict,
+    /// How the command ends.
+    pub status: Status,
+    /// The verdict in a sentence.
+    pub summary: String,
+    /// Those that belong to a cluster belong to the same.
+    pub same_cluster: bool,
+    /// The cluster, if it is one.
+    pub cluster_id: Option<ClusterId>,
+    /// The store that is at or beyond every other one in every group.
+    pub latest: Option<usize>,
+    /// Stores that hold the same as another.
+    pub ties: Vec<Vec<usize>>,
+    /// What was compared, sentence by sentence.
+    pub why: Vec<String>,
+    /// What is to be said of each.
+    pub remarks: Vec<Vec<String>>,
+    /// Group by group.
+    pub decisions: Vec<GroupDecision>,
+    /// Those that may vote in every group.
+    pub safe: Vec<usize>,
+    /// What can be lost; none if there is nothing to go on from.
+    pub loss: Option<LossBound>,
+    /// What to type next.
+    pub next: Vec<String>,
+}
+
+/// Judges them. `subjects` should not be more than [`super::limits::STORES`].
+pub fn judge(subjects: &[Subject]) -> Judgement {
+    let mut judgement = Judgement {
+        verdict: Verdict::Unknown,
+        status: Status::Unknown,
+        summary: "nothing could be read".to_owned(),
+        same_cluster: true,
+        cluster_id: None,
+        latest: None,
+        ties: Vec::new(),
+        why: Vec::new(),
+        remarks: vec![Vec::new(); subjects.len()],
+        decisions: Vec::new(),
+        safe: Vec::new(),
+        loss: None,
+        next: Vec::new(),
+    };
+    judgement.remark_on_each(subjects);
+    if subjects.iter().all(|subject| subject.status.is_none()) {
+        judgement.next = vec!["quorate store facts DIR -o table".to_owned()];
+        return judgement;
+    }
+    let clusters: BTreeSet<ClusterId> = subjects.iter().filter_map(cluster_of).collect();
+    judgement.same_cluster = clusters.len() <= 1;
+    let mut clusters = clusters.into_iter();
+    match (clusters.next(), clusters.next()) {
+        (None, _) => judgement.none_belongs(subjects),
+        (Some(cluster), None) => judgement.one_cluster(subjects, cluster),
+        (Some(_), Some(_)) => judgement.several_clusters(subjects),
+    }
+    judgement
+}
+
+/// The cluster of a store beyond forming.
+fn cluster_of(subject: &Subject) -> Option<ClusterId> {
+    subject.status.as_ref().filter(|status| status.belongs()).and_then(|status| status.cluster_id)
+}
+
+/// A path as a shell takes it.
+pub fn quoted(path: &str) -> String {
+    let plain = |c: char| c.is_ascii_alphanumeric() || "/._-+:,@%=".contains(c);
+    if !path.is_empty() && path.chars().all(plain) {
+        return path.to_owned();
+    }
+    format!("'{}'", path.replace('\'', "'\\''"))
+}
+
+impl Judgement {
+    fn remark_on_each(&mut self, subjects: &[Subject]) {
+        for (remarks, subject) in self.remarks.iter_mut().zip(subjects) {
+            if let Some(pid) = subject.facts.in_use_by {
+                remarks.push(format!("in use by process {pid}: what is shown may be moving"));
+            }
+            if let Some(why) = &subject.facts.unread {
+                remarks.push(format!("not read: {why}"));
+            }
+            remarks.extend(subject.facts.damage.iter().map(|damage| format!("damaged: {damage}")));
+            remarks.extend(subject.facts.notes.iter().cloned());
+        }
+    }
+
+    fn none_belongs(&mut self, subjects: &[Subject]) {
+        if subjects.iter().any(|subject| subject.facts.state == "damaged") {
+            self.verdict = Verdict::NoSafeSet;
+            self.status = Status::Refused;
+            "no readable store belongs to a cluster, and one is damaged".clone_into(&mut self.summary);
+            self.next =
+                vec!["quorate store inspect DIR…    (with the stores of the other members)".to_owned()];
+            return;
+        }
+        self.verdict = Verdict::Empty;
+        self.status = Status::Warning;
+        "no store given belongs to a cluster".clone_into(&mut self.summary);
+        self.why.push("an empty store holds nothing; one that is forming was not used yet".to_owned());
+        self.next =
+            vec!["quorate store inspect DIR…    (check the paths, and what is mounted there)".to_owned()];
+    }
+
+    fn several_clusters(&mut self, subjects: &[Subject]) {
+        self.verdict = Verdict::DifferentClusters;
+        self.status = Status::Refused;
+        let mut by_cluster: BTreeMap<ClusterId, Vec<usize>> = BTreeMap::new();
+        for (number, subject) in subjects.iter().enumerate() {
+            if let Some(cluster) = cluster_of(subject) {
+                by_cluster.entry(cluster).or_default().push(number);
+            }
+        }
+        self.summary = format!("these stores belong to {} different clusters", by_cluster.len());
+        for (cluster, numbers) in &by_cluster {
+            let side: Vec<Subject> =
+                numbers.iter().filter_map(|number| subjects.get(*number).cloned()).collect();
+            let names: Vec<&str> = side.iter().map(Subject::name).collect();
+            let alone = judge(&side);
+            self.why.push(format!(
+                "cluster {cluster}: {}; by themselves: {}",
+                names.join(", "),
+                alone.summary
+            ));
+            let paths: Vec<String> = side.iter().map(|subject| quoted(&subject.path)).collect();
+            self.next.push(format!("quorate store inspect {}", paths.join(" ")));
+        }
+    }
+
+    fn one_cluster(&mut self, subjects: &[Subject], cluster: ClusterId) {
+        self.cluster_id = Some(cluster);
+        let family = copies::sort_out(subjects);
+        for (number, remark) in &family.remarks {
+            if let Some(remarks) = self.remarks.get_mut(*number) {
+                remarks.push(remark.clone());
+            }
+        }
+        let counted = |number: &usize| !family.aside.contains(number);
+        let here: Vec<usize> = (0..subjects.len())
+            .filter(|number| subjects.get(*number).is_some_and(|subject| subject.status.is_some()))
+            .filter(counted)
+            .collect();
+        let member = |number: &usize| subjects.get(*number).filter(|subject| cluster_of(subject).is_some());
+        let members: Vec<usize> = here.iter().copied().filter(|number| member(number).is_some()).collect();
+        let statuses: Vec<&InitialStatus> =
+            here.iter().filter_map(|number| subjects.get(*number)?.status.as_ref()).collect();
+        let Some(own) = members.first().and_then(|number| subjects.get(*number)?.status.as_ref()) else {
+            return self.none_belongs(subjects);
+        };
+        self.decisions = decisions(own, &statuses);
+        self.remark_on_votes(subjects, &members);
+        let standings: Vec<Standing<'_>> = members
+            .iter()
+            .filter(|number| !self.is_rolled_back(subjects, **number))
+            .filter_map(|number| Standing::of(*number, subjects.get(*number)?))
+            .collect();
+        let found = latest::find(&standings, subjects);
+        self.latest = found.latest.filter(|_| !family.is_torn);
+        self.ties = found.ties.into_iter().chain(family.same).collect();
+        self.why.extend(found.why);
+        self.why.extend(family.why);
+        self.safe = members
+            .iter()
+            .copied()
+            .filter(|number| {
+                let store = store_of(subjects, *number);
+                self.decisions.iter().all(|group| store.is_some_and(|id| group.electorate.able.contains(&id)))
+            })
+            .collect();
+        self.decide(subjects, own, &statuses, found.is_ambiguous || family.is_torn);
+    }
+
+    fn is_rolled_back(&self, subjects: &[Subject], number: usize) -> bool {
+        let store = store_of(subjects, number);
+        self.decisions.iter().any(|group| store.is_some_and(|id| group.electorate.rolled_back.contains(&id)))
+    }
+
+    fn remark_on_votes(&mut self, subjects: &[Subject], members: &[usize]) {
+        for number in members {
+            let Some(store) = store_of(subjects, *number) else { continue };
+            let mut said = Vec::new();
+            if self.is_rolled_back(subjects, *number) {
+                said.push(
+                    "rolled back: another member recorded a later life of it; it may be read and never votes"
+                        .to_owned(),
+                );
+            }
+            let not_voter: Vec<&str> = self
+                .decisions
+                .iter()
+                .filter(|group| !group.electorate.voters.iter().any(|voter| voter.store == store))
+                .map(|group| group.vhost.as_str())
+                .collect();
+            if !not_voter.is_empty() {
+                said.push(format!("no voter of {}", not_voter.join(", ")));
+            }
+            if let Some(remarks) = self.remarks.get_mut(*number) {
+                remarks.extend(said);
+            }
+        }
+    }
+
+    fn decide(
+        &mut self,
+        subjects: &[Subject],
+        own: &InitialStatus,
+        statuses: &[&InitialStatus],
+        is_ambiguous: bool,
+    ) {
+        let stuck = self.decisions.iter().find(|group| !group.decision.verdict.goes_on());
+        let row = stuck.map(|group| group.decision.row);
+        let marks =
+            statuses.iter().filter(|status| matches!(status.state, StoreState::Recovered { .. })).count();
+        self.verdict = match (row, is_ambiguous) {
+            (_, false) if marks == 1 => Verdict::Marked,
+            (Some(Row::X1), _) => Verdict::Forked,
+            (_, true) => Verdict::Ambiguous,
+            (None, false) => Verdict::SafeSet,
+            (Some(_), false) => Verdict::NoSafeSet,
+        };
+        let decided: Vec<String> = self
+            .decisions
+            .iter()
+            .map(|group| format!("{}: row {}: {}", group.vhost, group.decision.row, group.decision.reason))
+            .collect();
+        self.why.extend(decided);
+        self.loss = match self.latest {
+            Some(latest) => self.bound(subjects, latest),
+            None => Some(LossBound {
+                confirmed: "unknown",
+                reason: "no store is chosen here; what each alone holds is listed".to_owned(),
+                not_given: Vec::new(),
+            }),
+        };
+        if self.verdict != Verdict::SafeSet && is_ambiguous {
+            self.safe.clear();
+        }
+        let odd = subjects.len() > self.safe.len();
+        self.status = match self.verdict {
+            Verdict::Marked => Status::Warning,
+            Verdict::SafeSet if odd => Status::Warning,
+            Verdict::SafeSet => Status::Done,
+            _ => Status::Refused,
+        };
+        self.summary = self.sentence(subjects);
+        self.next = self.commands(subjects, own, statuses);
+    }
+
+    fn sentence(&self, subjects: &[Subject]) -> String {
+        let names = |numbers: &[usize]| {
+            let names: Vec<&str> =
+                numbers.iter().filter_map(|number| subjects.get(*number)).map(Subject::name).collect();
+            names.join(", ")
+        };
+        match self.verdict {
+            Verdict::SafeSet => {
+                let needed = self.decisions.iter().map(|group| group.electorate.majority).max().unwrap_or(1);
+                match self.safe.len().cmp(&needed) {
+                    Ordering::Greater => format!(
+                        "started together {} hold everything that was confirmed; any {needed} of them do",
+                        names(&self.safe)
+                    ),
+                    Ordering::Equal => {
+                        format!("started together {} hold everything that was confirmed", names(&self.safe))
+                    }
+                    Ordering::Less => {
+                        "started together these stores hold everything that was confirmed".to_owned()
+                    }
+                }
+            }
+            Verdict::Marked => {
+                let is_marked = |status: &InitialStatus| matches!(status.state, StoreState::Recovered { .. });
+                let marked = subjects.iter().find(|subject| subject.status.as_ref().is_some_and(is_marked));
+                let name = marked.map_or("one of them", Subject::name);
+                format!(
+                    "{name} was marked by an operator: a start goes on from it, and the others are updated"
+                )
+            }
+            Verdict::Ambiguous => {
+                "stores that claim the same hold different things: no choice is made here".to_owned()
+            }
+            Verdict::Forked => {
+                "the histories of these stores went on separately: no choice is made here".to_owned()
+            }
+            _ => {
+                let group = self
+                    .decisions
+                    .iter()
+                    .filter(|group| !group.decision.verdict.goes_on())
+                    .min_by_key(|group| group.electorate.able.len());
+                match group {
+                    Some(group) => format!(
+                        "{} of the {} recorded voters of {} are given and may vote, {} are needed",
+                        group.electorate.able.len(),
+                        group.electorate.voters.len(),
+                        group.vhost,
+                        group.electorate.majority
+                    ),
+                    None => "these stores cannot go on by themselves".to_owned(),
+                }
+            }
+        }
+    }
+
+    /// What is certain if the cluster goes on from this store.
+    fn bound(&self, subjects: &[Subject], latest: usize) -> Option<LossBound> {
+        let store = store_of(subjects, latest)?;
+        let mut not_given = BTreeSet::new();
+        let mut unproved = Vec::new();
+        for group in &self.decisions {
+            let electorate = &group.electorate;
+            not_given.extend(electorate.missing.iter().map(|voter| voter.name.clone()));
+            let proved = electorate.is_complete()
+                || (electorate.covers_every_majority() && electorate.able.contains(&store));
+            if !proved {
+                unproved.push(group.vhost.as_str());
+            }
+        }
+        let not_given: Vec<String> = not_given.into_iter().collect();
+        let facts = &subjects.get(latest)?.facts;
+        let reason = if unproved.is_empty() {
+            "every majority of the recorded voters has a store among those given that holds all it acknowledged, and \
+             the latest of these holds everything that any of them does"
+                .to_owned()
+        } else {
+            let known: Vec<String> = facts
+                .groups
+                .iter()
+                .filter(|group| unproved.contains(&group.vhost.as_str()))
+                .filter_map(|group| Some(format!("{} {}", group.vhost, group.commit?)))
+                .collect();
+            let who = if not_given.is_empty() { "others".to_owned() } else { not_given.join(", ") };
+            format!(
+                "what {} is known to have committed is here ({}); whether {who} went on confirming without it \
+                 cannot be known from the stores given",
+                subjects.get(latest)?.name(),
+                known.join(", ")
+            )
+        };
+        let confirmed = if unproved.is_empty() { "none" } else { "unknown" };
+        Some(LossBound { confirmed, reason, not_given })
+    }
+
+    fn commands(
+        &self,
+        subjects: &[Subject],
+        own: &InitialStatus,
+        statuses: &[&InitialStatus],
+    ) -> Vec<String> {
+        let path =
+            |number: usize| subjects.get(number).map(|subject| quoted(&subject.path)).unwrap_or_default();
+        let others = |but: usize| {
+            let paths: Vec<String> = (0..subjects.len()).filter(|number| *number != but).map(path).collect();
+            if paths.is_empty() { String::new() } else { format!(" --against {}", paths.join(" ")) }
+        };
+        match self.verdict {
+            Verdict::SafeSet => {
+                let mut next: Vec<String> = self
+                    .safe
+                    .iter()
+                    .filter_map(|number| subjects.get(*number))
+                    .map(|subject| {
+                        let dir = subject.directory.as_ref().map_or("DIR", |_| subject.path.as_str());
+                        format!("quorated --name {} --data-dir {} …", quoted(subject.name()), quoted(dir))
+                    })
+                    .collect();
+                let facts = Facts { own: own.clone(), seen: statuses.iter().copied().cloned().collect() };
+                let real = decide_group(&facts, GroupId::SYSTEM);
+                if real.row == Row::W1 {
+                    next.push(format!("they would wait: {}", real.reason));
+                    next.extend(real.next);
+                }
+                next
+            }
+            Verdict::Ambiguous | Verdict::Forked => {
+                let mut next: Vec<String> = subjects
+                    .iter()
+                    .filter(|subject| cluster_of(subject).is_some())
+                    .filter(|subject| subject.directory.is_some())
+                    .map(|subject| format!("quorate store export {}", quoted(&subject.path)))
+                    .collect();
+                next.push("quorate store mark-clean CHOSEN --against OTHERS --reason TEXT".to_owned());
+                next
+            }
+            Verdict::NoSafeSet => {
+                let missing: Vec<&str> = self
+                    .loss
+                    .as_ref()
+                    .map(|loss| loss.not_given.iter().map(String::as_str).collect())
+                    .unwrap_or_default();
+                let mut next = Vec::new();
+                if !missing.is_empty() {
+                    let given: Vec<String> = (0..subjects.len()).map(path).collect();
+                    next.push(format!(
+                        "quorate store inspect {} DIR…    (with the stores of {})",
+                        given.join(" "),
+                        missing.join(", ")
+                    ));
+                }
+                next.push(match self.latest {
+                    Some(latest) => {
+                        format!("quorate store mark-clean {}{} --reason TEXT", path(latest), others(latest))
+                    }
+                    None => "quorate store mark-clean CHOSEN --against OTHERS --reason TEXT".to_owned(),
+                });
+                next
+            }
+            Verdict::Marked => subjects
+                .iter()
+                .filter(|subject| {
+                    subject
+                        .status
+                        .as_ref()
+                        .is_some_and(|status| matches!(status.state, StoreState::Recovered { .. }))
+                })
+                .map(|subject| {
+                    let path = quoted(&subject.path);
+                    format!("quorated --name {} --data-dir {path} …", quoted(subject.name()))
+                })
+                .collect(),
+            Verdict::DifferentClusters | Verdict::Empty | Verdict::Unknown => Vec::new(),
+        }
+    }
+}
+
+fn store_of(subjects: &[Subject], number: usize) -> Option<StoreId> {
+    Some(subjects.get(number)?.status.as_ref()?.key.store)
+}
+
+/// What the table says for each group, without waiting for members that hold nothing.
+fn decisions(own: &InitialStatus, statuses: &[&InitialStatus]) -> Vec<GroupDecision> {
+    let patient = |status: &InitialStatus| InitialStatus { wait_for: 1, ..status.clone() };
+    let facts = Facts { own: patient(own), seen: statuses.iter().copied().map(patient).collect() };
+    let name = |group: GroupId| {
+        let known = statuses.iter().find_map(|status| status.group(group));
+        known.map_or_else(|| format!("group {group}"), |status| status.vhost.clone())
+    };
+    facts
+        .groups()
+        .into_iter()
+        .map(|group| GroupDecision {
+            group,
+            vhost: name(group),
+            decision: decide_group(&facts, group),
+            electorate: Electorate::of(&facts, group),
+        })
+        .collect()
+}
+
+#[cfg(test)]
+mod tests;

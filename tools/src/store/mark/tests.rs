@@ -1,0 +1,138 @@
+//! Acceptance E5 to E7, as a table over statuses.
+
+use quorate_core::formation::status::RecoveryMode;
+use quorate_store::ids::{ClusterId, Index};
+use uuid::Uuid;
+
+use super::*;
+use crate::store::samples::{CLUSTER, group, status, subject};
+
+fn forced() -> MarkOptions {
+    let cluster = ClusterId(Uuid::from_u128(CLUSTER)).to_string();
+    MarkOptions { force: true, confirm: Some(cluster), alone: false }
+}
+
+fn untrusted(number: u128, index: u64) -> Subject {
+    let mut subject = subject(number, index);
+    status(&mut subject).groups.iter_mut().for_each(|group| group.trusted = false);
+    subject
+}
+
+fn with(mut subject: Subject, change: fn(&mut InitialStatus)) -> Subject {
+    change(status(&mut subject));
+    subject
+}
+
+#[test]
+fn acceptance_e5_each_ground_refuses_and_only_four_give_way() {
+    let recovered = |status: &mut InitialStatus| {
+        status.state = StoreState::Recovered { recovery: Uuid::from_u128(1) };
+    };
+    let mut running = untrusted(1, 30);
+    running.facts.in_use_by = Some(4711);
+    let mut file = untrusted(1, 30);
+    file.directory = None;
+    let mut unread = untrusted(1, 30);
+    unread.status = None;
+    let others = || vec![untrusted(2, 20), untrusted(3, 20)];
+    let cases: Vec<(Subject, Vec<Subject>, Ground)> = vec![
+        (running, others(), Ground::InUse),
+        (file, others(), Ground::Unreadable),
+        (unread, others(), Ground::Unreadable),
+        (
+            with(untrusted(1, 30), |status| status.state = StoreState::Damaged { reason: "rot".into() }),
+            others(),
+            Ground::Damaged,
+        ),
+        (
+            with(untrusted(1, 30), |status| {
+                (status.state, status.cluster_id) = (StoreState::Empty, None);
+                status.groups.clear();
+            }),
+            others(),
+            Ground::Empty,
+        ),
+        (with(untrusted(1, 30), recovered), others(), Ground::MarkedItself),
+        (with(untrusted(1, 30), |status| status.groups.clear()), others(), Ground::Incomplete),
+        (
+            untrusted(1, 30),
+            vec![
+                untrusted(2, 20),
+                with(untrusted(3, 20), |status| status.cluster_id = Some(ClusterId(Uuid::from_u128(9)))),
+            ],
+            Ground::Foreign,
+        ),
+        (untrusted(1, 30), vec![with(untrusted(2, 20), recovered), untrusted(3, 20)], Ground::MarkedOther),
+        (untrusted(1, 10), others(), Ground::NotLatest),
+        (subject(1, 30), vec![subject(2, 20)], Ground::CouldStart),
+        (untrusted(1, 30), Vec::new(), Ground::OthersCouldStart),
+    ];
+    for (target, others, ground) in cases {
+        let refused = judge(&target, &others, &MarkOptions::default()).unwrap_err();
+        assert_eq!(refused.ground, ground, "{}", refused.reason);
+        match judge(&target, &others, &forced()) {
+            Ok(plan) => assert!(ground.is_overridable() && plan.overridden.contains(&ground), "{ground}"),
+            Err(refused) => assert!(!ground.is_overridable() && refused.ground == ground, "{refused:?}"),
+        }
+        // The wrong word confirms nothing.
+        for confirm in [None, Some("yes".to_owned())] {
+            let options = MarkOptions { confirm, ..forced() };
+            assert!(judge(&target, &others, &options).is_err(), "{ground}");
+        }
+    }
+}
+
+#[test]
+fn what_cannot_go_on_by_itself_is_marked_and_the_rest_is_recorded() {
+    let mut late = untrusted(2, 20);
+    status(&mut late).groups[1].term = Term(7);
+    let plan = judge(&untrusted(1, 30), &[late], &MarkOptions::default()).unwrap();
+    assert_eq!((plan.sole, plan.members, plan.alone), (RaftId(1), 3, false));
+    assert!(plan.overridden.is_empty());
+    let vhost = &plan.groups[1];
+    assert_eq!((vhost.group, vhost.term), (GroupId(1), Term(8)));
+    let names: Vec<(&str, bool, Option<u64>)> = vhost
+        .left_out
+        .iter()
+        .map(|left| (left.name.as_str(), left.voter, left.known.map(|known| known.position.index.0)))
+        .collect();
+    assert_eq!(names, [("b2", true, Some(20)), ("b3", true, None)]);
+    let alone = MarkOptions { alone: true, ..MarkOptions::default() };
+    let plan = judge(&untrusted(1, 30), &[untrusted(2, 20)], &alone).unwrap();
+    assert_eq!((plan.members, plan.alone), (0, true));
+}
+
+#[test]
+fn acceptance_e4_with_manual_recovery_the_latest_of_all_dirty_ones_can_be_marked() {
+    let manual =
+        |number, index| with(subject(number, index), |status| status.recovery = RecoveryMode::Manual);
+    let others = [manual(2, 20), manual(3, 20)];
+    let plan = judge(&manual(1, 30), &others, &MarkOptions::default()).unwrap();
+    assert_eq!(plan.groups[0].left_out.len(), 2);
+    // Automatic recovery needs no mark for that.
+    let refused = judge(&subject(1, 30), &[subject(2, 20), subject(3, 20)], &MarkOptions::default());
+    assert_eq!(refused.unwrap_err().ground, Ground::CouldStart);
+}
+
+#[test]
+fn acceptance_e6_one_of_two_that_forked_is_chosen_against_the_other() {
+    let clean = |number: u128, tip: u128, index: u64| {
+        let mut subject = subject(number, index);
+        status(&mut subject).state = StoreState::Clean { shutdown: Uuid::from_u128(tip) };
+        status(&mut subject).groups[1] = group(1, &[11, tip], index);
+        subject
+    };
+    let plan = judge(&clean(1, 12, 20), &[clean(2, 13, 30)], &MarkOptions::default()).unwrap();
+    let known = plan.groups[1].left_out[0].known.unwrap();
+    assert_eq!((known.tip, known.position.index), (Uuid::from_u128(13), Index(30)));
+}
+
+#[test]
+fn acceptance_e7_an_older_store_is_marked_only_by_force_and_that_is_recorded() {
+    let others = [untrusted(2, 50), untrusted(3, 20)];
+    let refused = judge(&untrusted(1, 30), &others, &MarkOptions::default()).unwrap_err();
+    assert!(refused.reason.contains("/b2 is beyond it"), "{}", refused.reason);
+    let plan = judge(&untrusted(1, 30), &others, &forced()).unwrap();
+    assert_eq!(plan.overridden, [Ground::NotLatest]);
+    assert_eq!(plan.groups[1].left_out[0].known.unwrap().position.index, Index(50));
+}

@@ -1,0 +1,226 @@
+//! Writes a mark, and takes one back: one stamp write under the store's lock, the stamp as it was kept first.
+
+use std::fs::File;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use quorate_store::files::real::RealFiles;
+use quorate_store::files::{FileError, FileLock, Files};
+use quorate_store::identity::LOCK_NAME;
+use quorate_store::ids::Epoch;
+use quorate_store::log::{LOG_DIRECTORY, is_segment_name};
+use quorate_store::quarantine::{self, Note, Parts, QuarantineError};
+use quorate_store::stamp::{
+    Durability, DurabilityPolicy, EpochCause, EpochEntry, GroupStamp, Stamp, StampFile, StampFound,
+    StampState,
+};
+use thiserror::Error;
+use uuid::Uuid;
+
+use super::mark::Plan;
+use super::subject::OpenSubject;
+
+/// Why nothing was written.
+#[derive(Debug, Error)]
+pub enum MarkError {
+    /// The disk failed, or the lock is held.
+    #[error(transparent)]
+    File(#[from] FileError),
+    /// The old stamp cannot be kept.
+    #[error(transparent)]
+    Quarantine(#[from] QuarantineError),
+    /// The stamp cannot be written.
+    #[error(transparent)]
+    Stamp(#[from] quorate_store::stamp::StampError),
+    /// The log cannot be made durable.
+    #[error("cannot sync {}: {source}", path.display())]
+    Sync {
+        /// Which file.
+        path: PathBuf,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// The store is not what the act needs.
+    #[error("{0}")]
+    State(String),
+}
+
+/// Takes the store's lock; nothing overrides it.
+///
+/// # Errors
+/// Somebody else has it.
+pub fn lock(dir: &Path) -> Result<Box<dyn FileLock>, FileError> {
+    RealFiles.lock(&dir.join(LOCK_NAME), std::process::id())
+}
+
+/// Who marks, when and why.
+#[derive(Clone, Debug)]
+pub struct Act {
+    /// The mark's random id.
+    pub recovery: Uuid,
+    /// Who.
+    pub who: String,
+    /// Milliseconds since 1970.
+    pub when_ms: u64,
+    /// The reason given.
+    pub why: String,
+}
+
+/// Writes the mark that was planned for this store, whose lock is held.
+///
+/// # Errors
+/// Nothing was written, or the disk failed.
+pub fn mark(opened: &OpenSubject, lock: &dyn FileLock, plan: &Plan, act: &Act) -> Result<(), MarkError> {
+    let dir = &opened.look.dir;
+    let (Some(stamp), Some((_, log))) = (&opened.look.stamp, &opened.look.log) else {
+        return Err(MarkError::State(format!("{} has no stamp or no log", dir.display())));
+    };
+    let marked = marked(stamp, opened, plan, act)?;
+    // The log was read through a cache: what the mark stands on must be on the medium.
+    sync_log(dir)?;
+    let why = format!("{}: {}", before(act.recovery), act.why);
+    keep_stamp(dir, lock, why, act.when_ms)?;
+    let marked = Stamp { log_synced: log.end, ..marked };
+    write(dir, marked)
+}
+
+/// The stamp with the mark.
+fn marked(stamp: &Stamp, opened: &OpenSubject, plan: &Plan, act: &Act) -> Result<Stamp, MarkError> {
+    let mut groups = Vec::new();
+    for mark in &plan.groups {
+        let stored = opened.store.groups.iter().find(|group| group.group == mark.group);
+        let Some(stored) = stored.filter(|stored| !stored.is_beyond_log) else {
+            return Err(MarkError::State(format!(
+                "an update of group {} was cut off before its log began: choose another store",
+                mark.group
+            )));
+        };
+        let last = stored.lineage.last().map_or(Epoch(0), |epoch| epoch.number);
+        let mut lineage = stored.lineage.clone();
+        lineage.push(EpochEntry {
+            number: Epoch(last.0.saturating_add(1)),
+            id: Uuid::new_v4(),
+            fork: stored.end,
+            term: mark.term,
+            cause: EpochCause::Mark {
+                recovery: act.recovery,
+                alone: plan.alone,
+                members: plan.members,
+                sole: plan.sole,
+            },
+            left_out: mark.left_out.clone(),
+            who: act.who.clone(),
+            when_ms: act.when_ms,
+            why: act.why.clone(),
+        });
+        let before = stamp.groups.iter().find(|group| group.group == mark.group);
+        let policy = DurabilityPolicy { leader: Durability::Sync, replicas: Durability::Sync };
+        groups.push(GroupStamp {
+            group: mark.group,
+            vhost: stored.vhost.clone(),
+            lineage,
+            position: stored.end,
+            synced: stored.end,
+            policy: before.map_or(policy, |before| before.policy),
+            weakest: before.map_or(Durability::Sync, |before| before.weakest),
+        });
+    }
+    Ok(Stamp {
+        state: StampState::Recovered { recovery: act.recovery },
+        groups,
+        wall_clock_ms: act.when_ms,
+        ..stamp.clone()
+    })
+}
+
+fn sync_log(dir: &Path) -> Result<(), MarkError> {
+    let log = dir.join(LOG_DIRECTORY);
+    for name in RealFiles.list(&log)?.iter().filter(|name| is_segment_name(name)) {
+        let path = log.join(name);
+        let synced = File::open(&path).and_then(|file| file.sync_all());
+        synced.map_err(|source| MarkError::Sync { path, source })?;
+    }
+    Ok(RealFiles.sync_dir(&log)?)
+}
+
+/// What the image of the stamp from before a mark begins its reason with.
+fn before(recovery: Uuid) -> String {
+    format!("before the mark {recovery}")
+}
+
+/// Keeps both slots as they are, durably and whole or not at all.
+fn keep_stamp(dir: &Path, lock: &dyn FileLock, why: String, when_ms: u64) -> Result<(), MarkError> {
+    let note = Note { act: quarantine::Act::Mark, why, groups: Vec::new(), when_ms };
+    let files: Arc<dyn Files> = Arc::new(RealFiles);
+    quarantine::keep_closed(&files, dir, lock, note, Parts::Stamp)?;
+    Ok(())
+}
+
+/// The stamp that was kept before this mark.
+fn kept(dir: &Path, recovery: Uuid) -> Result<Stamp, MarkError> {
+    let begins = before(recovery);
+    let image = quarantine::list(&RealFiles, dir)?
+        .into_iter()
+        .filter_map(Result::ok)
+        .rfind(|image| image.note.act == quarantine::Act::Mark && image.note.why.starts_with(&begins));
+    let Some(image) = image else {
+        return Err(MarkError::State("the stamp from before the mark is not in quarantine".to_owned()));
+    };
+    read(&quarantine::directory(&RealFiles, dir, image.number)?)
+}
+
+fn write(dir: &Path, stamp: Stamp) -> Result<(), MarkError> {
+    let (mut file, _) = StampFile::open(Arc::new(RealFiles), dir.to_path_buf())?;
+    file.write(stamp)?;
+    Ok(())
+}
+
+fn read(dir: &Path) -> Result<Stamp, MarkError> {
+    match StampFile::open(Arc::new(RealFiles), dir.to_path_buf())?.1 {
+        StampFound::Stamp(stamp) => Ok(*stamp),
+        StampFound::Absent => Err(MarkError::State(format!("{} has no stamp", dir.display()))),
+        StampFound::Damaged { reason, .. } => {
+            Err(MarkError::State(format!("the stamp of {} is unreadable: {reason}", dir.display())))
+        }
+    }
+}
+
+/// What was taken back.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Unmarked {
+    /// A mark: the store is as it was before.
+    Mark(Uuid),
+    /// The clean stamp of a shutdown: the store is dirty.
+    Shutdown(Uuid),
+}
+
+/// Takes back a mark that no broker has started from, or makes a clean store dirty. The lock is held.
+///
+/// # Errors
+/// The store is neither, or the disk failed.
+pub fn unmark(dir: &Path, lock: &dyn FileLock, when_ms: u64) -> Result<Unmarked, MarkError> {
+    let stamp = read(dir)?;
+    match stamp.state {
+        StampState::Clean { shutdown } => {
+            keep_stamp(dir, lock, format!("before the shutdown {shutdown} was taken back"), when_ms)?;
+            write(dir, Stamp { state: StampState::Dirty, wall_clock_ms: when_ms, ..stamp })?;
+            Ok(Unmarked::Shutdown(shutdown))
+        }
+        StampState::Recovered { recovery } => {
+            let before = kept(dir, recovery)
+                .map_err(|error| MarkError::State(format!("the mark cannot be taken back: {error}")))?;
+            if before.store_id != stamp.store_id || before.incarnation != stamp.incarnation {
+                let text = "the stamp kept from before the mark is not that of this store".to_owned();
+                return Err(MarkError::State(text));
+            }
+            // Sequence and clock go on.
+            write(dir, Stamp { wall_clock_ms: when_ms, log_synced: stamp.log_synced, ..before })?;
+            Ok(Unmarked::Mark(recovery))
+        }
+        StampState::Empty | StampState::Forming | StampState::Dirty => Err(MarkError::State(format!(
+            "{} is neither marked nor closed by a shutdown: there is nothing to take back",
+            dir.display()
+        ))),
+    }
+}
