@@ -1,5 +1,6 @@
 //! Opens what the broker keeps things in: a directory, or memory.
 
+use std::io::ErrorKind;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -153,7 +154,26 @@ fn refuse(dir: &Path, error: OpenError) -> Exit {
             Exit::new(ExitStatus::Locked, format!("{error}: stop it, or give this broker another --data-dir"))
         }
         OpenError::File(error) => {
-            Exit::new(ExitStatus::Io, format!("cannot use the store in {dir}: {error}"))
+            let next = what_next(&error);
+            Exit::new(ExitStatus::Io, format!("cannot use the store in {dir}: {error}; {next}"))
+        }
+    }
+}
+
+/// What an operator does about a directory that cannot be used.
+fn what_next(error: &FileError) -> &'static str {
+    match error {
+        FileError::Io { source, .. } => match source.kind() {
+            ErrorKind::PermissionDenied | ErrorKind::ReadOnlyFilesystem => {
+                "let the broker's user write there, or give another --data-dir"
+            }
+            ErrorKind::NotADirectory | ErrorKind::InvalidFilename => "give a directory with --data-dir",
+            _ => "look at the disk and at the system's log",
+        },
+        FileError::Full { .. } => "make room, then start the broker again",
+        FileError::NotFound { .. } => "make that directory, or give another --data-dir",
+        FileError::Exists { .. } | FileError::Locked { .. } | FileError::Short { .. } => {
+            "another program changes the directory: give the broker one of its own with --data-dir"
         }
     }
 }
@@ -169,4 +189,58 @@ fn bytes_in(dir: &Path) -> u64 {
             Err(_) => 0,
         })
         .sum()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::{Error, Write as _};
+    use std::path::PathBuf;
+
+    use super::*;
+
+    /// What a broker says that is started on this directory.
+    fn said(dir: &Path) -> Exit {
+        let files: Arc<dyn Files> = Arc::new(RealFiles);
+        let fresh = StoreId(Uuid::from_u128(1));
+        let options =
+            OpenOptions { process: 1, fresh_id: fresh, log: LogConfig::new(fresh, 1), reserve_bytes: 0 };
+        refuse(dir, open(&files, dir, options).err().expect("it cannot be opened"))
+    }
+
+    #[test]
+    fn a_file_in_the_place_of_the_directory_or_above_it_is_said_so() {
+        let place = tempfile::tempdir().unwrap();
+        let file = place.path().join("data");
+        std::fs::File::create(&file).unwrap().write_all(b"x").unwrap();
+        for dir in [file.clone(), file.join("below")] {
+            let exit = said(&dir);
+            assert_eq!(exit.status, 5);
+            for part in [dir.to_str().unwrap(), "something else has that name", "--data-dir"] {
+                assert!(exit.reason.contains(part), "{part} not in {exit}");
+            }
+            assert!(!exit.reason.contains("already exists"), "{exit}");
+        }
+    }
+
+    #[test]
+    fn each_failure_of_the_directory_says_what_next() {
+        let path = PathBuf::from("/data");
+        let io = |kind| FileError::Io { operation: "lock", path: path.clone(), source: Error::from(kind) };
+        for (error, words) in [
+            (io(ErrorKind::PermissionDenied), "let the broker's user write there"),
+            (io(ErrorKind::ReadOnlyFilesystem), "let the broker's user write there"),
+            (io(ErrorKind::NotADirectory), "give a directory"),
+            (io(ErrorKind::Other), "look at the disk"),
+            (FileError::Full { operation: "lock", path: path.clone() }, "make room"),
+            (FileError::NotFound { path: path.clone() }, "make that directory"),
+        ] {
+            let exit = refuse(&path, OpenError::File(error));
+            assert_eq!(exit.status, 5);
+            assert!(exit.reason.contains(words) && exit.reason.contains("/data"), "{exit}");
+        }
+        let locked =
+            refuse(&path, OpenError::File(FileError::Locked { path: path.clone(), holder: Some(7) }));
+        assert_eq!(locked.status, 4);
+        assert!(locked.reason.contains("process 7"), "{locked}");
+    }
 }

@@ -57,6 +57,11 @@ impl Files for RealFiles {
         match fs::create_dir(dir) {
             Ok(()) => self.sync_dir(above),
             Err(error) if error.kind() == ErrorKind::AlreadyExists && dir.is_dir() => Ok(()),
+            // Not what the caller wanted to hear of: the name it is told of is taken by something else.
+            Err(error) if error.kind() == ErrorKind::AlreadyExists => {
+                let source = io::Error::new(ErrorKind::NotADirectory, "something else has that name");
+                Err(failed("create directory", dir, source))
+            }
             Err(source) => Err(failed("create directory", dir, source)),
         }
     }
