@@ -6,7 +6,7 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, RecvTimeoutError};
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use quorate_core::Node;
 use quorate_core::io::{Input, Output, PeerKey, SessionId, Tick};
@@ -70,6 +70,12 @@ impl Clock {
     /// Now.
     pub fn now(self) -> Tick {
         Tick(u64::try_from(self.0.elapsed().as_millis()).unwrap_or(u64::MAX))
+    }
+
+    /// What the wall clock showed at tick zero, in milliseconds since 1970; 0 if it stands before that.
+    pub fn zero_ms(self) -> u64 {
+        let wall = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        u64::try_from(wall.as_millis()).unwrap_or(u64::MAX).saturating_sub(self.now().0)
     }
 }
 

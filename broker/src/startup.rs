@@ -127,7 +127,7 @@ fn serve(
     let clock = Clock::default();
     let seed = getrandom::u64().map_err(|error| Exit::new(ExitStatus::Internal, error.to_string()))?;
     let store = found.store;
-    let node = Node::new(node_config(config, &addresses, limits), found, seed, clock.now());
+    let node = Node::new(node_config(config, &addresses, limits, clock), found, seed, clock.now());
     // What was synced before this process must not be forgotten by its first stamp.
     let synced = Synced::new(writer.synced_point());
     let owner = LogOwner {
@@ -191,7 +191,7 @@ struct Addresses {
     admin: String,
 }
 
-fn node_config(config: &Config, addresses: &Addresses, limits: Limits) -> NodeConfig {
+fn node_config(config: &Config, addresses: &Addresses, limits: Limits, clock: Clock) -> NodeConfig {
     NodeConfig {
         name: config.name.clone(),
         cluster_name: config.cluster_name.clone(),
@@ -206,6 +206,7 @@ fn node_config(config: &Config, addresses: &Addresses, limits: Limits) -> NodeCo
         client_address: addresses.client.clone(),
         cluster_address: addresses.cluster.clone(),
         admin_address: addresses.admin.clone(),
+        tick_zero_ms: clock.zero_ms(),
         timing: Timing::new(config.heartbeat.millis(), config.election_timeout.millis()),
         stamp_interval_millis: config.store_stamp_interval.millis(),
         frame_limit: limits.frame(),

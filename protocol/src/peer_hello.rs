@@ -114,7 +114,7 @@ impl PeerConfig {
         }
         let (ours, theirs) = (&self.hello.cluster_name, &peer.cluster_name);
         let text =
-            format!("broker {} is of cluster {theirs:?}, broker {} of {ours:?}", peer.name, self.hello.name);
+            format!("broker {} is of cluster `{theirs}`, broker {} of `{ours}`", peer.name, self.hello.name);
         Err(HandshakeError::here(
             FaultCode::PeerClusterName,
             format!("{text}: give both the same --cluster-name"),

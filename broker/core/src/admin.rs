@@ -83,6 +83,8 @@ pub struct Status {
     pub reason: String,
     /// Commands to type next.
     pub next: Vec<String>,
+    /// What else was noticed: brokers that do not count and why, members that are not well, settings that differ.
+    pub notes: Vec<String>,
     /// This broker's name.
     pub name: String,
     /// This broker's store.

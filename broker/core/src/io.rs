@@ -121,6 +121,13 @@ pub enum Input {
         /// The address text that was dialed, as configured or learned.
         dialed: String,
     },
+    /// An attempt to link to this address failed. Told when the reason changes; the address is tried on.
+    PeerFailed {
+        /// The address text.
+        dialed: String,
+        /// Why the two brokers do not want each other, for people; none if nobody could be reached.
+        refused: Option<String>,
+    },
     /// A dialed address turned out to be ourselves.
     PeerIsSelf {
         /// The address text.

@@ -19,6 +19,7 @@ fn sample_status() -> Status {
         row: "J1".into(),
         reason: "led".into(),
         next: vec!["quorate cluster explain".into()],
+        notes: vec!["b2 is missing".into()],
         name: "b1".into(),
         store_id: StoreId(Uuid::from_u128(1)),
         cluster_name: "quorate".into(),
@@ -140,7 +141,8 @@ fn the_status_has_the_promised_shape() {
         };
         assert_eq!(
             status,
-            json!({"verdict": "active", "row": "J1", "reason": "led", "next": ["quorate cluster explain"], "name": "b1",
+            json!({"verdict": "active", "row": "J1", "reason": "led", "next": ["quorate cluster explain"],
+                "notes": ["b2 is missing"], "name": "b1",
                 "store_id": "00000000-0000-0000-0000-000000000001", "cluster_name": "quorate",
                 "cluster_id": "00000000-0000-0000-0000-000000000002", "epoch": 1, "kind": "persistent", "wait_for": 2,
                 "insecure": false, "space_low": false, "members": [member], "quarantine_bytes": 4, "log_bytes": 5,

@@ -38,8 +38,8 @@ const UNACKNOWLEDGED_MIN: Duration = Duration::from_secs(5);
 enum Attempt {
     /// There was a link; it has ended.
     Ended,
-    /// There was none.
-    Failed,
+    /// There was none; why, if one of the two brokers does not want it.
+    Failed(Option<String>),
     /// We reached ourselves.
     Itself,
     /// We reached a peer that we have a link to by another address.
@@ -49,10 +49,21 @@ enum Attempt {
 impl Shared {
     pub(super) async fn dial_for_ever(self: Arc<Self>, address: String) {
         let mut pause = PAUSE_MIN;
+        // What the core was told last of failures since the last link.
+        let mut told = None;
         loop {
-            match self.attempt(&address).await {
+            let attempt = self.attempt(&address).await;
+            if !matches!(attempt, Attempt::Failed(_)) {
+                told = None;
+            }
+            match attempt {
                 Attempt::Ended => pause = PAUSE_MIN,
-                Attempt::Failed => {}
+                Attempt::Failed(refused) => {
+                    if told.as_ref() != Some(&refused) {
+                        told = Some(refused.clone());
+                        self.inbox.input(Input::PeerFailed { dialed: address.clone(), refused });
+                    }
+                }
                 Attempt::Itself => {
                     self.inbox.input(Input::PeerIsSelf { dialed: address.clone() });
                     pause = SELF_PAUSE;
@@ -73,12 +84,12 @@ impl Shared {
             Ok(stream) => stream,
             Err(error) => {
                 self.complaints.warn(address, || format!("cannot reach peer {address}: {error}; trying on"));
-                return Attempt::Failed;
+                return Attempt::Failed(None);
             }
         };
         if let Err(error) = self.prepare(&stream) {
             self.complaints.warn(address, || format!("cannot use the connection to peer {address}: {error}"));
-            return Attempt::Failed;
+            return Attempt::Failed(None);
         }
         let (reader, mut writer) = stream.into_split();
         let mut reader = FrameReader::new(reader);
@@ -89,11 +100,12 @@ impl Shared {
             Ok(Err(error)) if error.is_self() => return Attempt::Itself,
             Ok(Err(error)) => {
                 self.complaints.warn(address, || format!("no link to peer {address}: {error}"));
-                return Attempt::Failed;
+                let refused = matches!(error, LinkError::Refused(_)).then(|| error.to_string());
+                return Attempt::Failed(refused);
             }
             Err(_) => {
                 self.complaints.warn(address, || format!("no link to peer {address}: no handshake in time"));
-                return Attempt::Failed;
+                return Attempt::Failed(None);
             }
         };
         self.send_on(address, identity(&link.peer), reader, writer).await
@@ -143,7 +155,7 @@ impl Shared {
 /// Resolves the name anew and tries what it gives, in order.
 async fn connect(address: &str) -> io::Result<TcpStream> {
     let mut last = io::Error::other("the name has no address");
-    for candidate in lookup_host(address).await? {
+    for candidate in timeout(CONNECT_TIMEOUT, lookup_host(address)).await?? {
         match timeout(CONNECT_TIMEOUT, TcpStream::connect(candidate)).await {
             Ok(Ok(stream)) => return Ok(stream),
             Ok(Err(error)) => last = error,

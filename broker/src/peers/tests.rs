@@ -185,3 +185,29 @@ fn brokers_with_different_secrets_do_not_link() {
     assert!(error.contains("different cluster secrets"), "{error}");
     assert!(two.arrivals.try_recv().is_err());
 }
+
+#[test]
+fn a_refused_link_is_told_to_the_core_with_its_reason() {
+    let (one, two) = (broker(1, Some("a secret")), broker(2, Some("another")));
+    let address = two.address.to_string();
+    one.peers.dial(&address);
+    match one.arrivals.recv().unwrap() {
+        Arrival::Input(Input::PeerFailed { dialed, refused: Some(why) }, None) => {
+            assert_eq!(dialed, address);
+            assert!(why.contains("different cluster secrets"), "{why}");
+        }
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn an_address_that_nobody_answers_at_is_told_once() {
+    let (one, two) = (broker(1, None), broker(2, None));
+    let address = two.address.to_string();
+    drop(two);
+    one.peers.dial(&address);
+    match one.arrivals.recv().unwrap() {
+        Arrival::Input(Input::PeerFailed { dialed, refused: None }, None) => assert_eq!(dialed, address),
+        other => panic!("{other:?}"),
+    }
+}

@@ -169,6 +169,7 @@ impl Host {
             client_address: client_address(self.id),
             cluster_address: cluster_address(self.id),
             admin_address: format!("host{}:7422", self.id),
+            tick_zero_ms: 0,
             timing: Timing::new(config.heartbeat_millis, config.election_millis),
             stamp_interval_millis: 5000,
             frame_limit: 1 << 20,

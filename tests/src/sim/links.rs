@@ -27,6 +27,7 @@ impl World {
 
     pub(super) fn dial(&mut self, host: HostId, address: String, pause: Micros) {
         let Some(to) = (0..self.hosts.len()).find(|id| cluster_address(*id) == address) else {
+            self.input(host, Input::PeerFailed { dialed: address.clone(), refused: None });
             self.dial_again(host, address, SECOND);
             return;
         };
@@ -44,6 +45,7 @@ impl World {
             let ends = ((host, self.hosts[host].life), (to, self.hosts[to].life));
             self.schedule.after(delay, Happening::LinkUp { from: ends.0, to: ends.1 });
         } else {
+            self.input(host, Input::PeerFailed { dialed: address.clone(), refused: None });
             self.dial_again(host, address, pause);
         }
     }
@@ -54,6 +56,7 @@ impl World {
         }
         let address = cluster_address(to.0);
         if self.hosts[to.0].life != to.1 || !self.can_talk(from.0, to.0) {
+            self.input(from.0, Input::PeerFailed { dialed: address.clone(), refused: None });
             self.dial_again(from.0, address, 40 * MILLI);
             return;
         }

@@ -1,5 +1,6 @@
 //! Leaders die, are cut off, and their clients go on.
 
+use quorate_core::admin::{AdminReply, AdminRequest, VerdictWord};
 use quorate_tests::sim::client::Consumer;
 use quorate_tests::sim::fault::{Fault, Target};
 use quorate_tests::sim::schedule::{MILLI, SECOND};
@@ -59,6 +60,24 @@ fn a_leader_without_its_majority_confirms_nothing() {
     world.heal_all();
     publish_all(&mut world, client);
     assert!(world.checker.confirmed > confirmed);
+    finish(world);
+}
+
+#[test]
+fn a_leader_whose_followers_died_says_at_once_that_it_has_no_quorum() {
+    let mut world = serving(LogSizes::default());
+    let leader = lead(&mut world);
+    for host in (0..3).filter(|host| *host != leader) {
+        world.end(host, false);
+    }
+    // Much less than the two election timeouts that Raft takes to step down; enough for closed connections to be seen.
+    world.run_for(100 * MILLI);
+    let id = world.ask(leader, AdminRequest::Status);
+    world.run_for(MILLI);
+    let Some(AdminReply::Status(status)) = world.replies.remove(&id) else { panic!("a status is answered") };
+    assert_eq!((status.verdict, status.row.as_str()), (VerdictWord::Waiting, "Q1"), "{}", status.reason);
+    assert!(status.groups.iter().all(|group| !group.quorum && group.leader.is_none()));
+    assert_eq!(status.next.len(), 2, "both are to be started: {:?}", status.next);
     finish(world);
 }
 

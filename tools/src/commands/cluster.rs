@@ -162,13 +162,13 @@ pub(super) fn show(view: &View, silent: &[Silent], console: &mut Console) -> Res
         return console.json(&value);
     }
     let status = view.status();
-    let (unled, absent) = (view.unled(), view.absent());
+    let (unled, absent, damaged) = (view.unled(), view.absent(), view.damaged());
     let mut word = view.verdict().to_uppercase();
     if status == Status::Warning && view.verdict() == "active" {
         word.push_str(", DEGRADED");
     }
     let mut line = format!("{} (row {})", text(value, "cluster_name"), text(value, "row"));
-    for (what, names) in [("no quorum", unled), ("absent", absent)] {
+    for (what, names) in [("no quorum", unled), ("absent", absent), ("damaged", damaged)] {
         if !names.is_empty() {
             line = format!("{line}; {what}: {}", names.join(", "));
         }
@@ -178,6 +178,9 @@ pub(super) fn show(view: &View, silent: &[Silent], console: &mut Console) -> Res
     }
     console.verdict(status, &word, line)?;
     console.line(format_args!("  {}", view.reason()))?;
+    for note in view.notes() {
+        console.line(format_args!("  note: {note}"))?;
+    }
     let bytes = |field: &str| Size(value[field].as_u64().unwrap_or(0)).to_string();
     console.line(format_args!(
         "  cluster {}  epoch {}  {}  wait-for {}  log {}  quarantine {}{}",
@@ -231,7 +234,8 @@ fn group_table(view: &View, console: &mut Console) -> Result<(), Failure> {
 
 fn members(view: &View, console: &mut Console) -> Result<Status, Failure> {
     let absent = view.members().iter().filter(|member| member["present"] != true).count();
-    let status = if absent == 0 { Status::Done } else { Status::Warning };
+    let damaged = view.damaged().len();
+    let status = if absent == 0 && damaged == 0 { Status::Done } else { Status::Warning };
     if console.is_json() {
         console.json(&view.members())?;
         return Ok(status);
@@ -239,7 +243,7 @@ fn members(view: &View, console: &mut Console) -> Result<Status, Failure> {
     console.verdict(
         status,
         status.word(),
-        format_args!("{} members, {absent} absent", view.members().len()),
+        format_args!("{} members, {absent} absent, {damaged} damaged", view.members().len()),
     )?;
     let fields = [
         "name",

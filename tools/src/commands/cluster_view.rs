@@ -49,6 +49,19 @@ impl View {
         self.members().iter().filter(absent).map(|member| Self::text(member, "name")).collect()
     }
 
+    /// Voters that are there, but whose store is damaged: they do not count.
+    pub(super) fn damaged(&self) -> Vec<&str> {
+        let damaged = |member: &&Value| {
+            member["voter"] == true && member["present"] == true && member["state"] == "damaged"
+        };
+        self.members().iter().filter(damaged).map(|member| Self::text(member, "name")).collect()
+    }
+
+    /// What the broker noticed besides its verdict.
+    pub(super) fn notes(&self) -> Vec<&str> {
+        Self::list(&self.0, "notes").iter().filter_map(Value::as_str).collect()
+    }
+
     /// Active, and every group is led with a quorum, a virtual host among them.
     pub(super) fn is_serving(&self) -> bool {
         self.verdict() == "active" && self.groups().len() > 1 && self.unled().is_empty()
@@ -64,7 +77,10 @@ impl View {
     pub(super) fn status(&self) -> Status {
         match self.verdict() {
             "active"
-                if self.unled().is_empty() && self.absent().is_empty() && self.0["space_low"] != true =>
+                if self.unled().is_empty()
+                    && self.absent().is_empty()
+                    && self.damaged().is_empty()
+                    && self.0["space_low"] != true =>
             {
                 Status::Done
             }
@@ -122,6 +138,18 @@ mod tests {
             assert_eq!(view(verdict, "waiting", false, true).status(), Status::Refused, "{verdict}");
         }
         assert_eq!(View(json!({})).status(), Status::Unknown);
+    }
+
+    #[test]
+    fn a_damaged_voter_is_a_warning_and_named() {
+        let mut view = view("active", "leader", true, true);
+        view.0["members"][1]["state"] = "damaged".into();
+        assert_eq!(view.status(), Status::Warning);
+        assert_eq!(view.damaged(), ["b2"]);
+        assert!(view.is_serving(), "it still serves");
+        // Whoever is no voter takes nothing away.
+        view.0["members"][1]["voter"] = false.into();
+        assert_eq!(view.status(), Status::Done);
     }
 
     #[test]

@@ -61,6 +61,16 @@ pub struct Founding {
     failures: u32,
     telling: Option<Telling>,
     actions: VecDeque<FoundingAction>,
+    /// The wall clock at tick zero, in milliseconds since 1970.
+    tick_zero_ms: u64,
+}
+
+/// When a cluster was founded, by the wall clock of the broker that proposed it, in milliseconds since 1970: its id says
+/// so. Only for people. None for an id that was not made here.
+pub fn founded_ms(cluster: ClusterId) -> Option<u64> {
+    let stamped = cluster.0.get_version_num() == 7;
+    let leading = u64::try_from(cluster.0.as_u128() >> 80).ok();
+    leading.filter(|_| stamped)
 }
 
 /// Where the proposer is.
@@ -103,9 +113,16 @@ impl Founding {
             failures: 0,
             telling: None,
             actions: VecDeque::new(),
+            tick_zero_ms: 0,
         };
         founding.release();
         founding
+    }
+
+    /// Says what the wall clock showed at tick zero, in milliseconds since 1970, for the ids of new clusters.
+    #[must_use]
+    pub fn with_wall_clock(self, tick_zero_ms: u64) -> Self {
+        Self { tick_zero_ms, ..self }
     }
 
     /// What was last handed to [`FoundingAction::Persist`] or is about to be.
@@ -382,12 +399,22 @@ impl Founding {
             // The earlier value may have another union: only a majority of that one knows that no third was decided.
             Some((_, value)) if count(value, &promised, plan) < value.majority() => return,
             Some((_, value)) => value.clone(),
-            None => plan.value(ClusterId(Builder::from_random_bytes(random_bytes(dice)).into_uuid())),
+            None => plan.value(self.new_cluster_id(now, dice)),
         };
         let (ballot, until) = (*ballot, self.attempt_until(now));
         let message = FoundingMessage::Accept { ballot, value: value.clone() };
         self.phase = Phase::Accepting { ballot, value, accepted: BTreeSet::new(), until };
         self.send_to_acceptors(&message);
+    }
+
+    /// Random, but for the time of the founding in its first bits.
+    fn new_cluster_id(&self, now: Tick, dice: &mut dyn FnMut() -> u64) -> ClusterId {
+        let mut random = [0; 10];
+        for (byte, rolled) in random.iter_mut().zip(random_bytes(dice)) {
+            *byte = rolled;
+        }
+        let millis = self.tick_zero_ms.saturating_add(now.0);
+        ClusterId(Builder::from_unix_timestamp_millis(millis, &random).into_uuid())
     }
 
     fn count_acceptance(&mut self, now: Tick, from: StoreId, ballot: Ballot) {

@@ -30,11 +30,11 @@ pub use decide::{Decision, Verdict, decide, decide_group};
 pub use electorate::Electorate;
 pub use facts::Facts;
 pub use forming::{Ballot, FormingState, Founder, FoundingValue, Place};
-pub use founding::{Founding, FoundingAction, FoundingMessage};
+pub use founding::{Founding, FoundingAction, FoundingMessage, founded_ms};
 pub use plan::FoundingPlan;
 pub use rows::Row;
 pub use status::InitialStatus;
 pub use wire::DecodeError;
 
 #[cfg(test)]
-mod samples;
+pub(crate) mod samples;

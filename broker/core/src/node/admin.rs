@@ -1,15 +1,15 @@
 //! Answers for operators.
 
 use quorate_protocol::name::VhostName;
-use quorate_store::ids::{GroupId, Incarnation, RaftId, StoreId};
+use quorate_store::ids::{GroupId, RaftId};
 
 use super::Node;
 use super::group::Group;
+use super::members::{Ailment, ailments};
 use super::origin::Origin;
 use crate::admin::{
-    AdminReply, AdminRequest, GroupStatusView, MemberStatus, MetricSample, Metrics, NodeStatus, Status,
+    AdminReply, AdminRequest, GroupStatusView, MetricSample, Metrics, NodeStatus, Status, VerdictWord,
 };
-use crate::formation::status::StoreState;
 use crate::io::{AdminId, Output};
 use crate::machine::Command;
 use crate::replica::Replica;
@@ -55,12 +55,20 @@ impl Node {
 
     fn status(&self) -> Status {
         let (verdict, row, reason, next) = self.shown_verdict();
+        let members = self.member_statuses();
+        let mut notes = self.notes();
+        let mut next = next;
+        for Ailment { note, commands } in ailments(&members).filter(|_| verdict == VerdictWord::Active) {
+            notes.push(note);
+            next.extend(commands);
+        }
         let system = self.groups.get(&GroupId::SYSTEM);
         Status {
             verdict,
             row,
             reason,
             next,
+            notes,
             name: self.config.name.clone(),
             store_id: self.own.store,
             cluster_name: self.config.cluster_name.clone(),
@@ -72,96 +80,12 @@ impl Node {
                 .statuses()
                 .map(|status| status.wait_for)
                 .fold(self.config.wait_for, u32::max),
-            members: self.member_statuses(),
+            members,
             quarantine_bytes: self.quarantine_bytes,
             log_bytes: self.log_bytes,
             space_low: self.space_low,
             groups: self.groups.values().map(|group| self.group_view(group)).collect(),
         }
-    }
-
-    fn member_statuses(&self) -> Vec<MemberStatus> {
-        let voters = |raft_id: RaftId| {
-            self.groups
-                .get(&GroupId::SYSTEM)
-                .is_some_and(|group| group.configuration.voters.contains(&raft_id.0))
-        };
-        let mut members: Vec<MemberStatus> = Vec::new();
-        let known: Vec<(StoreId, RaftId, String, [String; 3], Incarnation)> = match self.system() {
-            Some(system) if system.cluster().is_some() => system
-                .members()
-                .map(|member| {
-                    let addresses = [&member.cluster_address, &member.client_address, &member.admin_address]
-                        .map(Clone::clone);
-                    (member.store, member.raft_id, member.name.clone(), addresses, member.incarnation)
-                })
-                .collect(),
-            _ => self.stamp.as_ref().map_or_else(Vec::new, |stamp| {
-                stamp
-                    .members
-                    .iter()
-                    .map(|member| {
-                        let addresses =
-                            [&member.cluster_address, &member.client_address, &member.admin_address]
-                                .map(Clone::clone);
-                        (member.store_id, member.raft_id, member.name.clone(), addresses, member.incarnation)
-                    })
-                    .collect()
-            }),
-        };
-        for (store_id, raft_id, name, [address, client_address, admin_address], incarnation) in known {
-            members.push(MemberStatus {
-                name,
-                store_id,
-                incarnation,
-                address,
-                client_address,
-                admin_address,
-                state: self.state_word(store_id),
-                present: store_id == self.own.store || self.peers.is_linked(store_id),
-                voter: voters(raft_id),
-            });
-        }
-        let own = (store_word(&self.store_state()), self.own.store);
-        if !members.iter().any(|member| member.store_id == own.1) {
-            members.push(MemberStatus {
-                name: self.config.name.clone(),
-                store_id: own.1,
-                incarnation: self.incarnation,
-                address: self.config.cluster_address.clone(),
-                client_address: self.config.client_address.clone(),
-                admin_address: self.config.admin_address.clone(),
-                state: own.0,
-                present: true,
-                voter: false,
-            });
-        }
-        for peer in self.peers.all_linked() {
-            if members.iter().any(|member| member.store_id == peer.identity.key.store) {
-                continue;
-            }
-            members.push(MemberStatus {
-                name: peer.identity.name.clone(),
-                store_id: peer.identity.key.store,
-                incarnation: peer.status.as_ref().map(|status| status.incarnation).unwrap_or_default(),
-                address: peer.identity.cluster_address.clone(),
-                client_address: peer.identity.client_address.clone(),
-                admin_address: peer.identity.admin_address.clone(),
-                state: peer.status.as_ref().map_or("unknown", |status| store_word(&status.state)),
-                present: true,
-                voter: false,
-            });
-        }
-        members.sort_by(|a, b| a.name.cmp(&b.name).then(a.store_id.cmp(&b.store_id)));
-        members
-    }
-
-    fn state_word(&self, store: StoreId) -> &'static str {
-        if store == self.own.store {
-            return store_word(&self.store_state());
-        }
-        let status = self.peers.get(store).and_then(|peer| peer.status.as_ref());
-        status.map_or("unknown", |status| store_word(&status.state))
     }
 
     fn group_view(&self, group: &Group) -> GroupStatusView {
@@ -304,16 +228,5 @@ impl Node {
             ));
         }
         samples
-    }
-}
-
-fn store_word(state: &StoreState) -> &'static str {
-    match state {
-        StoreState::Transient { .. } => "transient",
-        StoreState::Empty => "empty",
-        StoreState::Forming(_) => "forming",
-        StoreState::Dirty => "dirty",
-        StoreState::Clean { .. } | StoreState::Recovered { .. } => "clean",
-        StoreState::Damaged { .. } => "damaged",
     }
 }

@@ -28,6 +28,8 @@ pub struct NodeConfig {
     pub cluster_address: String,
     /// Where operators reach this broker.
     pub admin_address: String,
+    /// The wall clock at tick zero, in milliseconds since 1970: for what is only told to people.
+    pub tick_zero_ms: u64,
     /// Heartbeat and election.
     pub timing: Timing,
     /// How often the stamp is rewritten while active, in milliseconds.

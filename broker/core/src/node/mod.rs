@@ -21,6 +21,7 @@ mod deliver;
 mod found;
 mod group;
 mod lineage;
+mod members;
 mod membership;
 mod meta;
 pub mod offline;
@@ -193,7 +194,8 @@ impl Node {
                 (None, Some(reason.clone()), incarnation.unwrap_or_default())
             }
         };
-        let founding = Founding::new(own.store, startup::forming_of(stamp.as_ref()));
+        let founding = Founding::new(own.store, startup::forming_of(stamp.as_ref()))
+            .with_wall_clock(config.tick_zero_ms);
         let mut node = Self {
             own,
             transient,
@@ -264,9 +266,13 @@ impl Node {
             Input::SessionDrained { session, bytes } => self.session_drained(session, bytes),
             Input::SessionClosed { session } => self.session_closed(session),
             Input::PeerLinked { peer, dialed } => self.peer_linked(peer, &dialed),
+            Input::PeerFailed { dialed, refused } => {
+                self.facts_changed |= self.peers.failed(&dialed, refused);
+            }
             Input::PeerIsSelf { dialed } => {
                 self.facts_changed = true;
                 let own = self.own.store;
+                self.peers.tried(&dialed);
                 self.peers.resolve(&dialed, own);
             }
             Input::PeerUnlinked { peer } => self.peer_unlinked(peer),

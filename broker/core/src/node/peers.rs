@@ -7,6 +7,20 @@ use quorate_store::ids::{RaftId, StoreId};
 use crate::formation::InitialStatus;
 use crate::io::{PeerIdentity, PeerKey};
 
+/// Addresses whose refusal is remembered, and how much of the reason.
+const REFUSALS: usize = 16;
+const REFUSAL_CHARS: usize = 300;
+
+/// A peer's words may be of any length and hold anything.
+fn bounded(why: &str) -> String {
+    let mut text: String =
+        why.chars().take(REFUSAL_CHARS).map(|c| if c.is_control() { ' ' } else { c }).collect();
+    if why.chars().nth(REFUSAL_CHARS).is_some() {
+        text.push('…');
+    }
+    text
+}
+
 /// One broker that was linked in this run.
 #[derive(Debug)]
 pub(crate) struct Peer {
@@ -25,6 +39,10 @@ pub(crate) struct Peers {
     /// Which store answered under a dialed address.
     resolved: BTreeMap<String, StoreId>,
     dialed: BTreeSet<String>,
+    /// Configured addresses whose first attempt has not ended yet, or whose peer has not said what it is.
+    untried: BTreeSet<String>,
+    /// Why there is no link to an address, where the two brokers do not want each other.
+    refusals: BTreeMap<String, String>,
     /// Runs of a store of which another run is linked: a copy, or a restart whose end was not noticed yet. They count
     /// for nothing until the linked run is gone.
     rivals: BTreeMap<StoreId, Peer>,
@@ -47,10 +65,60 @@ impl Peers {
         !address.is_empty() && self.dialed.insert(address.to_owned())
     }
 
+    /// Notes a configured address, which is to be tried before this broker goes on all by itself.
+    pub(crate) fn expect(&mut self, address: &str) {
+        self.untried.insert(address.to_owned());
+    }
+
+    /// The attempt at an address came to its end.
+    pub(crate) fn tried(&mut self, address: &str) -> bool {
+        self.untried.remove(address)
+    }
+
+    /// Whatever is known by the addresses that lead to this store, it is known now.
+    fn tried_store(&mut self, store: StoreId) {
+        let resolved = &self.resolved;
+        self.untried.retain(|address| resolved.get(address) != Some(&store));
+    }
+
+    /// Every configured address was tried once, and whoever answered said what it is.
+    pub(crate) fn has_looked_around(&self) -> bool {
+        self.untried.is_empty()
+    }
+
+    /// The attempt at an address failed, for this reason if somebody gave one. True if that is news.
+    pub(crate) fn failed(&mut self, address: &str, refused: Option<String>) -> bool {
+        let tried = self.tried(address);
+        let before = match refused {
+            Some(why) if self.refusals.len() < REFUSALS || self.refusals.contains_key(address) => {
+                self.refusals.insert(address.to_owned(), bounded(&why))
+            }
+            Some(_) | None => self.refusals.remove(address),
+        };
+        tried || before.as_ref() != self.refusals.get(address)
+    }
+
+    /// Whom this broker could not link to because one of the two does not want it, and why.
+    pub(crate) fn refusals(&self) -> impl Iterator<Item = (&str, &str)> {
+        self.refusals.iter().map(|(address, why)| (address.as_str(), why.as_str()))
+    }
+
     pub(crate) fn resolve(&mut self, address: &str, store: StoreId) {
         if !address.is_empty() {
             self.resolved.insert(address.to_owned(), store);
+            self.refusals.remove(address);
         }
+    }
+
+    /// An address that leads to this store, as far as known.
+    pub(crate) fn address_of(&self, store: StoreId) -> Option<&str> {
+        let mut found = self.resolved.iter().filter(|(_, at)| **at == store);
+        found.next().map(|(address, _)| address.as_str())
+    }
+
+    /// Configured addresses that were not tried yet.
+    pub(crate) fn untried(&self) -> impl Iterator<Item = &str> {
+        self.untried.iter().map(String::as_str)
     }
 
     pub(crate) fn resolved(&self, address: &str) -> Option<StoreId> {
@@ -61,7 +129,11 @@ impl Peers {
     pub(crate) fn linked(&mut self, identity: PeerIdentity) -> Linked {
         match self.by_store.get_mut(&identity.key.store) {
             Some(peer) if peer.linked && peer.identity.key == identity.key => {
+                let (store, told) = (identity.key.store, peer.status.is_some());
                 peer.identity = identity;
+                if told {
+                    self.tried_store(store);
+                }
                 Linked::Known
             }
             Some(peer) if peer.linked => {
@@ -106,7 +178,9 @@ impl Peers {
         }
         peer.linked = false;
         peer.status = None;
-        Some(peer.identity.clone())
+        let identity = peer.identity.clone();
+        self.tried_store(key.store);
+        Some(identity)
     }
 
     pub(crate) fn set_status(&mut self, from: PeerKey, status: InitialStatus) -> bool {
@@ -123,6 +197,7 @@ impl Peers {
                     return false;
                 }
                 peer.status = Some(status);
+                self.tried_store(from.store);
                 true
             }
             _ => false,

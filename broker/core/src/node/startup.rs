@@ -60,6 +60,9 @@ impl Node {
     /// The first step of the process.
     pub(super) fn start(&mut self, found: Found) {
         for address in self.config.peers.clone() {
+            if address != self.config.cluster_address {
+                self.peers.expect(&address);
+            }
             self.dial(&address);
         }
         if let Some(stamp) = &self.stamp {
@@ -119,7 +122,11 @@ impl Node {
         if matches!(self.phase, Phase::Running) {
             return;
         }
+        // All by itself, only after looking around: a wrong directory must meet the cluster that runs at the configured
+        // addresses before it becomes one itself.
+        let alone = facts.seen.is_empty() && !self.peers.has_looked_around();
         match verdict {
+            Verdict::Form | Verdict::Restore if alone => {}
             Verdict::Form => {
                 if let Some(plan) = facts.founding_plan() {
                     let now = self.now;
@@ -143,7 +150,7 @@ impl Node {
             Verdict::Refuse { exit_status } => self.exit(exit_status, reason),
             Verdict::Wait | Verdict::NeedsOperator | Verdict::Held => {}
         }
-        if verdict != Verdict::Form && matches!(self.phase, Phase::Deciding) {
+        if (verdict != Verdict::Form || alone) && matches!(self.phase, Phase::Deciding) {
             self.founding.withdraw();
         }
     }

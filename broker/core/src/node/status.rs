@@ -9,8 +9,11 @@ use super::group::Group;
 use super::startup::forming_of;
 use crate::admin::VerdictWord;
 use crate::formation::status::{Active, GroupStatus, PeerRef, RecordedRun, StoreState, VoterRef};
-use crate::formation::{InitialStatus, Verdict};
+use crate::formation::{InitialStatus, Verdict, founded_ms};
 use crate::machine::VhostMachine;
+
+/// Nothing is asked of anybody but patience.
+const WAIT_ACTIVE: &str = "quorate cluster wait-active";
 
 /// One word for a verdict of the table, before the groups have their say.
 pub(crate) fn verdict_word(verdict: Verdict) -> VerdictWord {
@@ -65,7 +68,7 @@ impl Node {
             state,
             cluster_id: self.cluster_id.filter(|_| belongs),
             cluster_id_wanted: self.config.cluster_id_wanted,
-            founded_ms: None,
+            founded_ms: self.cluster_id.filter(|_| belongs).and_then(founded_ms),
             messages: self.live_messages(),
             incarnation: self.incarnation,
             stamped_run: stamp.map(|stamp| stamp.run_id).or(self.transient.then_some(self.own.run)),
@@ -155,11 +158,17 @@ impl Node {
         let leader = replica.leader()?;
         let store =
             if Some(leader) == self.raft_id { self.own.store } else { self.peers.store_of(leader)? };
-        let sure = if replica.is_leader() { group.leads_surely() } else { self.peers.is_linked(store) };
+        // A closed link is evidence that the process is gone: a leader without a majority in contact leads nobody,
+        // though Raft takes its time to step down.
+        let sure = if replica.is_leader() {
+            group.leads_surely() && self.voters_in_contact(group) >= group.configuration.majority()
+        } else {
+            self.peers.is_linked(store)
+        };
         sure.then_some(Active { leader: store, term: replica.term() })
     }
 
-    fn voter_ref(&self, raft_id: RaftId) -> Option<VoterRef> {
+    pub(super) fn voter_ref(&self, raft_id: RaftId) -> Option<VoterRef> {
         let member = self.system().and_then(|system| system.member_numbered(raft_id));
         if let Some(member) = member {
             return Some(VoterRef { store: member.store, name: member.name.clone(), raft_id });
@@ -168,22 +177,37 @@ impl Node {
         Some(VoterRef { store: stamped.store_id, name: stamped.name.clone(), raft_id })
     }
 
+    /// What else was noticed.
+    pub(super) fn notes(&self) -> Vec<String> {
+        let mut notes = self.decision.as_ref().map_or_else(Vec::new, |decision| decision.notes.clone());
+        notes.extend(
+            self.peers.refusals().map(|(address, why)| format!("the peer at {address} is not linked: {why}")),
+        );
+        if matches!(self.phase, super::Phase::Deciding) {
+            notes.extend(self.peers.untried().map(|address| format!("{address} was not tried yet")));
+        }
+        notes
+    }
+
     /// The verdict to show: what the table says, and what the groups make of it.
     pub(super) fn shown_verdict(&self) -> (VerdictWord, String, String, Vec<String>) {
         if matches!(self.phase, super::Phase::Stopping) {
             return (VerdictWord::ShuttingDown, "-".into(), "this broker is stopping".into(), Vec::new());
         }
         let Some(decision) = &self.decision else {
-            return (VerdictWord::Waiting, "-".into(), "reading its store".into(), Vec::new());
+            return (VerdictWord::Waiting, "-".into(), "reading its store".into(), vec![WAIT_ACTIVE.into()]);
         };
         let row = decision.row.label().to_owned();
-        let reason = decision.reason.clone();
-        let next = decision.next.clone();
+        let mut reason = decision.reason.clone();
+        let mut next = decision.next.clone();
         let mut word = verdict_word(decision.verdict);
         let system = self.groups.get(&GroupId::SYSTEM);
         let led = system.is_some_and(|group| self.active_leader(group).is_some());
         if word == VerdictWord::Active && !led {
             word = VerdictWord::Waiting;
+            if next.is_empty() {
+                next.push(WAIT_ACTIVE.to_owned());
+            }
         }
         if word == VerdictWord::Active
             && system.is_some_and(|group| {
@@ -191,6 +215,7 @@ impl Node {
             })
         {
             word = VerdictWord::Joining;
+            reason.push_str("; this broker is updated, and does not vote yet");
         }
         (word, row, reason, next)
     }

@@ -3,8 +3,17 @@
 use quorate_store::ids::{RunId, StoreId};
 use uuid::Uuid;
 
+use super::Node;
+use super::config::NodeConfig;
+use super::members::ailments;
 use super::peers::{Linked, Peers};
-use crate::io::{PeerIdentity, PeerKey};
+use crate::admin::{AdminReply, AdminRequest, Status};
+use crate::formation::InitialStatus;
+use crate::formation::samples;
+use crate::formation::status::RecoveryMode;
+use crate::io::{AdminId, Found, FoundStamp, Input, Output, PeerIdentity, PeerKey, Tick};
+use crate::peer::PeerMessage;
+use crate::replica::Timing;
 
 fn run(store: u128, run: u128) -> PeerIdentity {
     PeerIdentity {
@@ -43,4 +52,143 @@ fn a_restarted_broker_takes_its_place_once_its_former_run_is_gone() {
     assert_eq!((identity.key, status), (after.key, None));
     assert_eq!(peers.linked(identity), Linked::Gained);
     assert!(peers.counts(after.key));
+}
+
+/// A broker with this stamp that lists one peer, and may found alone.
+fn lone_node(stamp: FoundStamp) -> Node {
+    let config = NodeConfig {
+        name: "a".into(),
+        cluster_name: "quorate".into(),
+        peers: vec!["a:7421".into(), "b:7421".into()],
+        wait_for: 1,
+        allow_small: true,
+        recovery: RecoveryMode::Automatic,
+        cluster_id_wanted: None,
+        client_address: "a:7420".into(),
+        cluster_address: "a:7421".into(),
+        admin_address: "a:7422".into(),
+        tick_zero_ms: 0,
+        timing: Timing::new(100, 1000),
+        stamp_interval_millis: 5000,
+        frame_limit: 1 << 20,
+        message_limit: 1 << 20,
+    };
+    let key = samples::empty(1).key;
+    let found = Found { run: key.run, store: key.store, stamp, groups: Vec::new(), log_bytes: 0 };
+    Node::new(config, found, 1, Tick(0))
+}
+
+/// Lets everything happen that happens without an answer, for this long; true if something was to be written.
+fn writes(node: &mut Node, from: u64, millis: u64) -> bool {
+    let mut wrote = false;
+    for now in from..from + millis {
+        node.handle(Tick(now), Input::Tick);
+        while let Some(output) = node.poll() {
+            wrote |= matches!(output, Output::WriteStamp { .. });
+        }
+    }
+    wrote
+}
+
+fn status(node: &mut Node) -> Status {
+    node.handle(Tick(0), Input::Admin { id: AdminId(1), request: AdminRequest::Status });
+    let mut reply = None;
+    while let Some(output) = node.poll() {
+        if let Output::AdminReply { reply: AdminReply::Status(status), .. } = output {
+            reply = Some(*status);
+        }
+    }
+    reply.expect("a status is answered at once")
+}
+
+fn link(node: &mut Node, peer: &InitialStatus) {
+    let identity = PeerIdentity {
+        key: peer.key,
+        name: peer.name.clone(),
+        cluster_address: peer.cluster_address.clone(),
+        client_address: peer.client_address.clone(),
+        admin_address: peer.admin_address.clone(),
+        transient: peer.is_transient(),
+    };
+    node.handle(Tick(0), Input::PeerLinked { peer: identity, dialed: peer.cluster_address.clone() });
+}
+
+fn told(node: &mut Node, peer: &InitialStatus) {
+    let message = PeerMessage::Status(Box::new(peer.clone()));
+    node.handle(Tick(0), Input::PeerMessage { from: peer.key, message });
+}
+
+#[test]
+fn a_broker_goes_on_all_by_itself_only_after_it_has_looked_around() {
+    let mut node = lone_node(FoundStamp::Empty);
+    assert!(!writes(&mut node, 0, 5000), "nobody has answered yet, and nobody has failed to");
+    assert!(status(&mut node).notes.iter().any(|note| note == "b:7421 was not tried yet"));
+    node.handle(Tick(5000), Input::PeerFailed { dialed: "b:7421".into(), refused: None });
+    assert!(writes(&mut node, 5000, 5000), "now it founds");
+
+    // A link is no answer yet: what the peer says is.
+    let mut node = lone_node(FoundStamp::Empty);
+    let peer = samples::active(2);
+    link(&mut node, &peer);
+    assert!(!writes(&mut node, 0, 5000));
+    told(&mut node, &peer);
+    assert!(!writes(&mut node, 5000, 5000), "it joins the cluster that it met");
+    assert_eq!(status(&mut node).row, "J1");
+
+    // It went before it said anything.
+    let mut node = lone_node(FoundStamp::Empty);
+    link(&mut node, &peer);
+    node.handle(Tick(0), Input::PeerUnlinked { peer: peer.key });
+    assert!(writes(&mut node, 0, 5000));
+}
+
+#[test]
+fn a_refused_link_is_in_the_status_until_there_is_one() {
+    let mut node = lone_node(FoundStamp::Empty);
+    let why = "broker b is of cluster `other`, broker a of `quorate`\n";
+    node.handle(Tick(0), Input::PeerFailed { dialed: "b:7421".into(), refused: Some(why.into()) });
+    let shown = status(&mut node).notes;
+    assert!(
+        shown.contains(&format!("the peer at b:7421 is not linked: {}", why.replace('\n', " "))),
+        "{shown:?}"
+    );
+    link(&mut node, &samples::empty(2));
+    assert!(!status(&mut node).notes.iter().any(|note| note.contains("not linked")));
+}
+
+#[test]
+fn refusals_are_bounded_and_the_last_word_of_an_address_counts() {
+    let mut peers = Peers::default();
+    for number in 0..100 {
+        peers.failed(&format!("h{number}:1"), Some("x".repeat(10_000)));
+    }
+    assert_eq!(peers.refusals().count(), 16);
+    assert!(peers.refusals().all(|(_, why)| why.chars().count() <= 301));
+    assert!(!peers.failed("h0:1", Some("x".repeat(10_000))), "no news");
+    assert!(peers.failed("h0:1", None), "nobody is there to refuse any more");
+    assert_eq!(peers.refusals().count(), 15);
+}
+
+#[test]
+fn a_damaged_broker_shows_all_members_that_it_hears_of() {
+    let mut node = lone_node(FoundStamp::Damaged { reason: "both slots".into(), incarnation: None });
+    let peer = samples::active(2);
+    link(&mut node, &peer);
+    told(&mut node, &peer);
+    let members = status(&mut node).members;
+    let shown: Vec<_> = members
+        .iter()
+        .map(|member| (member.name.as_str(), member.state, member.present, member.voter))
+        .collect();
+    assert_eq!(
+        shown,
+        [("a", "damaged", true, true), ("b", "dirty", true, true), ("c", "unknown", false, true)]
+    );
+    assert_eq!(members[1].client_address, "b:7420");
+    // What the cluster's status says of such members.
+    let notes: Vec<String> = ailments(&members).map(|ailment| ailment.note).collect();
+    assert_eq!(notes, ["the store of the voter a is damaged; it does not count", "the voter c is missing"]);
+    assert!(
+        ailments(&members).all(|ailment| ailment.commands.iter().any(|next| next.contains("member replace")))
+    );
 }

@@ -19,8 +19,9 @@ pub(super) fn row_w1(case: &Case<'_>) -> Option<Decision> {
         return None;
     }
     let mut reason = format!("{present} of {wanted} members are here");
+    let unmet = if recorded == 0 { FoundingPlan::of_company(company).err() } else { None };
     let missing = if recorded == 0 {
-        FoundingPlan::of_company(company).err().map(|unmet| unmet.missing().to_vec()).unwrap_or_default()
+        unmet.as_ref().map(|unmet| unmet.missing().to_vec()).unwrap_or_default()
     } else {
         case.missing_names()
     };
@@ -29,10 +30,18 @@ pub(super) fn row_w1(case: &Case<'_>) -> Option<Decision> {
         reason.push_str(&list(&missing));
     }
     let mut decision = case.decision(Row::W1, Verdict::Wait, reason);
+    decision.next = next::start(&missing);
     decision.missing = missing;
-    // Fewer would go on without them only where they could restore or found with fewer.
-    if present > 0 && recorded > 0 && case.assembly.is_restorable() {
-        decision.next = vec![next::wait_for(present)];
+    // How to go on without them: with fewer only where fewer could restore or found.
+    if recorded == 0 {
+        decision.next.extend(unmet.map_or_else(Vec::new, |unmet| without(&unmet)));
+    } else if case.assembly.is_restorable() {
+        decision.next.push(next::wait_for(present.max(1)));
+    } else {
+        decision.next.extend([next::inspect(), next::mark_clean()]);
+    }
+    if decision.next.is_empty() {
+        decision.next.push(next::wait_for(present.max(1)));
     }
     Some(decision)
 }
@@ -71,12 +80,24 @@ pub(super) fn row_f3(case: &Case<'_>) -> Option<Decision> {
     }
     let mut decision = case.decision(Row::F3, Verdict::Wait, reason);
     decision.missing = unmet.missing().to_vec();
-    decision.next = match unmet {
-        Unmet::NotMostOfUnion { .. } => vec![next::allow_small()],
-        Unmet::TooFew { present, .. } if present > 0 => vec![next::wait_for(present)],
-        Unmet::TooFew { .. } | Unmet::OnlyJoins(_) | Unmet::NotEmpty | Unmet::TooMany { .. } => Vec::new(),
-    };
+    decision.next = next::start(&decision.missing);
+    decision.next.extend(without(&unmet));
     Some(decision)
+}
+
+/// How a founding goes on without those who are missing, or what else has to change for it.
+fn without(unmet: &Unmet) -> Vec<String> {
+    match unmet {
+        Unmet::NotMostOfUnion { .. } => vec![next::allow_small()],
+        Unmet::TooFew { present, missing, .. } => {
+            // At least so many more are possible members.
+            let present = (*present).max(1);
+            let most = present > missing.len();
+            vec![if most { next::wait_for(present) } else { next::found_small(present) }]
+        }
+        Unmet::OnlyJoins(_) | Unmet::TooMany { .. } => vec![next::peers()],
+        Unmet::NotEmpty => vec![next::status()],
+    }
 }
 
 fn form(case: &Case<'_>, row: Row) -> Option<Decision> {
@@ -95,19 +116,20 @@ fn stranded(case: &Case<'_>, survivors: &[&str]) -> Decision {
     let own = case.company.own();
     let survives = matches!(own.state, StoreState::Transient { was_active: true });
     let voters = case.assembly.voters().len();
-    let reason = format!(
+    let mut reason = format!(
         "restarts took the majority of this transient cluster's {voters} voters; {} still {} data",
         list(survivors),
         if survivors.len() == 1 { "holds" } else { "hold" }
     );
     let verdict = if survives { Verdict::NeedsOperator } else { Verdict::Wait };
-    let mut decision = case.decision(Row::F1, verdict, reason);
-    if survives {
-        decision.next = vec![if voters == 2 {
-            next::take_over(&own.name)
-        } else {
-            next::required_nodes(survivors.len())
-        }];
+    if !survives {
+        reason.push_str("; this broker waits for what the operator decides there");
     }
+    let mut decision = case.decision(Row::F1, verdict, reason);
+    let survivor = if survives { Some(own.name.as_str()) } else { survivors.first().copied() };
+    decision.next = vec![match survivor {
+        Some(survivor) if voters == 2 => next::take_over(survivor),
+        _ => next::required_nodes(survivors.len()),
+    }];
     decision
 }

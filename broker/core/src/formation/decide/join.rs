@@ -51,8 +51,10 @@ pub(super) fn row_j1(case: &Case<'_>) -> Option<Decision> {
         );
         return Some(case.decision(Row::J1, Verdict::Resume, reason));
     };
-    let mut reason =
-        format!("{group} is active, led by {leader}; {hindrance} and is updated before it counts");
+    let mut reason = format!(
+        "{group} is active, led by {leader}; {hindrance} and is updated: it counts once it has caught up with \
+             what {leader} commits after admitting it"
+    );
     let predecessor = part.voters.iter().find(|voter| voter.name == own.name && voter.store != own.key.store);
     let mut commands = Vec::new();
     if let Some(predecessor) = predecessor
@@ -73,11 +75,12 @@ pub(super) fn row_j2(case: &Case<'_>) -> Option<Decision> {
         return None;
     }
     let able = case.assembly.able().count();
-    let reason = format!(
+    let mut reason = format!(
         "{} was active in this run and {able} of its {} voters are here: it goes on",
         case.group_name(),
         case.assembly.voters().len()
     );
+    case.tell_join(&mut reason);
     Some(case.decision(Row::J2, case.voter_or(Verdict::Resume), reason))
 }
 
@@ -97,6 +100,14 @@ pub(super) fn row_q1(case: &Case<'_>) -> Option<Decision> {
     case.tell_hindrances(&mut reason);
     let mut decision = case.decision(Row::Q1, Verdict::Wait, reason);
     decision.missing = case.missing_names();
+    decision.next = next::start(&decision.missing);
+    if decision.next.is_empty() {
+        decision.next = if case.company.own().is_transient() {
+            vec![next::required_nodes(assembly.able().count().max(1))]
+        } else {
+            vec![next::inspect(), next::mark_clean()]
+        };
+    }
     Some(decision)
 }
 
@@ -144,6 +155,13 @@ impl Case<'_> {
     /// `verdict` for a voter that is able, `JOIN` for everyone else.
     pub(super) fn voter_or(&self, verdict: Verdict) -> Verdict {
         if self.assembly.may_vote(self.company.own().key.store) { verdict } else { Verdict::Join }
+    }
+
+    /// Appends what a broker that may not vote waits for.
+    pub(super) fn tell_join(&self, reason: &mut String) {
+        if !self.assembly.may_vote(self.company.own().key.store) {
+            reason.push_str("; this broker is not among them: it is updated once they have elected a leader");
+        }
     }
 
     /// The names of recorded voters that are not here.

@@ -27,9 +27,41 @@ pub(super) fn replace(name: &str) -> String {
     format!("quorate member replace --name {name}")
 }
 
+/// At most this many brokers to start are named one by one.
+const STARTS: usize = 5;
+
+/// Start the brokers of these names, or with these cluster addresses where no name is known.
+pub(super) fn start(missing: &[String]) -> Vec<String> {
+    let one = |who: &String| {
+        let flag = if who.contains(':') { "cluster-advertise" } else { "name" };
+        format!("quorated … --{flag} {who}")
+    };
+    missing.iter().take(STARTS).map(one).collect()
+}
+
+/// Start the broker with a store of its own, or without one.
+pub(super) fn kind(transient: bool) -> String {
+    if transient { "quorated … --transient".to_owned() } else { "quorated … --data-dir DIR".to_owned() }
+}
+
+/// List other members.
+pub(super) fn peers() -> String {
+    "quorated … --cluster-peers HOST:PORT,…".to_owned()
+}
+
+/// Look at what the others say.
+pub(super) fn status() -> String {
+    "quorate --admin HOST:PORT,… cluster status".to_owned()
+}
+
 /// Start all members that are here with a smaller number to wait for.
 pub(super) fn wait_for(members: usize) -> String {
     format!("quorated … --cluster-wait-for {members}")
+}
+
+/// Found with those who are here, though they are half of the possible members or fewer.
+pub(super) fn found_small(members: usize) -> String {
+    format!("quorated … --cluster-wait-for {members} --allow-small-cluster")
 }
 
 /// Permit founding by half of the possible members or fewer.

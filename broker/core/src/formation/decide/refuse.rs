@@ -7,7 +7,7 @@ use quorate_store::ids::{ClusterId, GroupId};
 use super::super::company::{Choice, Why, stands_alone};
 use super::super::rows::Row;
 use super::super::status::{InitialStatus, StoreState};
-use super::{Case, Decision, EXIT_REFUSED, Verdict, next};
+use super::{Case, Decision, EXIT_REFUSED, Verdict, list, next};
 
 /// Transient and persistent brokers meet. The one that meets an active cluster of the other kind is refused; while
 /// none is active the transient ones are: they have nothing to lose.
@@ -39,7 +39,9 @@ pub(super) fn row_r1(case: &Case<'_>) -> Option<Decision> {
         met.cluster_address,
         if active_other.is_some() { ", a member of an active cluster" } else { "" }
     );
-    Some(case.decision(Row::R1, Verdict::Refuse { exit_status: EXIT_REFUSED }, reason))
+    let mut decision = case.decision(Row::R1, Verdict::Refuse { exit_status: EXIT_REFUSED }, reason);
+    decision.next = vec![next::kind(!own.is_transient())];
+    Some(decision)
 }
 
 /// The own store is damaged beyond trust: held, nothing is changed. The others decide without it.
@@ -78,7 +80,7 @@ pub(super) fn row_r3(case: &Case<'_>) -> Option<Decision> {
     });
     if let Some((id, store)) = active {
         let mut reason = format!(
-            "this store belongs to cluster {cluster}, and {} at {} is a member of the active cluster {id}",
+            "this store belongs to cluster {cluster}; {} at {} is a member of the active cluster {id}",
             store.name, store.cluster_address
         );
         compare(&mut reason, own, store);
@@ -89,15 +91,16 @@ pub(super) fn row_r3(case: &Case<'_>) -> Option<Decision> {
     if stands_alone(company.members(), cluster) {
         return None;
     }
-    let mut reason =
-        format!("this store belongs to cluster {cluster}, and there are stores of another one here:");
+    let mut reason = format!(
+        "this store belongs to cluster {cluster}, and the stores of that cluster that are here cannot restore it by \
+         themselves"
+    );
     for (id, stores) in &foreign {
         for store in stores {
-            let _ = write!(reason, " {} at {} of cluster {id};", store.name, store.cluster_address);
+            let _ = write!(reason, "; {} at {} is of cluster {id}", store.name, store.cluster_address);
             compare(&mut reason, own, store);
         }
     }
-    reason.push_str(" the stores of this cluster that are here cannot restore it by themselves");
     let mut decision = case.decision(Row::R3, Verdict::Wait, reason);
     decision.missing = case.missing_names();
     decision.next = vec![next::inspect(), next::data_dir()];
@@ -106,9 +109,8 @@ pub(super) fn row_r3(case: &Case<'_>) -> Option<Decision> {
 
 /// An empty store between clusters.
 fn several(case: &Case<'_>, clusters: &std::collections::BTreeSet<ClusterId>) -> Decision {
-    let list: Vec<String> = clusters.iter().map(ToString::to_string).collect();
-    let reason =
-        format!("this store is empty and there are several clusters it could join: {}", list.join(", "));
+    let ids: Vec<String> = clusters.iter().map(ToString::to_string).collect();
+    let reason = format!("this store is empty and there are several clusters it could join: {}", list(&ids));
     let mut decision = case.decision(Row::R3, Verdict::Wait, reason);
     decision.next = clusters.iter().map(|id| next::cluster_id(*id)).collect();
     decision
@@ -116,18 +118,23 @@ fn several(case: &Case<'_>, clusters: &std::collections::BTreeSet<ClusterId>) ->
 
 /// Says which of two clusters was founded later and which holds messages, as far as it is known.
 fn compare(reason: &mut String, own: &InitialStatus, other: &InitialStatus) {
-    let later = match (own.founded_ms, other.founded_ms) {
-        (Some(mine), Some(theirs)) if mine > theirs => Some("this store's cluster was founded later"),
-        (Some(mine), Some(theirs)) if mine < theirs => Some("that cluster was founded later"),
-        _ => None,
-    };
-    if let Some(later) = later {
-        let _ = write!(reason, " ({later})");
+    let mut told = Vec::new();
+    match (own.founded_ms, other.founded_ms) {
+        (Some(mine), Some(theirs)) if mine > theirs => {
+            told.push("this store's cluster was founded later".to_owned());
+        }
+        (Some(mine), Some(theirs)) if mine < theirs => told.push("that cluster was founded later".to_owned()),
+        _ => {}
     }
     for (whose, messages) in [("this store", own.messages), (other.name.as_str(), other.messages)] {
-        if let Some(messages) = messages {
-            let _ = write!(reason, " ({whose} holds {messages} messages)");
-        }
+        told.extend(messages.map(|messages| match messages {
+            0 => format!("{whose} holds no message"),
+            1 => format!("{whose} holds 1 message"),
+            _ => format!("{whose} holds {messages} messages"),
+        }));
+    }
+    if !told.is_empty() {
+        let _ = write!(reason, " ({})", list(&told));
     }
 }
 

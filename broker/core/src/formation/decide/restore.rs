@@ -73,13 +73,14 @@ pub(super) fn row_c1(case: &Case<'_>) -> Option<Decision> {
         return None;
     }
     let able: Vec<&str> = assembly.able().map(|voter| voter.name.as_str()).collect();
-    let reason = format!(
+    let mut reason = format!(
         "{} of the {} recorded voters of {} hold all they acknowledged: {}",
         able.len(),
         assembly.voters().len(),
         case.group_name(),
         list(&able)
     );
+    case.tell_join(&mut reason);
     Some(case.decision(Row::C1, case.voter_or(Verdict::Restore), reason))
 }
 
@@ -109,9 +110,10 @@ pub(super) fn row_w2(case: &Case<'_>) -> Option<Decision> {
         reason.push_str(" of those missing, with a trusted store, completes the majority");
     }
     let mut decision = case.decision(Row::W2, Verdict::Wait, reason);
+    decision.next = next::start(&missing);
     decision.missing = missing;
     // If they never return.
-    decision.next = vec![next::inspect(), next::mark_clean()];
+    decision.next.extend([next::inspect(), next::mark_clean()]);
     Some(decision)
 }
 

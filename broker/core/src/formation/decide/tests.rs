@@ -558,7 +558,7 @@ fn w1_counts_to_the_smaller_of_n_and_the_recorded_voters() {
     let decision = decide(&facts(dirty(1), [dirty(2)]));
     assert_eq!((decision.row, decision.verdict), (Row::W1, Verdict::Wait));
     assert_eq!(decision.missing, ["c"]);
-    assert_eq!(decision.next, ["quorated … --cluster-wait-for 2"]);
+    assert_eq!(decision.next, ["quorated … --name c", "quorated … --cluster-wait-for 2"]);
     assert!(decision.reason.contains("2 of 3"), "{}", decision.reason);
     // The largest N counts, with a note; but never more than there are voters.
     let mut all = facts(dirty(1), [dirty(2)]);
@@ -584,7 +584,8 @@ fn f3_names_the_rule_that_is_not_met() {
     };
     let decision = alone(false);
     assert_eq!((decision.row, decision.verdict), (Row::F3, Verdict::Wait));
-    assert_eq!(decision.next, ["quorated … --allow-small-cluster"]);
+    let starts = ["quorated … --cluster-advertise b:7421", "quorated … --cluster-advertise c:7421"];
+    assert_eq!(decision.next, [starts[0], starts[1], "quorated … --allow-small-cluster"]);
     assert_eq!(decision.missing, ["b:7421", "c:7421"]);
     assert_eq!((alone(true).row, alone(true).verdict), (Row::F2, Verdict::Form));
     // A store started for a certain cluster never founds, and the others found without it.
@@ -714,4 +715,108 @@ fn a_single_broker_restores_itself() {
     assert_eq!(outcome(&alone(dirty(1))), (Row::C1, Verdict::Restore));
     assert_eq!(outcome(&alone(ran(1))), (Row::J2, Verdict::Resume));
     assert_eq!(outcome(&alone(untrusted(1))), (Row::N1, Verdict::NeedsOperator));
+}
+
+/// What people are told holds no trace of the program's own notation.
+fn assert_plain(decision: &Decision) {
+    for text in std::iter::once(&decision.reason).chain(&decision.next).chain(&decision.notes) {
+        assert!(!text.is_empty(), "{decision:?}");
+        for artefact in ["(\"", "Some(", "None", "{", "}", "[", "Id(", "  ", "()"] {
+            assert!(!text.contains(artefact), "{artefact} in: {text}");
+        }
+    }
+}
+
+#[test]
+fn every_row_that_holds_a_broker_says_why_in_plain_words_and_what_next() {
+    let manual = |mut status: InitialStatus| {
+        status.recovery = RecoveryMode::Manual;
+        status
+    };
+    let mut all = Vec::new();
+    for a in KINDS.into_iter().filter(|kind| *kind != Absent) {
+        for b in KINDS {
+            for c in KINDS {
+                for wait_for in [1, 2, 3, 9] {
+                    let seen = [b.status(2), c.status(3)].into_iter().flatten();
+                    let mut facts = facts(a.status(1).unwrap(), seen);
+                    for status in facts.seen.iter_mut().chain([&mut facts.own]) {
+                        status.wait_for = wait_for;
+                    }
+                    all.push(facts.clone());
+                    facts.own = manual(facts.own);
+                    all.push(facts);
+                }
+            }
+        }
+    }
+    let mut copy = dirty(1);
+    copy.key.run = run(99);
+    let mut forked = [dirty(1), dirty(2)];
+    forked[0].groups[0].lineage = epochs(&[1, 2]);
+    forked[1].groups[0].lineage = epochs(&[1, 3]);
+    let [one, two] = forked;
+    let namesake = InitialStatus { name: "a".into(), ..empty(2) };
+    let running = InitialStatus { state: StoreState::Transient { was_active: true }, ..active(2) };
+    let wanting = InitialStatus { cluster_id_wanted: Some(CLUSTER), ..empty(1) };
+    let founded = |mut status: InitialStatus, at| {
+        status.founded_ms = Some(at);
+        status.messages = Some(at);
+        status
+    };
+    let restarted =
+        [(4, "b"), (5, "c")].map(|(number, name)| InitialStatus { name: name.into(), ..transient(number) });
+    let mut lonely = empty(1);
+    lonely.peers.truncate(1);
+    lonely.wait_for = 2;
+    all.extend([
+        facts(transient(1), [dirty(2)]),
+        facts(empty(1), [running]),
+        facts(dirty(1), [copy]),
+        facts(namesake, [empty(1)]),
+        facts(one.clone(), [two, dirty(3)]),
+        facts(one, [active(2)]),
+        facts(wanting, []),
+        facts(survivor(1), restarted.clone()),
+        facts(restarted[0].clone(), [survivor(1), restarted[1].clone()]),
+        facts(survivor(1), []),
+        facts(founded(dirty(1), 1), [founded(foreign(active(2)), 2)]),
+        facts(founded(dirty(1), 2), [founded(foreign(dirty(2)), 1)]),
+        facts(empty(1), [dirty(2), foreign(dirty(3))]),
+        facts(lonely, []),
+        facts(empty(4), [active(1), active(2), active(3)]),
+    ]);
+    let mut held = BTreeSet::new();
+    for facts in &all {
+        let decision = decide(facts);
+        assert_plain(&decision);
+        match decision.verdict {
+            Verdict::Wait | Verdict::NeedsOperator | Verdict::Held | Verdict::Refuse { .. } => {
+                assert!(!decision.next.is_empty(), "{decision:?}");
+                held.insert(decision.row);
+            }
+            Verdict::Join => assert!(decision.reason.contains("updated"), "{}", decision.reason),
+            Verdict::Form | Verdict::Restore | Verdict::Resume => {}
+        }
+    }
+    let go_on = [Row::J2, Row::F2, Row::C1];
+    for row in Row::ALL {
+        assert_ne!(held.contains(&row), go_on.contains(&row), "{row}");
+    }
+}
+
+#[test]
+fn q1_and_w1_name_what_to_start() {
+    let decision = decide(&facts(ran(1), []));
+    assert_eq!(decision.row, Row::Q1);
+    assert_eq!(decision.next, ["quorated … --name b", "quorated … --name c"]);
+    let decision = decide(&facts(empty(1), [empty(2)]));
+    assert_eq!(decision.row, Row::W1);
+    assert_eq!(decision.next, ["quorated … --cluster-advertise c:7421", "quorated … --cluster-wait-for 2"]);
+    // One of three cannot found by a smaller number alone.
+    let decision = decide(&facts(empty(1), []));
+    assert_eq!(
+        decision.next.last().map(String::as_str),
+        Some("quorated … --cluster-wait-for 1 --allow-small-cluster")
+    );
 }

@@ -457,3 +457,17 @@ fn places_are_counted_once_and_recognised_by_who_answers() {
     assert_eq!(super::count(&value, &stores, &later), 2);
     assert_eq!(super::count(&value, &[store(9)].into(), &later), 0);
 }
+
+#[test]
+fn a_cluster_id_tells_when_it_was_founded() {
+    let founding = Founding::new(store(1), FormingState::default()).with_wall_clock(1_700_000_000_000);
+    let mut rolled = 0;
+    let id = founding.new_cluster_id(Tick(250), &mut || {
+        rolled += 1;
+        rolled
+    });
+    assert_eq!(super::founded_ms(id), Some(1_700_000_000_250));
+    let other = founding.new_cluster_id(Tick(250), &mut || 77);
+    assert_ne!(id, other, "two founders at the same time");
+    assert_eq!(super::founded_ms(quorate_store::ids::ClusterId(uuid::Uuid::from_u128(5))), None);
+}
