@@ -166,7 +166,8 @@ fn serve(
     runtime.spawn(signals::watchdog(pulse));
     runtime.spawn(clients.serve(listener(ports.client)?));
     runtime.spawn(peers.serve(listener(ports.cluster)?));
-    runtime.spawn(admin_http::serve(listener(ports.admin)?, state));
+    let (last_words, closing) = tokio::sync::oneshot::channel();
+    let admin_server = runtime.spawn(admin_http::serve(listener(ports.admin)?, state, closing));
     let ready = Ready {
         pid: std::process::id(),
         client: client.to_string(),
@@ -181,6 +182,9 @@ fn serve(
     // A panic on that thread has ended the process before this could return an error.
     let exit = core.join().map_err(|_| Exit::new(ExitStatus::Internal, "the core panicked"))?;
     drop(lock);
+    // Whoever asked for the shutdown is still waiting for the answer.
+    drop(last_words);
+    let _ = runtime.block_on(async { tokio::time::timeout(LAST_WORDS, admin_server).await });
     Ok(exit)
 }
 

@@ -1,5 +1,6 @@
 //! Talking HTTP to the admin ports of any brokers.
 
+use std::collections::VecDeque;
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -14,6 +15,8 @@ use crate::settings::Settings;
 const ANSWER_BYTES_MAX: u64 = 16 << 20;
 /// A broker that takes longer than this to say how it is counts as unreachable.
 const QUESTION_TIMEOUT: Duration = Duration::from_secs(4);
+/// So many brokers are asked for the leader at most.
+const HOPS_MAX: usize = 8;
 /// Between two tries.
 const RETRY: Duration = Duration::from_millis(200);
 
@@ -157,6 +160,33 @@ impl Admin {
             }
             thread::sleep(RETRY.min(deadline.saturating_duration_since(Instant::now())));
         }
+    }
+
+    /// A command that must not be sent twice: follows the brokers' directions to the leader, and takes the first answer.
+    ///
+    /// # Errors
+    /// Nobody could be asked, or the one that was asked did not answer: then what was asked may still happen.
+    pub fn post_once(&self, path: &str, body: &Value) -> Result<Answer, Failure> {
+        let mut addresses: VecDeque<String> = self.addresses.iter().cloned().collect();
+        let mut silent = Vec::new();
+        let mut asked = 0;
+        while let Some(address) = addresses.pop_front() {
+            asked += 1;
+            let request = self.agent.post(format!("http://{address}{path}"));
+            let request = request.config().timeout_global(Some(self.timeout)).build();
+            match answer(&address, request.send_json(body)) {
+                Ok(answer) => match leader(&answer).filter(|_| asked < HOPS_MAX) {
+                    Some(leader) => addresses.push_front(leader),
+                    None => return Ok(answer),
+                },
+                Err(one) if one.error.contains("refused") => silent.push(one),
+                Err(one) => {
+                    let text = format!("{} did not answer: {}; it may still happen", one.address, one.error);
+                    return Err(Failure::new(Status::Unknown, "no-answer", text).next("quorate cluster status"));
+                }
+            }
+        }
+        Err(unreachable(&silent))
     }
 }
 

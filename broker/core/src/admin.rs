@@ -1,6 +1,7 @@
 //! What operators may ask the core, and the answers, as plain data. HTTP and JSON are the process's business.
 
 use quorate_store::ids::{ClusterId, Epoch, GroupId, Incarnation, Index, StoreId, Term};
+use uuid::Uuid;
 
 /// An operator's question or command.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -14,6 +15,11 @@ pub enum AdminRequest {
         /// Its name.
         name: String,
     },
+    /// Shuts the whole cluster down; answered once every store is closed, by the broker that goes last.
+    Shutdown {
+        /// Why, for the log.
+        reason: String,
+    },
 }
 
 /// The answer.
@@ -23,6 +29,8 @@ pub enum AdminReply {
     Status(Box<Status>),
     /// To [`AdminRequest::Metrics`].
     Metrics(Box<Metrics>),
+    /// To [`AdminRequest::Shutdown`].
+    ShutDown(Box<ShutdownReport>),
     /// A command was carried out.
     Done,
     /// A command was not carried out.
@@ -36,6 +44,28 @@ pub enum AdminReply {
         /// Where the leader is, if that is the reason.
         leader_admin_address: Option<String>,
     },
+}
+
+/// How an administrative shutdown ended.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ShutdownReport {
+    /// Its id, in every clean stamp.
+    pub id: Uuid,
+    /// There are no stores to be clean.
+    pub transient: bool,
+    /// Every member that the cluster knows.
+    pub members: Vec<MemberShutdown>,
+}
+
+/// What became of one member.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct MemberShutdown {
+    /// Its name.
+    pub name: String,
+    /// Its store.
+    pub store_id: StoreId,
+    /// None: its store is clean.
+    pub why_not_clean: Option<String>,
 }
 
 /// One word for the whole broker.

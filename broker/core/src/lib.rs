@@ -14,6 +14,7 @@
 
 pub mod admin;
 pub mod codec;
+pub mod control;
 pub mod delivery;
 pub mod event;
 pub mod formation;

@@ -8,7 +8,7 @@ use quorate_store::ids::{ClusterId, Epoch, GroupId, Index, RaftId, StoreId, Term
 use quorate_store::state::Family;
 use uuid::Uuid;
 
-use crate::codec::{CodecError, Pieces, Reader, put_bytes, put_count, put_text, put_uuid};
+use crate::codec::{CodecError, Pieces, Reader, put_bytes, put_count, put_option, put_text, put_uuid};
 use crate::formation::{FoundingMessage, InitialStatus};
 use crate::replica::wire::RaftMessage;
 
@@ -79,6 +79,27 @@ pub enum PeerMessage {
         /// Installed.
         installed: bool,
     },
+    /// Between those who close by an administrative shutdown.
+    Closing {
+        /// Its id.
+        shutdown: Uuid,
+        /// What the sender has come to.
+        step: ClosingStep,
+    },
+}
+
+/// What somebody who closes tells the others.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ClosingStep {
+    /// The logs of all its groups have ended, durably.
+    Complete,
+    /// Its store is closed.
+    Closed {
+        /// None: it is clean.
+        why_not_clean: Option<String>,
+    },
+    /// The initiator knows that the receiver has closed.
+    Noted,
 }
 
 /// One pair of a snapshot chunk.
@@ -235,6 +256,18 @@ impl PeerMessage {
                 out.put_u64_le(*transfer);
                 out.put_u8(u8::from(*installed));
             }
+            Self::Closing { shutdown, step } => {
+                out.put_u8(10);
+                put_uuid(out, *shutdown);
+                match step {
+                    ClosingStep::Complete => out.put_u8(1),
+                    ClosingStep::Closed { why_not_clean } => {
+                        out.put_u8(2);
+                        put_option(out, why_not_clean.as_ref(), |out, why| put_text(out, why));
+                    }
+                    ClosingStep::Noted => out.put_u8(3),
+                }
+            }
         }
     }
 
@@ -277,6 +310,16 @@ impl PeerMessage {
             8 => Self::SnapshotGone { transfer: reader.u64("transfer")? },
             9 => {
                 Self::SnapshotDone { transfer: reader.u64("transfer")?, installed: reader.bool("installed")? }
+            }
+            10 => {
+                let shutdown = reader.uuid("shutdown id")?;
+                let step = match reader.u8("closing step")? {
+                    1 => ClosingStep::Complete,
+                    2 => ClosingStep::Closed { why_not_clean: reader.option("reason", |reader| reader.text("reason"))? },
+                    3 => ClosingStep::Noted,
+                    _ => return Err(CodecError::Unknown("closing step")),
+                };
+                Self::Closing { shutdown, step }
             }
             _ => return Err(CodecError::Unknown("message kind")),
         };
@@ -387,6 +430,10 @@ mod tests {
         PeerMessage::Raft { group: GroupId(4), lineage: tag(), message: Box::new(message) }
     }
 
+    fn closing(step: ClosingStep) -> PeerMessage {
+        PeerMessage::Closing { shutdown: Uuid::from_u128(4), step }
+    }
+
     fn samples() -> Vec<PeerMessage> {
         let offer = SnapshotOffer {
             transfer: 1,
@@ -423,6 +470,10 @@ mod tests {
             },
             PeerMessage::SnapshotGone { transfer: 8 },
             PeerMessage::SnapshotDone { transfer: 8, installed: true },
+            closing(ClosingStep::Complete),
+            closing(ClosingStep::Closed { why_not_clean: None }),
+            closing(ClosingStep::Closed { why_not_clean: Some("slow".into()) }),
+            closing(ClosingStep::Noted),
             append(&[7; 10_000], 10),
         ]
     }

@@ -6,7 +6,7 @@ use axum::extract::State;
 use axum::http::header::{CONTENT_TYPE, HeaderMap};
 use axum::http::{Method, StatusCode, Uri};
 use axum::response::{IntoResponse, Response};
-use quorate_core::admin::{AdminReply, AdminRequest, Metrics, Status};
+use quorate_core::admin::{AdminReply, AdminRequest, Metrics, ShutdownReport, Status};
 use quorate_protocol::fault::{Blame, FaultCode};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
@@ -107,7 +107,7 @@ pub(super) async fn ask_status(state: &AdminState) -> Result<Status, ApiError> {
         AdminReply::Failed { code, message, next, leader_admin_address } => {
             Err(failed(code, message, next, leader_admin_address))
         }
-        AdminReply::Metrics(_) | AdminReply::Done => Err(unexpected()),
+        AdminReply::Metrics(_) | AdminReply::Done | AdminReply::ShutDown(_) => Err(unexpected()),
     }
 }
 
@@ -143,8 +143,57 @@ pub(super) async fn create_vhost(
         AdminReply::Failed { code, message, next, leader_admin_address } => {
             Err(failed(code, message, next, leader_admin_address))
         }
-        AdminReply::Status(_) | AdminReply::Metrics(_) => Err(unexpected()),
+        AdminReply::Status(_) | AdminReply::Metrics(_) | AdminReply::ShutDown(_) => Err(unexpected()),
     }
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Shutdown {
+    reason: String,
+}
+
+/// Longest reason of an operator that is taken, in bytes.
+const REASON_BYTES_MAX: usize = 1000;
+
+pub(super) async fn shutdown(
+    State(state): State<AdminState>,
+    headers: HeaderMap,
+    body: Bytes,
+) -> Result<Json<Value>, ApiError> {
+    let Shutdown { reason } = read_json(&headers, &body)?;
+    if reason.trim().is_empty() || reason.len() > REASON_BYTES_MAX || reason.chars().any(char::is_control) {
+        return Err(ApiError::new(
+            StatusCode::BAD_REQUEST,
+            "invalid",
+            format!("the reason must be text of 1 to {REASON_BYTES_MAX} bytes without control characters"),
+            &["quorate cluster shutdown --reason TEXT"],
+        ));
+    }
+    match state.desk.ask(AdminRequest::Shutdown { reason }, COMMAND_TIMEOUT).await? {
+        AdminReply::ShutDown(report) => Ok(Json(shutdown_json(&report))),
+        AdminReply::Failed { code, message, next, leader_admin_address } => {
+            Err(failed(code, message, next, leader_admin_address))
+        }
+        AdminReply::Status(_) | AdminReply::Metrics(_) | AdminReply::Done => Err(unexpected()),
+    }
+}
+
+fn shutdown_json(report: &ShutdownReport) -> Value {
+    let members: Vec<Value> = report
+        .members
+        .iter()
+        .map(|member| {
+            json!({
+                "name": member.name,
+                "store_id": member.store_id.to_string(),
+                "clean": !report.transient && member.why_not_clean.is_none(),
+                "stopped": member.why_not_clean.is_none(),
+                "detail": member.why_not_clean,
+            })
+        })
+        .collect();
+    json!({ "shutdown_id": report.id.to_string(), "transient": report.transient, "members": members })
 }
 
 /// Only JSON that says so: a web page of somebody else cannot send that here without asking first.

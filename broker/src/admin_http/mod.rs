@@ -12,6 +12,7 @@ use axum::Router;
 use axum::extract::DefaultBodyLimit;
 use axum::routing::{MethodRouter, get, post};
 use tokio::net::TcpListener;
+use tokio::sync::oneshot;
 
 use crate::admin_desk::AdminDesk;
 use crate::counters::Counters;
@@ -45,7 +46,7 @@ struct Route {
 }
 
 /// What is served. The test compares it with `openapi.json`.
-const ROUTES: [Route; 11] = [
+const ROUTES: [Route; 12] = [
     Route { method: "get", path: "/health/startup", handler: || get(health::startup) },
     Route { method: "get", path: "/health/live", handler: || get(health::live) },
     Route { method: "get", path: "/health/ready", handler: || get(health::ready) },
@@ -56,6 +57,7 @@ const ROUTES: [Route; 11] = [
     Route { method: "get", path: "/api/v1/members", handler: || get(answers::members) },
     Route { method: "get", path: "/api/v1/vhosts", handler: || get(answers::list_vhosts) },
     Route { method: "post", path: "/api/v1/vhosts", handler: || post(answers::create_vhost) },
+    Route { method: "post", path: "/api/v1/cluster/shutdown", handler: || post(answers::shutdown) },
     Route { method: "get", path: "/api/v1/openapi.json", handler: || get(answers::openapi) },
 ];
 
@@ -73,9 +75,12 @@ pub fn router(state: AdminState) -> Router {
         .with_state(state)
 }
 
-/// Serves until the runtime ends.
-pub async fn serve(listener: TcpListener, state: AdminState) {
-    if let Err(error) = axum::serve(listener, router(state)).await {
+/// Serves until the other end of `closing` is dropped; what was answered by then is written first.
+pub async fn serve(listener: TcpListener, state: AdminState, closing: oneshot::Receiver<()>) {
+    let serving = axum::serve(listener, router(state)).with_graceful_shutdown(async {
+        let _ = closing.await;
+    });
+    if let Err(error) = serving.await {
         tracing::error!("the admin listener failed: {error}");
     }
 }

@@ -75,6 +75,29 @@ impl Medium {
         }
     }
 
+    /// What the stamp says, if it can be read.
+    pub fn stamp(&self) -> Option<Stamp> {
+        let files: Arc<dyn Files> = Arc::new(self.files.clone());
+        match StampFile::open(files, PathBuf::from(STORE_DIRECTORY)) {
+            Ok((_, StampFound::Stamp(stamp))) => Some(*stamp),
+            _ => None,
+        }
+    }
+
+    /// Both slots of the stamp, byte for byte.
+    pub fn stamp_content(&self) -> [Option<Vec<u8>>; 2] {
+        quorate_store::stamp::SLOT_NAMES.map(|name| self.files.content(&Path::new(STORE_DIRECTORY).join(name)))
+    }
+
+    /// Puts older slots back, as a medium would that lost its latest writes.
+    pub fn replace_stamp(&self, content: &[Option<Vec<u8>>; 2]) {
+        for (name, content) in quorate_store::stamp::SLOT_NAMES.iter().zip(content) {
+            if let Some(content) = content {
+                self.files.replace(&Path::new(STORE_DIRECTORY).join(name), content);
+            }
+        }
+    }
+
     /// Every file but the lock, to see whether a held broker changed any.
     pub fn fingerprint(&self) -> BTreeMap<PathBuf, Vec<u8>> {
         let mut files = self.files.everything();

@@ -4,6 +4,7 @@ mod clients;
 mod failover;
 mod forming;
 mod seeds;
+mod shutdown;
 mod stage;
 mod stores;
 mod updates;

@@ -29,6 +29,20 @@ pub enum ClusterCommand {
     /// The members, and what each one's store is
     #[command(after_help = "Example:\n  quorate cluster members -o json")]
     Members,
+    /// Shut the whole cluster down: every member's store becomes clean
+    #[command(after_help = "Examples:\n  quorate cluster shutdown --reason 'new kernel'\n  \
+        quorate cluster shutdown --reason maintenance --yes -o json\n\n\
+        Clients are told, what is on its way is finished, and every broker that is complete closes its store as clean\n\
+        and ends with status 0. Without a quorum nothing is done. Start all members again to go on.\n\
+        Exit status: 0 all members clean, 1 stopped but some not clean, 2 refused, 3 not known.")]
+    Shutdown {
+        /// Why; it is written to the brokers' logs
+        #[arg(long)]
+        reason: String,
+        /// Do it without asking
+        #[arg(long)]
+        yes: bool,
+    },
 }
 
 const POLL: Duration = Duration::from_millis(100);
@@ -50,7 +64,48 @@ pub fn run(command: &ClusterCommand, settings: &Settings, console: &mut Console)
             let (view, _) = ask(&admin)?;
             members(&view, console)
         }
+        ClusterCommand::Shutdown { reason, yes } => shutdown(&admin, reason, *yes, console),
     }
+}
+
+fn shutdown(admin: &Admin, reason: &str, yes: bool, console: &mut Console) -> Result<Status, Failure> {
+    let (view, _) = ask(admin)?;
+    let brokers: Vec<&str> = view.members().iter().filter(|member| member["present"] == true).map(name_in).collect();
+    let question = format!(
+        "Shut down cluster {} ({}): no client is served until they are started again.",
+        text(&view.0, "cluster_name"),
+        brokers.join(", ")
+    );
+    console.confirm(&question, yes)?;
+    let answer = admin.post_once("/api/v1/cluster/shutdown", &json!({ "reason": reason }))?;
+    if answer.status >= 300 {
+        return Err(Failure { status: Status::Refused, ..admin::refused(&answer) });
+    }
+    let members = answer.body["members"].as_array().cloned().unwrap_or_default();
+    let stopped = members.iter().filter(|member| member["stopped"] == true).count();
+    let status = if stopped == members.len() { Status::Done } else { Status::Warning };
+    if console.is_json() {
+        console.json(&answer.body)?;
+        return Ok(status);
+    }
+    if answer.body["transient"] == true {
+        console.verdict(status, "SHUT DOWN", format_args!("{stopped} of {} brokers stopped", members.len()))?;
+    } else {
+        let text = format!("{stopped} of {} stores are clean ({})", members.len(), text(&answer.body, "shutdown_id"));
+        console.verdict(status, "SHUT DOWN", text)?;
+    }
+    let rows = members.iter().map(|member| {
+        let clean = if member["stopped"] == true { "yes" } else { "no" };
+        vec![text(member, "name"), clean.to_owned(), text(member, "store_id"), text(member, "detail")]
+    });
+    let closed = if answer.body["transient"] == true { "stopped" } else { "clean" };
+    console.table(&["member", closed, "store", "why not"], rows.collect())?;
+    console.next(&["start quorated on every host again, in any order".to_owned()])?;
+    Ok(status)
+}
+
+fn name_in(member: &Value) -> &str {
+    member["name"].as_str().unwrap_or("-")
 }
 
 /// Asks all brokers, and gives the best answer and who gave none.

@@ -23,6 +23,10 @@ impl Node {
                 Ok(()) => return,
                 Err(reply) => reply,
             },
+            AdminRequest::Shutdown { reason } => match self.ask_shutdown(id, &reason) {
+                Ok(()) => return,
+                Err(reply) => reply,
+            },
         };
         self.emit(Output::AdminReply { id, reply });
     }
@@ -34,6 +38,15 @@ impl Node {
             next: Vec::new(),
             leader_admin_address: None,
         })?;
+        self.require_system_leader()?;
+        self.with_group(GroupId::SYSTEM, |_, group| {
+            group.propose(Command::CreateVhost { name }, Origin::Admin(id));
+        });
+        Ok(())
+    }
+
+    /// Commands that change the cluster go through the leader of `system`.
+    pub(super) fn require_system_leader(&self) -> Result<(), AdminReply> {
         let leads = self.groups.get(&GroupId::SYSTEM).is_some_and(|group| group.leads_surely());
         if !leads {
             let leader = self.groups.get(&GroupId::SYSTEM).and_then(|group| self.active_leader(group));
@@ -47,9 +60,6 @@ impl Node {
                 leader_admin_address: address,
             });
         }
-        self.with_group(GroupId::SYSTEM, |_, group| {
-            group.propose(Command::CreateVhost { name }, Origin::Admin(id));
-        });
         Ok(())
     }
 

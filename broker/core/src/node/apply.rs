@@ -34,6 +34,7 @@ impl Node {
 
     fn apply_entry(&mut self, group: &mut Group, entry: &Entry) {
         let origins = group.take_origins(entry);
+        group.ended = None;
         match entry.kind {
             EntryKind::Command => {}
             EntryKind::Membership => {
@@ -44,8 +45,10 @@ impl Node {
                 self.membership_applied(group, change);
                 return;
             }
-            // Nothing for the state machine; what the node itself reads in it takes effect elsewhere.
-            EntryKind::Control => return,
+            EntryKind::Control => {
+                self.control_applied(group, &entry.data);
+                return;
+            }
         }
         let outcomes = match &mut group.machine {
             Machine::System(machine) => machine.apply(entry.index, &entry.data),

@@ -6,6 +6,7 @@ use bytes::Bytes;
 use quorate_store::ids::{GroupId, Index, RaftId, Term};
 use quorate_store::record::Entry;
 use quorate_store::state::StateBatch;
+use uuid::Uuid;
 
 use super::config::limits;
 use super::configuration::Configuration;
@@ -120,6 +121,10 @@ pub(crate) struct Group {
     /// Until when such asking is repeated.
     pub(crate) campaign_until: Tick,
     pub(crate) created_reported: bool,
+    /// The last entry applied ends the log, by this shutdown.
+    pub(crate) ended: Option<Uuid>,
+    /// Leader only: the term in which it proposed to end the log. Nothing else is proposed in it.
+    pub(crate) ended_term: Option<Term>,
 }
 
 impl Group {
@@ -152,6 +157,8 @@ impl Group {
             campaign_at: None,
             campaign_until: Tick::default(),
             created_reported: false,
+            ended: None,
+            ended_term: None,
         }
     }
 
@@ -188,7 +195,7 @@ impl Group {
     /// Packs what waits into entries and proposes them; what cannot be proposed now stays.
     pub(crate) fn flush_proposals(&mut self) {
         let Some(replica) = &mut self.replica else { return };
-        if self.proposals.is_empty() || !replica.is_leader() {
+        if self.proposals.is_empty() || !replica.is_leader() || self.ended_term == Some(replica.term()) {
             return;
         }
         let mut datas = Vec::new();

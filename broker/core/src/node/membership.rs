@@ -93,7 +93,7 @@ impl Node {
             }
             PeerMessage::Admit(admission) => self.admitted(from, *admission),
             PeerMessage::Raft { group, lineage, message } => {
-                if !matches!(self.phase, Phase::Running | Phase::Stopping) {
+                if !matches!(self.phase, Phase::Running | Phase::Stopping) || self.frozen {
                     return;
                 }
                 self.peers.route(RaftId(message.from), from.store);
@@ -110,6 +110,8 @@ impl Node {
                     }
                 });
             }
+            PeerMessage::Closing { shutdown, step } => self.closing_told(from, shutdown, step),
+            _ if self.frozen => {}
             PeerMessage::SnapshotOffer { group, lineage, offer } => {
                 self.snapshot_offered(from, group, lineage, offer);
             }
@@ -169,7 +171,7 @@ impl Node {
 
     /// What leaders do about members, a few times a second.
     pub(super) fn review_membership(&mut self) {
-        if self.now < self.next_membership || !matches!(self.phase, Phase::Running) {
+        if self.now < self.next_membership || !matches!(self.phase, Phase::Running) || self.is_closing() {
             return;
         }
         self.next_membership = self.now.plus(REVIEW_MILLIS);

@@ -34,6 +34,7 @@ mod retire;
 mod round;
 mod serving;
 mod session;
+mod shutdown;
 mod sink;
 mod source;
 mod startup;
@@ -84,7 +85,9 @@ enum Then {
     SinkAssigned(GroupId, u64),
     /// The last batch before an orderly stop.
     StopLogged,
-    /// The last checkpoint and the last stamp before an orderly stop.
+    /// One of the last checkpoints before an orderly stop.
+    StopFlushed,
+    /// The last stamp before an orderly stop.
     StopStamped,
 }
 
@@ -179,6 +182,11 @@ pub struct Node {
     /// `system` came by snapshot: its virtual hosts may be new here.
     system_arrived: bool,
     stop: Option<stop::Stopping>,
+    /// Takes no part any more: nothing is written but what closes the store.
+    frozen: bool,
+    /// The cluster is being shut down.
+    closing: Option<shutdown::Closing>,
+    askers: shutdown::Askers,
     exited: bool,
 }
 
@@ -240,6 +248,9 @@ impl Node {
             sinks_waiting: false,
             system_arrived: false,
             stop: None,
+            frozen: false,
+            closing: None,
+            askers: shutdown::Askers::default(),
             exited: false,
             config,
         };
@@ -305,6 +316,9 @@ impl Node {
     /// When to call [`Self::handle`] with [`Input::Tick`], if nothing else happens before.
     pub fn next_deadline(&self) -> Option<Tick> {
         let mut next = self.next_tick;
+        if self.frozen {
+            return Some(next);
+        }
         if let Some(deadline) = self.founding.next_deadline() {
             next = next.min(deadline);
         }
@@ -403,6 +417,7 @@ impl Node {
                 Then::SinkWritten(group, transfer) => self.sink_written(group, transfer),
                 Then::SinkAssigned(group, transfer) => self.sink_assigned(group, transfer),
                 Then::StopLogged => self.stop_logged(),
+                Then::StopFlushed => self.stop_flushed(),
                 Then::StopStamped => self.stop_stamped(),
             }
         }

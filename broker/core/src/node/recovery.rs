@@ -6,7 +6,9 @@ use std::collections::{BTreeMap, VecDeque};
 
 use quorate_store::ids::{GroupId, Index, Term};
 use quorate_store::record::{Entry, EntryKind};
+use quorate_store::stamp::StampState;
 use quorate_store::state::{Family, Pair};
+use uuid::Uuid;
 
 use super::config::limits;
 use super::configuration::Configuration;
@@ -15,8 +17,9 @@ use super::lineage::Lineage;
 use super::meta::{Meta, Space};
 use super::startup::Phase;
 use super::{LoadFor, Node, ScanFor};
+use crate::control::Control;
 use crate::event::Level;
-use crate::io::{Found, FoundGroup, Output};
+use crate::io::{Found, FoundGroup, Output, PeerKey};
 use crate::machine::{SystemMachine, VhostMachine};
 use crate::replica::wire::MembershipChange;
 
@@ -54,6 +57,8 @@ enum Stage {
         tail: Vec<Entry>,
         latest: Configuration,
     },
+    /// The last entry of each group, of a stamp that says clean: group and index, those not yet read first.
+    Ends { waiting: VecDeque<(GroupId, Index)> },
     /// Between groups.
     Between,
 }
@@ -64,6 +69,7 @@ impl std::fmt::Debug for Stage {
             Self::Spaces => "spaces",
             Self::State { .. } => "state",
             Self::Log { .. } => "log",
+            Self::Ends { .. } => "ends",
             Self::Between => "between",
         })
     }
@@ -112,7 +118,7 @@ impl Node {
                     _ => self.recover_state(),
                 }
             }
-            Stage::Log { .. } | Stage::Between => {}
+            Stage::Log { .. } | Stage::Ends { .. } | Stage::Between => {}
         }
     }
 
@@ -128,7 +134,7 @@ impl Node {
             epoch: quorate_store::ids::Epoch(1),
         });
         let Some(found) = recovery.waiting.pop_front().or(without_log) else {
-            self.recovered();
+            self.check_ends();
             return;
         };
         let Some(space) = recovery.spaces.remove(&found.group) else {
@@ -240,8 +246,81 @@ impl Node {
         self.emit(Output::Load { ticket, group, from, to, max_bytes: limits::CHUNK_BYTES * 8 });
     }
 
+    /// Clean is believed only if every group's log ends in exactly that shutdown's entry, and this very life of the
+    /// store took part in it: a rotten newer slot of the stamp must not turn a dirty store into an older clean one.
+    fn check_ends(&mut self) {
+        let is_clean = matches!(self.stamp.as_ref().map(|stamp| stamp.state), Some(StampState::Clean { .. }));
+        let Phase::Recovering(recovery) = &mut self.phase else { return };
+        if !is_clean {
+            self.recovered();
+            return;
+        }
+        let ends: VecDeque<_> = self
+            .groups
+            .values()
+            .map(|group| (group.id, group.recovered.as_ref().map_or(Index(0), |log| log.found.last)))
+            .collect();
+        recovery.stage = Stage::Ends { waiting: ends };
+        self.check_next_end();
+    }
+
+    fn check_next_end(&mut self) {
+        let Phase::Recovering(recovery) = &mut self.phase else { return };
+        let Stage::Ends { waiting } = &recovery.stage else { return };
+        let Some(&(group, last)) = waiting.front() else {
+            self.recovered();
+            return;
+        };
+        let in_log = self.groups.get(&group).and_then(|group| group.recovered.as_ref()).is_some_and(|log| {
+            !log.reset && log.found.first <= last && last > Index(0)
+        });
+        if !in_log {
+            self.disbelieve(group);
+            return;
+        }
+        let ticket = self.ticket();
+        self.loads.insert(ticket, LoadFor::Recovery);
+        self.emit(Output::Load { ticket, group, from: last, to: last.next(), max_bytes: limits::CHUNK_BYTES });
+    }
+
+    fn end_loaded(&mut self, entries: &[Entry]) {
+        let Some(stamp) = &self.stamp else { return };
+        let StampState::Clean { shutdown } = stamp.state else { return };
+        let life = PeerKey { store: stamp.store_id, run: stamp.run_id };
+        let Phase::Recovering(recovery) = &mut self.phase else { return };
+        let Stage::Ends { waiting } = &mut recovery.stage else { return };
+        let Some((group, last)) = waiting.pop_front() else { return };
+        let ends = entries.first().is_some_and(|entry| {
+            entry.index == last
+                && entry.kind == EntryKind::Control
+                && matches!(
+                    Control::decode(entry.data.clone()),
+                    Ok(Control::Shutdown(found)) if found.id == shutdown && found.names(life)
+                )
+        });
+        if ends { self.check_next_end() } else { self.disbelieve(group) }
+    }
+
+    /// The stamp says clean and this group's log does not.
+    fn disbelieve(&mut self, group: GroupId) {
+        let vhost = self.groups.get(&group).map(|group| group.vhost.clone()).unwrap_or_default();
+        if let Some(stamp) = &mut self.stamp {
+            let text = format!(
+                "the stamp says clean by shutdown {}, but the log of virtual host {vhost} does not end with it: the store counts as dirty",
+                if let StampState::Clean { shutdown } = stamp.state { shutdown } else { Uuid::nil() }
+            );
+            stamp.state = StampState::Dirty;
+            self.note(Level::Warn, text);
+        }
+        self.recovered();
+    }
+
     pub(super) fn recovery_loaded(&mut self, entries: Vec<Entry>) {
         let Phase::Recovering(recovery) = &mut self.phase else { return };
+        if let Stage::Ends { .. } = &recovery.stage {
+            self.end_loaded(&entries);
+            return;
+        }
         let Stage::Log { group, next, commit, tail, latest, .. } = &mut recovery.stage else { return };
         if entries.is_empty() {
             let reason = format!("group {}: the log has no entry {next}", group.id);

@@ -126,7 +126,10 @@ impl Node {
             return;
         }
         let Some(known) = self.sessions.get_mut(&session) else { return };
-        let code = if self.space_low {
+        let code = if self.closing.is_some() {
+            known.expect_again(channel, producer, numbers.first());
+            FaultCode::ShuttingDown
+        } else if self.space_low {
             known.expect_again(channel, producer, numbers.first());
             FaultCode::DiskLow
         } else if known.follows(channel, producer, numbers.first(), numbers.last()) {

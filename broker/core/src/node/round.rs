@@ -18,6 +18,13 @@ impl Node {
             return;
         }
         self.counters.rounds += 1;
+        if self.frozen {
+            if self.next_tick <= self.now {
+                self.next_tick = self.now.plus(self.config.timing.tick_millis);
+            }
+            self.drive_closing();
+            return;
+        }
         self.pass_time();
         self.drive_founding();
         if std::mem::take(&mut self.facts_changed) {
@@ -47,6 +54,7 @@ impl Node {
             self.tell_status();
         }
         self.write_batch();
+        self.drive_closing();
         self.drive_stop();
     }
 

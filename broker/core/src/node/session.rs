@@ -280,6 +280,9 @@ impl Node {
         if matches!(self.phase, Phase::Stopping) {
             return Err((FaultCode::ShuttingDown, "this broker is stopping".into(), none(), 200));
         }
+        if self.is_closing() {
+            return Err((FaultCode::ShuttingDown, "the cluster is shutting down".into(), none(), 200));
+        }
         let known = self.system().filter(|system| system.cluster().is_some());
         let group = known.and_then(|system| system.vhost_group(vhost));
         let Some(group) = group.and_then(|group| self.groups.get(&group)) else {

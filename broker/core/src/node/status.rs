@@ -194,6 +194,10 @@ impl Node {
         if matches!(self.phase, super::Phase::Stopping) {
             return (VerdictWord::ShuttingDown, "-".into(), "this broker is stopping".into(), Vec::new());
         }
+        if self.is_closing() {
+            let reason = "the cluster is shut down on an operator's command".into();
+            return (VerdictWord::ShuttingDown, "-".into(), reason, Vec::new());
+        }
         let Some(decision) = &self.decision else {
             return (VerdictWord::Waiting, "-".into(), "reading its store".into(), vec![WAIT_ACTIVE.into()]);
         };

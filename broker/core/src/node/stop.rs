@@ -1,6 +1,8 @@
 //! SIGTERM: hand leaderships over, make everything durable, go.
 
 use quorate_store::ids::RaftId;
+use quorate_store::stamp::StampState;
+use uuid::Uuid;
 
 use super::{Node, Phase, Then};
 use crate::event::Level;
@@ -12,8 +14,18 @@ pub(crate) enum Stopping {
     /// Leaderships are handed over, until then at most.
     HandingOver { until: Tick },
     /// The last log batch is being written.
-    Logging,
-    /// The last checkpoint and stamp are being written.
+    Logging {
+        /// The store becomes clean by this shutdown.
+        clean: Option<Uuid>,
+    },
+    /// The last checkpoints are being written.
+    Flushing {
+        /// As before.
+        clean: Option<Uuid>,
+        /// Batches that are not durable yet.
+        waiting: usize,
+    },
+    /// The last stamp is being written.
     Stamping,
 }
 
@@ -52,7 +64,12 @@ impl Node {
         if leads && self.now < *until {
             return;
         }
-        self.stop = Some(Stopping::Logging);
+        self.stop = Some(Stopping::Logging { clean: None });
+        self.log_the_end();
+    }
+
+    /// The last log batch, and a sync that covers everything.
+    pub(super) fn log_the_end(&mut self) {
         let mut records = Vec::new();
         for group in self.groups.values_mut() {
             if let Some(replica) = &mut group.replica {
@@ -69,29 +86,55 @@ impl Node {
     }
 
     pub(super) fn stop_logged(&mut self) {
-        if !matches!(self.stop, Some(Stopping::Logging)) {
-            return;
-        }
-        self.stop = Some(Stopping::Stamping);
+        let Some(Stopping::Logging { clean }) = self.stop else { return };
+        let mut waiting = 0;
         for id in self.group_ids() {
             self.with_group(id, |node, group| {
                 if group.replica.is_some() && group.sink.is_none() && !group.checkpoint_running {
                     let batch = group.checkpoint();
                     let ticket = node.ticket();
+                    node.after(ticket, Then::StopFlushed);
                     node.emit(Output::WriteState { ticket, batch, flush: true, open_view: None });
+                    waiting += 1;
                 }
             });
         }
+        self.stop = Some(Stopping::Flushing { clean, waiting });
+        if waiting == 0 {
+            self.stop_with_stamp(clean);
+        }
+    }
+
+    /// One of the last checkpoints is durable.
+    pub(super) fn stop_flushed(&mut self) {
+        let Some(Stopping::Flushing { clean, waiting }) = &mut self.stop else { return };
+        *waiting = waiting.saturating_sub(1);
+        if *waiting == 0 {
+            let clean = *clean;
+            self.stop_with_stamp(clean);
+        }
+    }
+
+    /// Last of all.
+    fn stop_with_stamp(&mut self, clean: Option<Uuid>) {
+        self.stop = Some(Stopping::Stamping);
         if self.transient {
             self.stop_stamped();
             return;
         }
-        let stamp = self.current_stamp();
+        let mut stamp = self.current_stamp();
+        if let Some(shutdown) = clean {
+            stamp.state = StampState::Clean { shutdown };
+        }
         self.write_stamp(stamp, Then::StopStamped);
     }
 
     pub(super) fn stop_stamped(&mut self) {
-        self.exit(0, "stopped as asked".into());
+        if self.frozen {
+            self.closed();
+        } else {
+            self.exit(0, "stopped as asked".into());
+        }
     }
 }
 

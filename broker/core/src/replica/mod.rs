@@ -16,12 +16,12 @@ use std::collections::VecDeque;
 
 use bytes::Bytes;
 use quorate_store::ids::{Epoch, GroupId, Index, RaftId, Term};
-use quorate_store::record::{Entry, HardState, Record};
+use quorate_store::record::{Entry, EntryKind, HardState, Record};
 use raft::eraftpb;
 use raft::{Config, RawNode, StateRole};
 
 pub(crate) use self::storage::{LogWindow, Offer, Wanted};
-use self::wire::{MembershipChange, RaftMessage, entry_from_raft};
+use self::wire::{MembershipChange, RaftMessage, entry_from_raft, entry_into_raft};
 use crate::io::Ticket;
 
 /// Election and heartbeat, counted in ticks of [`Timing::tick_millis`].
@@ -64,6 +64,11 @@ const ENTRIES_PER_MESSAGE_BYTES: u64 = 1 << 20;
 const UNCOMMITTED_BYTES: u64 = 64 << 20;
 /// The newest entries stay in memory up to this many bytes, for deliveries and followers that lag a little.
 const WINDOW_BYTES: usize = 12 << 20;
+
+/// An entry that has no place yet.
+fn proposed(kind: EntryKind, data: Bytes) -> eraftpb::Entry {
+    entry_into_raft(Entry { term: Term(0), index: Index(0), kind, data })
+}
 
 /// How a committed entry came to be known.
 #[derive(Debug)]
@@ -327,18 +332,23 @@ impl Replica {
             return Err(datas);
         }
         let first = self.last().next();
-        let entries: Vec<_> = datas
-            .iter()
-            .map(|data| eraftpb::Entry { data: data.clone(), ..eraftpb::Entry::default() })
-            .collect();
+        let entries = datas.iter().map(|data| proposed(EntryKind::Command, data.clone())).collect();
+        if self.step_proposal(entries) { Ok(first) } else { Err(datas) }
+    }
+
+    /// Proposes an entry that speaks about the group itself; false if this node cannot propose now.
+    pub(crate) fn propose_control(&mut self, data: Bytes) -> bool {
+        self.is_leader()
+            && self.raw.raft.lead_transferee.is_none()
+            && self.step_proposal(vec![proposed(EntryKind::Control, data)])
+    }
+
+    fn step_proposal(&mut self, entries: Vec<eraftpb::Entry>) -> bool {
         let mut message = eraftpb::Message::default();
         message.set_msg_type(eraftpb::MessageType::MsgPropose);
         message.from = self.id.0;
         message.set_entries(entries.into());
-        match self.raw.step(message) {
-            Ok(()) => Ok(first),
-            Err(_) => Err(datas),
-        }
+        self.raw.step(message).is_ok()
     }
 
     /// Proposes one step of membership; false if another one is on its way or this node does not lead.

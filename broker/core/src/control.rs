@@ -1,0 +1,124 @@
+//! Entries that speak about the group itself: not commands of clients, and never counted as such.
+
+use bytes::{BufMut, Bytes, BytesMut};
+use quorate_store::ids::{RunId, StoreId};
+use uuid::Uuid;
+
+use crate::codec::{CodecError, Reader, put_count, put_uuid};
+use crate::io::PeerKey;
+
+/// Most processes that one shutdown names.
+pub const MAX_PARTICIPANTS: usize = 1024;
+
+/// The data of an entry of the kind `Control`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Control {
+    /// The cluster is shut down by an operator: the last entry of every group's log.
+    Shutdown(Shutdown),
+}
+
+/// One administrative shutdown.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Shutdown {
+    /// Its random id, which the stamps of all who were closed by it carry.
+    pub id: Uuid,
+    /// Whom the operator asked: it gathers the reports.
+    pub initiator: StoreId,
+    /// The processes that close by it. Every other process that ever applies the entry, a restarted one above all,
+    /// takes no notice: a restart never shuts down again because of an old entry.
+    pub participants: Vec<PeerKey>,
+}
+
+impl Shutdown {
+    /// Whether this process closes by it.
+    pub fn names(&self, process: PeerKey) -> bool {
+        self.participants.contains(&process)
+    }
+}
+
+const SHUTDOWN: u8 = 1;
+
+impl Control {
+    /// The entry's data.
+    pub fn encode(&self) -> Bytes {
+        let mut out = BytesMut::new();
+        match self {
+            Self::Shutdown(shutdown) => {
+                out.put_u8(SHUTDOWN);
+                put_uuid(&mut out, shutdown.id);
+                put_uuid(&mut out, shutdown.initiator.0);
+                put_count(&mut out, shutdown.participants.len());
+                for process in &shutdown.participants {
+                    put_uuid(&mut out, process.store.0);
+                    put_uuid(&mut out, process.run.0);
+                }
+            }
+        }
+        out.freeze()
+    }
+
+    /// Reads an entry's data.
+    ///
+    /// # Errors
+    /// It is not what this version writes.
+    pub fn decode(data: Bytes) -> Result<Self, CodecError> {
+        let mut reader = Reader::new(data);
+        let control = match reader.u8("control kind")? {
+            SHUTDOWN => {
+                let id = reader.uuid("shutdown id")?;
+                let initiator = reader.store("initiator")?;
+                let count = reader.count(32, "participants")?;
+                if count > MAX_PARTICIPANTS {
+                    return Err(CodecError::Unknown("number of participants"));
+                }
+                let participants = (0..count)
+                    .map(|_| {
+                        let store = StoreId(reader.uuid("store")?);
+                        Ok(PeerKey { store, run: RunId(reader.uuid("run")?) })
+                    })
+                    .collect::<Result<_, CodecError>>()?;
+                Self::Shutdown(Shutdown { id, initiator, participants })
+            }
+            _ => return Err(CodecError::Unknown("control kind")),
+        };
+        reader.end("control entry")?;
+        Ok(control)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn key(number: u128) -> PeerKey {
+        PeerKey { store: StoreId(Uuid::from_u128(number)), run: RunId(Uuid::from_u128(number + 100)) }
+    }
+
+    #[test]
+    fn what_is_written_is_read_and_nothing_else() {
+        let shutdown = Shutdown {
+            id: Uuid::from_u128(7),
+            initiator: key(1).store,
+            participants: vec![key(1), key(2)],
+        };
+        let control = Control::Shutdown(shutdown.clone());
+        let data = control.encode();
+        assert_eq!(Control::decode(data.clone()), Ok(control));
+        for length in 0..data.len() {
+            assert!(Control::decode(data.slice(..length)).is_err(), "cut at {length}");
+        }
+        let mut longer = data.to_vec();
+        longer.push(0);
+        assert!(Control::decode(longer.into()).is_err());
+        assert!(shutdown.names(key(2)) && !shutdown.names(key(3)));
+    }
+
+    proptest! {
+        #[test]
+        fn any_bytes_are_read_without_harm(bytes in proptest::collection::vec(any::<u8>(), 0..200)) {
+            let _ = Control::decode(bytes.into());
+        }
+    }
+}
