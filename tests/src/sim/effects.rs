@@ -55,10 +55,12 @@ impl World {
             assert!(outputs.len() < OUTPUTS_MAX, "host {host}: a round comes to no rest");
         }
         self.trace.word((host as u64) << 32 | outputs.len() as u64);
-        // An answer may speak of entries whose records come later in the same round: it is looked at last.
-        let (answers, effects): (Vec<_>, Vec<_>) =
-            outputs.into_iter().partition(|output| matches!(output, Output::AdminReply { .. }));
-        for output in effects.into_iter().chain(answers) {
+        // An answer may speak of entries whose records come later in the same round: it is looked at after them.
+        let (mut late, effects): (Vec<_>, Vec<_>) = outputs
+            .into_iter()
+            .partition(|output| matches!(output, Output::AdminReply { .. } | Output::Exit { .. }));
+        late.sort_by_key(|output| matches!(output, Output::Exit { .. }));
+        for output in effects.into_iter().chain(late) {
             self.perform(host, output);
             if self.hosts[host].process.is_none() {
                 return;
