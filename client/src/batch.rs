@@ -78,7 +78,10 @@ impl OpenBatch {
             unsettled: vec![(first, last)],
             last,
             message_bytes,
-            refused: false,
+            on_its_way: false,
+            refused: Vec::new(),
+            reason: None,
+            doubtful: Vec::new(),
             ever_sent: false,
         })
     }
@@ -94,10 +97,16 @@ pub(crate) struct Batch {
     unsettled: Vec<(u64, u64)>,
     last: u64,
     message_bytes: usize,
-    /// Refused for now on the present session.
-    pub(crate) refused: bool,
-    /// On any session: whoever asks may have to be told that nobody knows.
-    pub(crate) ever_sent: bool,
+    /// A copy was sent, and its answers count.
+    on_its_way: bool,
+    /// Of that copy: inclusive ranges refused for now.
+    refused: Vec<(u64, u64)>,
+    /// Why they, or those of an earlier copy, were refused.
+    reason: Option<Error>,
+    /// Inclusive ranges of which some copy got no answer: a broker may have it, whatever became of later copies. One
+    /// may even arrive after them, on a connection that the client has left.
+    doubtful: Vec<(u64, u64)>,
+    ever_sent: bool,
 }
 
 impl Batch {
@@ -123,9 +132,60 @@ impl Batch {
         self.unsettled.first().map_or(self.last.saturating_add(1), |(first, _)| *first)
     }
 
-    /// The frame's payload, shared.
-    pub(crate) fn payload(&self) -> PublishBody {
+    /// On any session: whoever asks may have to be told that nobody knows.
+    pub(crate) fn ever_sent(&self) -> bool {
+        self.ever_sent
+    }
+
+    /// The frame's payload, shared, to be sent.
+    pub(crate) fn send(&mut self) -> PublishBody {
+        self.on_its_way = true;
+        self.ever_sent = true;
         self.body.clone()
+    }
+
+    /// No answer to the copy that was sent counts any more: what has none by now is in doubt for ever.
+    pub(crate) fn recall(&mut self) {
+        if std::mem::take(&mut self.on_its_way) {
+            let unanswered = without(&self.unsettled, &self.refused);
+            self.doubtful.append(&mut without(&unanswered, &self.doubtful));
+            self.refused.clear();
+        }
+    }
+
+    /// These numbers of the copy on its way are refused for now. Says whether that concerns any without an outcome.
+    pub(crate) fn refuse_for_now(&mut self, first: u64, last: u64, reason: &Error) -> bool {
+        let concerned = within(&self.unsettled, &[(first, last)]);
+        if !self.on_its_way || concerned.is_empty() {
+            return false;
+        }
+        self.refused.append(&mut without(&concerned, &self.refused));
+        self.reason = Some(reason.clone());
+        true
+    }
+
+    /// Whether no answer is awaited.
+    pub(crate) fn is_answered(&self) -> bool {
+        !self.on_its_way || without(&self.unsettled, &self.refused).is_empty()
+    }
+
+    /// Nothing is sent any more: gives an outcome to whatever awaits no answer. That is `unsent` for what was never
+    /// sent, the refusal for what was refused each time that it was sent, and an unknown outcome because of `cause`
+    /// for the rest. Gives how many messages those were.
+    pub(crate) fn conclude(&mut self, unsent: &Error, cause: &Error) -> usize {
+        let concluded =
+            if self.on_its_way { within(&self.unsettled, &self.refused) } else { self.unsettled.clone() };
+        let in_doubt = within(&concluded, &self.doubtful);
+        let mut count = 0;
+        for (first, last) in in_doubt {
+            count += self.settle(first, last, &Err(Error::unknown_outcome(cause)));
+        }
+        let known = if self.ever_sent { self.reason.as_ref().unwrap_or(cause) } else { unsent };
+        let known = Err(known.clone());
+        for (first, last) in concluded {
+            count += self.settle(first, last, &known);
+        }
+        count
     }
 
     /// Says what became of these numbers, as far as they are in this batch and have no outcome yet. Gives how many
@@ -173,9 +233,42 @@ impl Batch {
     }
 }
 
+/// What is both in `ranges` and in one of `others`. Ranges are inclusive; `ranges` are disjoint.
+fn within(ranges: &[(u64, u64)], others: &[(u64, u64)]) -> Vec<(u64, u64)> {
+    let outside = without(ranges, others);
+    without(ranges, &outside)
+}
+
+/// What is in `ranges` and in none of `others`. Ranges are inclusive; `ranges` are disjoint.
+fn without(ranges: &[(u64, u64)], others: &[(u64, u64)]) -> Vec<(u64, u64)> {
+    let mut left = ranges.to_vec();
+    for (first, last) in others.iter().copied() {
+        left = left
+            .into_iter()
+            .flat_map(|(begin, end)| {
+                let before = (begin < first).then(|| (begin, end.min(first.saturating_sub(1))));
+                let after = (end > last).then(|| (begin.max(last.saturating_add(1)), end));
+                [before, after]
+            })
+            .flatten()
+            .collect();
+    }
+    left
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn ranges_without_and_within_others() {
+        let ranges = [(1, 5), (8, 9)];
+        assert_eq!(without(&ranges, &[]), ranges);
+        assert_eq!(without(&ranges, &[(2, 3), (5, 8)]), [(1, 1), (4, 4), (9, 9)]);
+        assert_eq!(without(&ranges, &[(0, u64::MAX)]), []);
+        assert_eq!(within(&ranges, &[(5, 8), (20, 30)]), [(5, 5), (8, 8)]);
+        assert_eq!(within(&ranges, &[(4, 5), (4, 8)]), [(4, 5), (8, 8)]);
+    }
 
     fn batch(first: u64, bodies: &[&'static str]) -> Batch {
         let name = ExchangeName::new("x").unwrap();
@@ -208,7 +301,7 @@ mod tests {
         batch.settle(10, 11, &Err(Error::Closed));
         batch.settle(13, 13, &Err(Error::Closed));
         batch.renew(3);
-        let body = PublishBody::parse(batch.payload().into_bytes()).unwrap();
+        let body = PublishBody::parse(batch.send().into_bytes()).unwrap();
         assert_eq!(body.first_unsettled(), 3);
         assert_eq!(
             (body.first(), body.last()),

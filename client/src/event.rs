@@ -55,7 +55,9 @@ pub enum ConnectionEvent {
     },
 }
 
-/// A stream of [`ConnectionEvent`]s, from its creation on. A subscriber that does not read loses the oldest.
+/// A stream of [`ConnectionEvent`]s. Its first says what is the matter if the connection is
+/// [blocked](ConnectionEvent::Blocked) or [lost](ConnectionEvent::Reconnecting) when it is created; then come the
+/// changes. A subscriber that does not read loses the oldest.
 pub struct Events {
     inbox: Arc<Mutex<Inbox>>,
 }
@@ -97,24 +99,43 @@ impl Stream for Events {
 /// Everybody who listens to the connection's events.
 #[derive(Default)]
 pub(crate) struct Subscribers {
-    state: Mutex<(Vec<Weak<Mutex<Inbox>>>, bool)>,
+    state: Mutex<State>,
+}
+
+#[derive(Default)]
+struct State {
+    inboxes: Vec<Weak<Mutex<Inbox>>>,
+    /// The event that says what is the matter with the connection now.
+    trouble: Option<ConnectionEvent>,
+    closed: bool,
 }
 
 impl Subscribers {
-    fn state(&self) -> MutexGuard<'_, (Vec<Weak<Mutex<Inbox>>>, bool)> {
+    fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     pub(crate) fn subscribe(&self) -> Events {
         let mut state = self.state();
-        let inbox = Arc::new(Mutex::new(Inbox { closed: state.1, ..Inbox::default() }));
-        state.0.retain(|inbox| inbox.strong_count() > 0);
-        state.0.push(Arc::downgrade(&inbox));
+        let events = state.trouble.clone().into_iter().collect();
+        let inbox = Arc::new(Mutex::new(Inbox { events, closed: state.closed, waker: None }));
+        state.inboxes.retain(|inbox| inbox.strong_count() > 0);
+        state.inboxes.push(Arc::downgrade(&inbox));
         Events { inbox }
     }
 
     pub(crate) fn tell(&self, event: &ConnectionEvent) {
-        self.each(|inbox| {
+        let mut state = self.state();
+        match event {
+            ConnectionEvent::Blocked { .. } | ConnectionEvent::Reconnecting { .. } => {
+                state.trouble = Some(event.clone());
+            }
+            ConnectionEvent::Connected { .. }
+            | ConnectionEvent::Unblocked
+            | ConnectionEvent::Closed { .. } => state.trouble = None,
+            ConnectionEvent::Held { .. } | ConnectionEvent::NotRestored { .. } => {}
+        }
+        state.each(|inbox| {
             if inbox.events.len() >= limits::EVENTS {
                 inbox.events.pop_front();
             }
@@ -123,13 +144,16 @@ impl Subscribers {
     }
 
     pub(crate) fn close(&self) {
-        self.state().1 = true;
-        self.each(|inbox| inbox.closed = true);
+        let mut state = self.state();
+        state.closed = true;
+        state.each(|inbox| inbox.closed = true);
     }
+}
 
+impl State {
+    /// Changes every inbox under the lock of them all, so that whoever subscribes meanwhile sees a change exactly once.
     fn each(&self, change: impl Fn(&mut Inbox)) {
-        let inboxes: Vec<_> = self.state().0.iter().filter_map(Weak::upgrade).collect();
-        for inbox in inboxes {
+        for inbox in self.inboxes.iter().filter_map(Weak::upgrade) {
             let waker = {
                 let mut inbox = lock(&inbox);
                 change(&mut inbox);
@@ -162,6 +186,29 @@ mod tests {
         }
         assert_eq!(reasons.len(), limits::EVENTS);
         assert_eq!(reasons.first().map(String::as_str), Some("1"));
+        subscribers.tell(&ConnectionEvent::Unblocked);
         assert!(subscribers.subscribe().next().await.is_none(), "the client has ended");
+    }
+
+    #[tokio::test]
+    async fn a_new_subscriber_is_told_what_is_the_matter_first() {
+        let subscribers = Subscribers::default();
+        let blocked = ConnectionEvent::Blocked { reason: "disk".to_owned() };
+        let lost = ConnectionEvent::Reconnecting { error: Error::Closed };
+        let connected = ConnectionEvent::Connected { address: "h".parse().unwrap(), leader: "b".to_owned() };
+        for (trouble, end) in
+            [(&blocked, &ConnectionEvent::Unblocked), (&blocked, &connected), (&lost, &connected)]
+        {
+            subscribers.tell(trouble);
+            let mut during = subscribers.subscribe();
+            subscribers.tell(end);
+            let mut after = subscribers.subscribe();
+            subscribers.tell(&ConnectionEvent::Unblocked);
+            for expected in [trouble, end] {
+                let event = during.next().await.unwrap();
+                assert_eq!(format!("{event:?}"), format!("{expected:?}"));
+            }
+            assert!(matches!(after.next().await, Some(ConnectionEvent::Unblocked)), "it is over");
+        }
     }
 }

@@ -12,6 +12,7 @@ use std::sync::Arc;
 use std::task::{Context, Waker};
 use std::time::{Duration, Instant};
 
+use quorate_protocol::fault::FaultCode;
 use quorate_protocol::frame::{NumberRange, ProducerId};
 use quorate_protocol::limits::Limits;
 use quorate_protocol::name::{ExchangeName, RoutingKey};
@@ -80,7 +81,11 @@ pub(crate) struct Outbox {
     refusal_backoff: Duration,
     linger_until: Option<Instant>,
     announced: bool,
+    /// Why nothing is taken any more.
     ended: Option<Error>,
+    /// Why nothing is sent at the moment, in the broker's words: what was refused first and not taken since, or that
+    /// the broker takes no messages from anybody.
+    held: Option<Error>,
     wants_room: Vec<Waker>,
     wants_idle: Vec<Waker>,
     /// Where the last message went: names are checked and allocated when they change, not for every message.
@@ -120,6 +125,7 @@ impl Outbox {
             linger_until: None,
             announced: false,
             ended: None,
+            held: None,
             wants_room: Vec::new(),
             wants_idle: Vec::new(),
             last_target: None,
@@ -230,19 +236,24 @@ impl Outbox {
         self.limits = limits;
         self.rewind(0);
         self.refusal = Refusal::None;
+        self.held = None;
+        self.conclude();
     }
 
     fn rewind(&mut self, position: usize) {
         self.next_to_send = position;
         self.at_rewind = true;
         for batch in self.batches.range_mut(position..) {
-            batch.refused = false;
+            batch.recall();
         }
     }
 
     /// The next frame for the connection, or when to ask again.
     pub(crate) fn next(&mut self, now: Instant) -> Next {
         self.announced = false;
+        if self.ended.is_some() {
+            return Next::Idle;
+        }
         match self.refusal {
             Refusal::Gathering { until, .. } if now < until => return Next::Wait(until),
             Refusal::Gathering { from, .. } => {
@@ -278,8 +289,7 @@ impl Outbox {
         }
         self.at_rewind = false;
         self.next_to_send += 1;
-        batch.ever_sent = true;
-        Next::Publish(batch.payload())
+        Next::Publish(batch.send())
     }
 
     fn position_of(&self, number: u64) -> usize {
@@ -291,6 +301,7 @@ impl Outbox {
     pub(crate) fn confirmed(&mut self, range: NumberRange, receipt: Receipt, now: Instant) -> bool {
         if self.refusal == Refusal::None {
             self.refusal_backoff = limits::REFUSAL_RETRY_MIN;
+            self.held = None;
         }
         self.settle(range, &Ok(receipt), now)
     }
@@ -301,7 +312,7 @@ impl Outbox {
     }
 
     fn settle(&mut self, range: NumberRange, result: &Result<Receipt, Error>, now: Instant) -> bool {
-        let sent = self.batches.partition_point(|batch| batch.ever_sent);
+        let sent = self.batches.partition_point(Batch::ever_sent);
         let never_sent = self.batches.get(sent).map(Batch::first);
         let beyond = never_sent.or(self.open.as_ref().map(OpenBatch::first)).unwrap_or(self.next_number);
         if range.last() >= beyond {
@@ -319,21 +330,31 @@ impl Outbox {
             }
             position += 1;
         }
+        self.forget_settled();
+        self.end_gathering(now);
+        true
+    }
+
+    /// Some have their outcome: makes room for others.
+    fn forget_settled(&mut self) {
         while self.batches.front().is_some_and(Batch::is_settled) {
             self.batches.pop_front();
             self.next_to_send = self.next_to_send.saturating_sub(1);
         }
-        self.end_gathering(now);
         self.wants_room.drain(..).for_each(Waker::wake);
         if self.is_idle() {
             self.wants_idle.drain(..).for_each(Waker::wake);
         }
-        true
     }
 
     /// The broker does not take these messages now. They and what follows them are sent again later, in order.
     /// Says whether this is news: not when they are refused again and again.
-    pub(crate) fn refused_for_now(&mut self, range: NumberRange, now: Instant) -> bool {
+    pub(crate) fn refused_for_now(&mut self, range: NumberRange, reason: Error, now: Instant) -> bool {
+        // What follows a refused batch is refused for following it; the first refusal says why.
+        let reason = match &self.held {
+            Some(first) if reason.code() == Some(FaultCode::OutOfOrder) => first.clone(),
+            _ => reason,
+        };
         let mut position = self.position_of(range.first());
         let mut from = None;
         while position < self.next_to_send {
@@ -341,13 +362,17 @@ impl Outbox {
             if batch.first() > range.last() {
                 break;
             }
-            if !batch.is_settled() {
-                batch.refused = true;
+            if batch.refuse_for_now(range.first(), range.last(), &reason) {
                 from = from.or(Some(batch.first_unsettled()));
             }
             position += 1;
         }
         let Some(from) = from else { return false };
+        self.held = Some(reason);
+        if self.ended.is_some() {
+            self.conclude();
+            return false;
+        }
         let begins = match self.refusal {
             Refusal::Gathering { from: earlier, until } => {
                 self.refusal = Refusal::Gathering { from: earlier.min(from), until };
@@ -366,7 +391,7 @@ impl Outbox {
         let Refusal::Gathering { from, .. } = self.refusal else { return };
         let position = self.position_of(from);
         let sent = self.next_to_send.saturating_sub(position);
-        if self.batches.iter().skip(position).take(sent).any(|batch| !batch.refused && !batch.is_settled()) {
+        if !self.batches.iter().skip(position).take(sent).all(Batch::is_answered) {
             return;
         }
         self.rewind(position);
@@ -374,30 +399,50 @@ impl Outbox {
         self.refusal_backoff = (self.refusal_backoff * 2).min(limits::REFUSAL_RETRY_MAX);
     }
 
+    /// The broker takes no messages from anybody for now.
+    pub(crate) fn blocked(&mut self, reason: Error) {
+        self.held = Some(reason);
+    }
+
     /// The broker says that it takes messages again.
     pub(crate) fn retry_now(&mut self) {
+        self.held = None;
         if let Refusal::Holding { .. } = self.refusal {
             self.refusal = Refusal::None;
         }
     }
 
-    /// There will be no session any more: what was never sent has failed, of the rest nobody knows.
+    /// Nothing is taken or sent any more. What no broker can have fails at once; what is on its way still gets its
+    /// answer, and an answer that it is refused for now is its outcome.
+    pub(crate) fn withdraw(&mut self) {
+        if self.ended.is_none() {
+            self.ended = Some(Error::TimedOut("the publisher was withdrawn before this was sent".into()));
+            self.seal();
+            self.conclude();
+        }
+    }
+
+    /// There will be no session any more: what was never sent, or refused each time, has failed; of the rest nobody
+    /// knows.
     pub(crate) fn end(&mut self, error: &Error) {
-        if self.ended.is_some() {
-            return;
-        }
-        self.ended = Some(error.clone());
         self.seal();
-        for batch in &mut self.batches {
-            let result = if batch.ever_sent { Error::unknown_outcome(error) } else { error.clone() };
-            batch.settle(0, u64::MAX, &Err(result));
+        self.ended = Some(error.clone());
+        self.batches.iter_mut().for_each(Batch::recall);
+        self.conclude();
+        assert!(self.is_idle(), "without an answer on its way everything has an outcome");
+    }
+
+    /// Gives an outcome to whatever awaits no answer, if nothing is sent any more.
+    fn conclude(&mut self) {
+        let Some(cause) = &self.ended else { return };
+        let unsent = self.held.as_ref().unwrap_or(cause);
+        for batch in self.batches.iter_mut().filter(|batch| !batch.is_settled()) {
+            self.used_messages = self.used_messages.saturating_sub(batch.conclude(unsent, cause));
+            if batch.is_settled() {
+                self.used_bytes = self.used_bytes.saturating_sub(batch.message_bytes());
+            }
         }
-        self.batches.clear();
-        self.next_to_send = 0;
-        self.used_messages = 0;
-        self.used_bytes = 0;
-        self.wants_room.drain(..).for_each(Waker::wake);
-        self.wants_idle.drain(..).for_each(Waker::wake);
+        self.forget_settled();
     }
 }
 

@@ -110,6 +110,16 @@ impl Publisher {
         Confirm { outcome: accepted.outcome, number: accepted.number, slot: usize::MAX }
     }
 
+    /// Gives up: nothing is taken or sent any more, and every message gets the most exact outcome there is.
+    ///
+    /// What no broker can have fails at once: with the broker's refusal if it was refused for now each time that it was
+    /// sent, or was held back behind such a one; with [`Error::TimedOut`] if it was never sent for other reasons. What
+    /// is on its way still gets its answer, for as long as the connection lasts. Of what was sent and never answered
+    /// the outcome is [unknown](Error::is_outcome_unknown), also if it was refused when it was sent again.
+    pub fn withdraw(&self) {
+        lock_outbox(&self.outbox).withdraw();
+    }
+
     /// Waits until no message of this publisher is without its outcome, whatever it is.
     pub async fn settled(&self) {
         std::future::poll_fn(|cx| {
@@ -154,7 +164,8 @@ impl Confirm {
         Some(result.map(|receipt| receipt.for_number(self.number)))
     }
 
-    /// Waits no longer than this; then the outcome is unknown. The message stays on its way all the same.
+    /// Waits no longer than this; then the outcome is unknown. The message stays on its way all the same; what takes it
+    /// back, as far as that is possible, is [`Publisher::withdraw`].
     ///
     /// # Errors
     /// As the confirm itself.

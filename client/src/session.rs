@@ -116,7 +116,8 @@ pub(crate) struct Session<R> {
     next_consumer: u32,
     /// Until when a consumer must have begun, in the order in which they were asked for.
     consume_deadlines: VecDeque<(Instant, u32)>,
-    blocked: bool,
+    /// Why the broker takes no messages from anybody, if it does not.
+    blocked: Option<Error>,
     /// Speakers to be asked now, each at most once.
     ready: VecDeque<Speaker>,
     is_ready: BTreeSet<Speaker>,
@@ -138,7 +139,7 @@ impl<R> Session<R> {
             consumers: BTreeMap::new(),
             next_consumer: 1,
             consume_deadlines: VecDeque::new(),
-            blocked: false,
+            blocked: None,
             ready: VecDeque::new(),
             is_ready: BTreeSet::new(),
             timers: BTreeSet::new(),
@@ -150,7 +151,7 @@ impl<R> Session<R> {
         assert!(matches!(self.link, Link::Down), "a client has one connection at a time");
         let Established { address, leader, limits, heartbeat, watch } = established;
         self.limits = limits;
-        self.blocked = false;
+        self.blocked = None;
         self.event(ConnectionEvent::Connected { address: address.clone(), leader });
         self.link = Link::Restoring(Connection {
             address,
@@ -236,11 +237,7 @@ impl<R> Session<R> {
             ServerFrame::PublishRefused(refused) => self.publish_refused(&refused, now)?,
             ServerFrame::Deliver(deliver) => self.deliver(deliver)?,
             ServerFrame::Heartbeat(_) => {}
-            ServerFrame::Blocked(blocked) => {
-                self.blocked = true;
-                let reason = format!("{}: {}", blocked.code, blocked.text);
-                self.event(ConnectionEvent::Blocked { reason });
-            }
+            ServerFrame::Blocked(blocked) => self.blocked(&blocked),
             ServerFrame::Unblocked(_) => self.unblocked(),
             ServerFrame::ConsumerClosed(closed) => self.consumer_closed(&closed, now),
             ServerFrame::Close(close) => return Err(self.closed_by_broker(&close)),

@@ -32,6 +32,10 @@ fn range(first: u64, last: u64) -> NumberRange {
     NumberRange::new(first, last).unwrap()
 }
 
+fn full() -> Error {
+    Error::failed(FaultCode::QueueFull, "")
+}
+
 fn push(outbox: &mut Outbox, key: &str, body: impl Into<Message>) -> Accepted {
     match outbox.push("", key, &body.into()) {
         Ok(accepted) => accepted,
@@ -171,9 +175,9 @@ fn a_refusal_for_now_holds_everything_behind_it_and_is_tried_again_from_there() 
     for _ in 0..3 {
         assert!(sent(&mut outbox, now).is_some());
     }
-    assert!(outbox.refused_for_now(range(2, 2), now), "a wait begins");
+    assert!(outbox.refused_for_now(range(2, 2), full(), now), "a wait begins");
     assert_eq!(waits(&mut outbox, now), now + limits::REFUSAL_GATHER, "3 will be refused too");
-    assert!(!outbox.refused_for_now(range(3, 3), now));
+    assert!(!outbox.refused_for_now(range(3, 3), full(), now));
     outbox.confirmed(range(1, 1), receipt(), now);
     let again = waits(&mut outbox, now);
     assert_eq!(again, now + limits::REFUSAL_RETRY_MIN);
@@ -183,7 +187,7 @@ fn a_refusal_for_now_holds_everything_behind_it_and_is_tried_again_from_there() 
     let again = waits(&mut outbox, again);
     assert_eq!(sent(&mut outbox, again), Some((4, 4)));
     assert!(confirms[1].outcome.get(2).is_none(), "nobody was told that it failed");
-    assert!(!outbox.refused_for_now(range(2, 4), again), "this is known");
+    assert!(!outbox.refused_for_now(range(2, 4), full(), again), "this is known");
     assert_eq!(waits(&mut outbox, again), again + 2 * limits::REFUSAL_RETRY_MIN, "the wait grows");
     outbox.retry_now();
     assert_eq!(sent(&mut outbox, again), Some((2, 2)), "unless the broker says that it is over");
@@ -197,7 +201,7 @@ fn a_batch_refused_in_the_middle_is_sent_again_from_there() {
         push(&mut outbox, "k", "x");
     }
     assert_eq!(sent(&mut outbox, now), Some((1, 5)));
-    outbox.refused_for_now(range(3, 5), now);
+    outbox.refused_for_now(range(3, 5), full(), now);
     outbox.confirmed(range(1, 2), receipt(), now);
     let again = waits(&mut outbox, now);
     assert_eq!(sent(&mut outbox, again), Some((3, 5)));
@@ -229,7 +233,7 @@ fn answers_that_never_come_do_not_hold_for_ever() {
         push(&mut outbox, key, "x");
         assert!(sent(&mut outbox, now).is_some());
     }
-    outbox.refused_for_now(range(1, 1), now);
+    outbox.refused_for_now(range(1, 1), full(), now);
     let until = waits(&mut outbox, now);
     assert_eq!(sent(&mut outbox, until), Some((1, 1)));
     assert_eq!(sent(&mut outbox, until), Some((2, 2)));
@@ -275,6 +279,103 @@ fn at_the_end_what_was_sent_is_unknown_and_what_was_not_has_failed() {
     assert!(matches!(second.outcome.get(2).unwrap(), Err(Error::Closed)));
     assert!(matches!(outbox.push("", "k", &"x".into()), Err(NotAccepted::Error(Error::Closed))));
     assert!(outbox.is_idle());
+}
+
+fn code(accepted: &Accepted) -> Option<FaultCode> {
+    accepted.outcome.get(accepted.number).expect("it has an outcome").unwrap_err().code()
+}
+
+fn is_unknown(accepted: &Accepted) -> bool {
+    accepted
+        .outcome
+        .get(accepted.number)
+        .expect("it has an outcome")
+        .is_err_and(|error| error.is_outcome_unknown())
+}
+
+#[test]
+fn what_was_refused_each_time_and_what_waited_behind_it_ends_as_refused() {
+    let mut outbox = outbox(WINDOW);
+    let mut now = Instant::now();
+    let full_queue = push(&mut outbox, "a", "x");
+    let behind = push(&mut outbox, "b", "x");
+    for _ in 0..3 {
+        assert!(sent(&mut outbox, now).is_some() && sent(&mut outbox, now).is_some());
+        outbox.refused_for_now(range(1, 1), full(), now);
+        outbox.refused_for_now(range(2, 2), Error::failed(FaultCode::OutOfOrder, ""), now);
+        now = waits(&mut outbox, now);
+    }
+    let never_sent = push(&mut outbox, "c", "x");
+    outbox.end(&Error::Closed);
+    for accepted in [full_queue, behind, never_sent] {
+        assert_eq!(code(&accepted), Some(FaultCode::QueueFull), "{}", accepted.number);
+    }
+}
+
+#[test]
+fn a_copy_that_got_no_answer_leaves_a_doubt_that_no_refusal_takes_away() {
+    for answered_before in [false, true] {
+        let mut outbox = outbox(WINDOW);
+        let mut now = Instant::now();
+        let doubtful = push(&mut outbox, "a", "x");
+        if answered_before {
+            assert!(sent(&mut outbox, now).is_some());
+            outbox.refused_for_now(range(1, 1), full(), now);
+            now = waits(&mut outbox, now);
+        }
+        assert!(sent(&mut outbox, now).is_some(), "this copy gets no answer");
+        outbox.begin_session(Limits::default());
+        assert!(sent(&mut outbox, now).is_some());
+        outbox.refused_for_now(range(1, 1), full(), now);
+        outbox.end(&Error::Closed);
+        assert!(is_unknown(&doubtful));
+    }
+}
+
+#[test]
+fn a_lost_connection_does_not_make_a_refusal_doubtful() {
+    let mut outbox = outbox(WINDOW);
+    let now = Instant::now();
+    let confirms: Vec<Accepted> = (0..4).map(|_| push(&mut outbox, "a", "x")).collect();
+    assert_eq!(sent(&mut outbox, now), Some((1, 4)));
+    outbox.refused_for_now(range(3, 4), full(), now);
+    // Nothing was said of 1 and 2 before the connection ended.
+    outbox.begin_session(Limits::default());
+    outbox.end(&Error::Closed);
+    assert!(is_unknown(&confirms[0]) && is_unknown(&confirms[1]));
+    assert_eq!(confirms[2..].iter().map(code).collect::<Vec<_>>(), [Some(FaultCode::QueueFull); 2]);
+}
+
+#[test]
+fn after_a_withdrawal_only_answers_are_waited_for() {
+    let mut outbox = outbox(WINDOW);
+    let now = Instant::now();
+    let confirms: Vec<Accepted> =
+        ["a", "b", "c", "d"].iter().map(|key| push(&mut outbox, key, "x")).collect();
+    for _ in 0..3 {
+        assert!(sent(&mut outbox, now).is_some());
+    }
+    outbox.withdraw();
+    assert!(matches!(confirms[3].outcome.get(4), Some(Err(Error::TimedOut(_)))), "it was never sent");
+    assert!(matches!(outbox.push("", "a", &"x".into()), Err(NotAccepted::Error(Error::TimedOut(_)))));
+    assert!(matches!(outbox.next(now), Next::Idle));
+    outbox.confirmed(range(1, 1), receipt(), now);
+    outbox.refused_for_now(range(2, 2), full(), now);
+    assert!(confirms[0].outcome.get(1).unwrap().is_ok());
+    assert_eq!(code(&confirms[1]), Some(FaultCode::QueueFull));
+    assert!(confirms[2].outcome.get(3).is_none() && !outbox.is_idle());
+    outbox.begin_session(Limits::default());
+    assert!(is_unknown(&confirms[2]) && outbox.is_idle());
+    outbox.end(&Error::Closed);
+}
+
+#[test]
+fn a_blocked_broker_is_the_reason_of_what_was_never_sent() {
+    let mut outbox = outbox(WINDOW);
+    let waiting = push(&mut outbox, "a", "x");
+    outbox.blocked(Error::failed(FaultCode::DiskLow, ""));
+    outbox.withdraw();
+    assert_eq!(code(&waiting), Some(FaultCode::DiskLow));
 }
 
 /// One thing that happens between an outbox and a broker.
@@ -327,6 +428,16 @@ enum Answer {
 }
 
 impl Broker {
+    /// A frame of a connection that the client has left arrives after all.
+    fn handle_late(&mut self, body: &PublishBody) {
+        for number in body.first()..=body.last() {
+            if number == self.next {
+                self.next += 1;
+                self.log.push(number);
+            }
+        }
+    }
+
     fn handle(&mut self, refuse_from: Option<u8>, for_good: bool) {
         let Some(body) = self.frames.pop_front() else { return };
         if self.waits_for.is_some_and(|number| !body.numbers().contains(number)) {
@@ -394,7 +505,7 @@ proptest! {
                         prop_assert!(outbox.confirmed(range(first, last), receipt(), now));
                     }
                     Some(Answer::Later(first, last)) => {
-                        outbox.refused_for_now(range(first, last), now);
+                        outbox.refused_for_now(range(first, last), full(), now);
                     }
                     Some(Answer::Never(first, last)) => {
                         let error = Error::failed(FaultCode::Unroutable, "");
@@ -419,5 +530,72 @@ proptest! {
             }
         }
         prop_assert_eq!(&confirmed, &broker.log);
+    }
+}
+
+proptest! {
+    #[test]
+    fn what_ends_as_refused_is_in_no_broker_ever(
+        events in prop::collection::vec(event(), 1..100),
+        withdraw in any::<bool>(),
+    ) {
+        let mut outbox = outbox(Window { messages: 10_000, ..WINDOW });
+        let mut broker = Broker { next: 1, ..Broker::default() };
+        let mut now = Instant::now();
+        let mut published: Vec<Accepted> = Vec::new();
+        let mut late: Vec<PublishBody> = Vec::new();
+        let calm = [Event::Handle { refuse_from: Some(1), for_good: false }, Event::Answer].into_iter().cycle();
+        let last = events.len();
+        for (step, event) in events.into_iter().chain(calm.take(if withdraw { 20 } else { 0 })).enumerate() {
+            if step == last {
+                outbox.withdraw();
+            }
+            match event {
+                Event::Publish { messages, key } => {
+                    for _ in 0..messages {
+                        published.push(push(&mut outbox, if key { "a" } else { "b" }, "x"));
+                    }
+                }
+                Event::Send => {
+                    if let Next::Publish(body) = outbox.next(now) {
+                        broker.frames.push_back(body);
+                    }
+                }
+                Event::Handle { refuse_from, for_good } => broker.handle(refuse_from, for_good),
+                Event::Answer => match broker.answers.pop_front() {
+                    Some(Answer::Confirm(first, last)) => {
+                        prop_assert!(outbox.confirmed(range(first, last), receipt(), now));
+                    }
+                    Some(Answer::Later(first, last)) => {
+                        outbox.refused_for_now(range(first, last), full(), now);
+                    }
+                    Some(Answer::Never(first, last)) => {
+                        let error = Error::failed(FaultCode::Unroutable, "");
+                        prop_assert!(outbox.failed(range(first, last), error, now));
+                    }
+                    None => {}
+                },
+                Event::Disconnect => {
+                    late.extend(broker.frames.drain(..));
+                    broker.answers.clear();
+                    broker.waits_for = None;
+                    outbox.begin_session(Limits::default());
+                }
+                Event::Time => now += Duration::from_millis(300),
+            }
+        }
+        outbox.end(&Error::Closed);
+        prop_assert!(outbox.is_idle());
+        let on_its_way: Vec<PublishBody> = broker.frames.drain(..).collect();
+        late.iter().chain(&on_its_way).for_each(|body| broker.handle_late(body));
+        for accepted in &published {
+            let number = accepted.number;
+            let stored = broker.log.contains(&number);
+            match accepted.outcome.get(number).expect("every message has its outcome") {
+                Ok(_) => prop_assert!(stored, "{number} was confirmed"),
+                Err(error) if error.is_outcome_unknown() => {}
+                Err(error) => prop_assert!(!stored, "{number}: {error}"),
+            }
+        }
     }
 }

@@ -3,7 +3,7 @@
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
-use quorate_protocol::frame::{Confirm, ProducerId, PublishRefused};
+use quorate_protocol::frame::{Blocked, Confirm, ProducerId, PublishRefused};
 
 use super::{Ended, Session, Speaker};
 use crate::error::Error;
@@ -34,6 +34,9 @@ impl<R> Session<R> {
         let producer = {
             let mut outbox = lock(&outbox);
             outbox.begin_session(self.limits);
+            if let Some(reason) = &self.blocked {
+                outbox.blocked(reason.clone());
+            }
             outbox.producer()
         };
         let earlier = self.publishers.insert(producer, Publisher { outbox, gone: false });
@@ -57,7 +60,7 @@ impl<R> Session<R> {
     }
 
     pub(super) fn speak_publisher(&mut self, producer: ProducerId, now: Instant) {
-        if self.blocked {
+        if self.blocked.is_some() {
             // Unblocked wakes everybody.
             return;
         }
@@ -86,7 +89,8 @@ impl<R> Session<R> {
         let mut begins = false;
         self.with_publisher(refused.producer, |outbox| {
             if refused.retryable {
-                begins = outbox.refused_for_now(refused.range, now);
+                let reason = Error::failed(refused.code, &refused.text);
+                begins = outbox.refused_for_now(refused.range, reason, now);
                 return true;
             }
             outbox.failed(refused.range, Error::failed(refused.code, &refused.text), now)
@@ -122,8 +126,18 @@ impl<R> Session<R> {
         Ok(())
     }
 
+    pub(super) fn blocked(&mut self, blocked: &Blocked) {
+        let error = Error::failed(blocked.code, &blocked.text);
+        for publisher in self.publishers.values() {
+            publisher.lock().blocked(error.clone());
+        }
+        self.blocked = Some(error);
+        let reason = format!("{}: {}", blocked.code, blocked.text);
+        self.event(ConnectionEvent::Blocked { reason });
+    }
+
     pub(super) fn unblocked(&mut self) {
-        self.blocked = false;
+        self.blocked = None;
         for publisher in self.publishers.values() {
             publisher.lock().retry_now();
         }
