@@ -4,9 +4,11 @@ use std::process::ExitCode;
 
 use clap::Parser;
 use quorate_broker::config::Config;
-use quorate_broker::exit::{ExitStatus, end_process_on_panic};
+use quorate_broker::exit::{Exit, ExitStatus, end_process_on_panic};
 use quorate_broker::flags::{Command, ConfigAction, Flags};
+use quorate_broker::signals::Signals;
 use quorate_broker::{logging, startup};
+use tokio::runtime::Runtime;
 
 /// Messages are allocated by the thread that reads them and freed by others, later: this allocator keeps what they
 /// leave behind small and gives it back.
@@ -14,10 +16,23 @@ use quorate_broker::{logging, startup};
 static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
 
 fn main() -> ExitCode {
+    // Before anything that takes time: whoever starts a broker may change their mind at once.
+    let caught = startup::runtime().and_then(|runtime| {
+        let signals = {
+            let _inside = runtime.enter();
+            Signals::catch()
+        };
+        let failed = |error| Exit::new(ExitStatus::Internal, format!("cannot catch signals: {error}"));
+        Ok((signals.map_err(failed)?, runtime))
+    });
+    let (signals, runtime) = match caught {
+        Ok(caught) => caught,
+        Err(exit) => return refuse(&exit.reason, exit.status),
+    };
     let flags = Flags::parse();
     let config = match Config::load(&flags) {
         Ok(config) => config,
-        Err(error) => return refuse(&error.to_string()),
+        Err(error) => return refuse(&error.to_string(), ExitStatus::Usage as u8),
     };
     match flags.command {
         Some(Command::Config { action: ConfigAction::Check }) => {
@@ -28,17 +43,17 @@ fn main() -> ExitCode {
             print!("{}", config.to_toml());
             ExitCode::SUCCESS
         }
-        None => run(&flags, &config),
+        None => run(&flags, &config, runtime, signals),
     }
 }
 
-fn run(flags: &Flags, config: &Config) -> ExitCode {
+fn run(flags: &Flags, config: &Config, runtime: Runtime, signals: Signals) -> ExitCode {
     let level = match logging::start(config.log_format, &config.log_level) {
         Ok(level) => level,
-        Err(error) => return refuse(&error),
+        Err(error) => return refuse(&error, ExitStatus::Usage as u8),
     };
     end_process_on_panic();
-    let exit = startup::run(flags, config, level);
+    let exit = startup::run(flags, config, level, runtime, signals);
     if exit.status == ExitStatus::Done as u8 {
         tracing::info!("stopped: {exit}");
     } else {
@@ -48,9 +63,9 @@ fn run(flags: &Flags, config: &Config) -> ExitCode {
 }
 
 /// Every line of the reason begins like every other tool's.
-fn refuse(reason: &str) -> ExitCode {
+fn refuse(reason: &str, status: u8) -> ExitCode {
     for line in reason.lines() {
         eprintln!("quorated: {line}");
     }
-    ExitCode::from(ExitStatus::Usage as u8)
+    ExitCode::from(status)
 }

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use quorate_core::io::Input;
 use sd_notify::NotifyState;
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use crate::config::Config;
 use crate::flags::Flags;
@@ -20,37 +20,47 @@ pub fn notify(states: &[NotifyState<'_>]) {
     }
 }
 
-/// SIGTERM and SIGINT stop the broker, once: the core hands over and ends the process.
-///
-/// The signals are caught from this call on; the future waits for them.
-pub fn stop(inbox: Inbox) -> std::io::Result<impl Future<Output = ()> + Send> {
-    let mut terminate = signal(SignalKind::terminate())?;
-    let mut interrupt = signal(SignalKind::interrupt())?;
-    Ok(async move {
-        let name = tokio::select! {
-            _ = terminate.recv() => "SIGTERM",
-            _ = interrupt.recv() => "SIGINT",
+/// The signals that a broker obeys, caught before it does anything else: one that comes while the broker starts waits
+/// until there is a core to tell, and ends the process as any later one does.
+pub struct Signals {
+    terminate: Signal,
+    interrupt: Signal,
+    hangup: Signal,
+}
+
+impl Signals {
+    /// Catches them, from this call on. Called inside the runtime.
+    ///
+    /// # Errors
+    /// The system does not let this process catch signals.
+    pub fn catch() -> std::io::Result<Self> {
+        Ok(Self {
+            terminate: signal(SignalKind::terminate())?,
+            interrupt: signal(SignalKind::interrupt())?,
+            hangup: signal(SignalKind::hangup())?,
+        })
+    }
+
+    /// Obeys them: SIGTERM and SIGINT stop the broker, once: the core hands over and ends the process. SIGHUP reads
+    /// certificates and the log level again; a mistake leaves what is in force.
+    pub async fn obey(self, inbox: Inbox, flags: Flags, tls: Option<Tls>, level: LogLevel) {
+        let Self { mut terminate, mut interrupt, mut hangup } = self;
+        let name = loop {
+            tokio::select! {
+                biased;
+                _ = terminate.recv() => break "SIGTERM",
+                _ = interrupt.recv() => break "SIGINT",
+                _ = hangup.recv() => read_again(&flags, tls.as_ref(), &level),
+            }
         };
         tracing::info!("{name}: stopping");
         notify(&[NotifyState::Stopping]);
         inbox.input(Input::Stop);
-    })
-}
-
-/// SIGHUP reads certificates and the log level again; a mistake leaves what is in force.
-///
-/// The signal is caught from this call on; the future waits for it.
-pub fn reload(
-    flags: Flags,
-    tls: Option<Tls>,
-    level: LogLevel,
-) -> std::io::Result<impl Future<Output = ()> + Send> {
-    let mut hangup = signal(SignalKind::hangup())?;
-    Ok(async move {
+        // Handing over takes a moment, in which a SIGHUP still means nothing worse than to read again.
         while hangup.recv().await.is_some() {
             read_again(&flags, tls.as_ref(), &level);
         }
-    })
+    }
 }
 
 fn read_again(flags: &Flags, tls: Option<&Tls>, level: &LogLevel) {

@@ -36,7 +36,7 @@ use crate::open_store::{Opened, open_store};
 use crate::peers::{LinkTiming, Peers};
 use crate::pulse::Pulse;
 use crate::ready_file::{self, Ready};
-use crate::signals;
+use crate::signals::{self, Signals};
 use crate::state_thread::StateThread;
 use crate::storage::Storage;
 use crate::tls::Tls;
@@ -55,13 +55,19 @@ struct Ports {
 }
 
 /// Runs a broker until it ends; the exit says why.
-pub fn run(flags: &Flags, config: &Config, level: LogLevel) -> Exit {
-    match start_and_run(flags, config, level) {
+pub fn run(flags: &Flags, config: &Config, level: LogLevel, runtime: Runtime, signals: Signals) -> Exit {
+    match start_and_run(flags, config, level, runtime, signals) {
         Ok(exit) | Err(exit) => exit,
     }
 }
 
-fn start_and_run(flags: &Flags, config: &Config, level: LogLevel) -> Result<Exit, Exit> {
+fn start_and_run(
+    flags: &Flags,
+    config: &Config,
+    level: LogLevel,
+    runtime: Runtime,
+    signals: Signals,
+) -> Result<Exit, Exit> {
     raise_file_limit();
     if let Some(path) = &config.ready_file {
         ready_file::remove(path).map_err(|error| {
@@ -76,8 +82,8 @@ fn start_and_run(flags: &Flags, config: &Config, level: LogLevel) -> Result<Exit
         cluster: bind("--cluster-listen", &config.cluster_listen)?,
         admin: bind("--admin-listen", &config.admin_listen)?,
     };
-    let runtime = runtime()?;
-    let exit = serve(flags, config, level, tls, opened, ports, &runtime)?;
+    let settings = Settings { flags, config, level, tls };
+    let exit = serve(settings, opened, ports, &runtime, signals)?;
     if let Some(path) = &config.ready_file
         && let Err(error) = ready_file::remove(path)
     {
@@ -97,15 +103,22 @@ fn advertised(listen: &HostPort, told: Option<&HostPort>, bound: SocketAddr) -> 
     }
 }
 
-fn serve(
-    flags: &Flags,
-    config: &Config,
+/// What the broker was told.
+struct Settings<'a> {
+    flags: &'a Flags,
+    config: &'a Config,
     level: LogLevel,
     tls: Option<Tls>,
+}
+
+fn serve(
+    settings: Settings<'_>,
     opened: Opened,
     ports: Ports,
     runtime: &Runtime,
+    signals: Signals,
 ) -> Result<Exit, Exit> {
+    let Settings { flags, config, level, tls } = settings;
     let internal = |error: std::io::Error| Exit::new(ExitStatus::Internal, format!("cannot start: {error}"));
     let bound = |listener: &StdListener| listener.local_addr().map_err(internal);
     let (client, cluster, admin) = (bound(&ports.client)?, bound(&ports.cluster)?, bound(&ports.admin)?);
@@ -160,9 +173,7 @@ fn serve(
         insecure: config.insecure,
     };
     let state = AdminState { desk, counters, pulse: Arc::clone(&pulse), insecure: config.insecure };
-    // The signals first: whoever reads the ready file may send one at once.
-    runtime.spawn(signals::stop(inbox).map_err(internal)?);
-    runtime.spawn(signals::reload(flags.clone(), tls, level).map_err(internal)?);
+    runtime.spawn(signals.obey(inbox, flags.clone(), tls, level));
     runtime.spawn(signals::watchdog(pulse));
     runtime.spawn(clients.serve(listener(ports.client)?));
     runtime.spawn(peers.serve(listener(ports.cluster)?));
@@ -288,7 +299,11 @@ fn bind(flag: &str, address: &HostPort) -> Result<StdListener, Exit> {
     })
 }
 
-fn runtime() -> Result<Runtime, Exit> {
+/// The threads for sockets and signals.
+///
+/// # Errors
+/// The system gives none.
+pub fn runtime() -> Result<Runtime, Exit> {
     let processors = std::thread::available_parallelism().map_or(WORKERS_MIN, std::num::NonZero::get);
     tokio::runtime::Builder::new_multi_thread()
         .worker_threads(processors.clamp(WORKERS_MIN, WORKERS_MAX))

@@ -9,7 +9,7 @@ use quorate_protocol::name::QueueName;
 use tokio::sync::{mpsc, oneshot};
 
 use crate::consume::Mailbox;
-use crate::consumer::{ConsumeOptions, Consumer, Handle, StopOnDrop};
+use crate::consumer::{ConsumeOptions, Consumer, Handle, StopOnDrop, TOLD_TOGETHER};
 use crate::dialer::Dialer;
 use crate::driver::{Command, Driver, Reply};
 use crate::error::Error;
@@ -135,14 +135,14 @@ impl Client {
     /// The name is not one, there is no such queue, somebody consumes it exclusively, or it could not begin in time.
     pub async fn consume(&self, queue: &str, options: ConsumeOptions) -> Result<Consumer, Error> {
         let queue = QueueName::new(queue)?;
-        let ConsumeOptions { credit, no_ack, exclusive } = options;
-        let credit = credit.max(1);
-        let mailbox = Arc::new(Mutex::new(Mailbox::new(credit, no_ack, self.shared.window.linger)));
+        let ConsumeOptions { credit, no_ack, exclusive, limit } = options;
+        let mailbox = Arc::new(Mutex::new(Mailbox::new(credit, no_ack, limit, self.shared.window.linger)));
+        let told_together = if limit.is_some() { 1 } else { TOLD_TOGETHER };
         let handle = Handle::new(Arc::clone(&mailbox), Arc::clone(&self.shared), no_ack);
         let guard = StopOnDrop(handle);
-        let wanted = Wanted { queue, credit, no_ack, exclusive };
+        let wanted = Wanted { queue, no_ack, exclusive };
         self.shared.ask(|reply| Command::Consume(wanted, mailbox, reply)).await?;
-        Ok(Consumer::new(guard))
+        Ok(Consumer::new(guard, told_together))
     }
 
     /// Ends the client: waits, but [not for ever](Options::close_timeout), until what was asked, published and settled has its outcome, then

@@ -90,6 +90,10 @@ pub(crate) struct Mailbox {
     abandoned: bool,
     credit: u32,
     no_ack: bool,
+    /// Messages that may still be taken from the queue, beyond those that credit was given for; none if any number.
+    left: Option<u64>,
+    /// Of the credit given on the present session, the part that took no message from the queue for good.
+    unused: u64,
     linger: Duration,
     /// Counts the sessions this consumer lived through: a delivery can be settled only on its own.
     generation: Arc<AtomicU64>,
@@ -107,12 +111,14 @@ pub(crate) struct Mailbox {
 }
 
 impl Mailbox {
-    pub(crate) fn new(credit: u32, no_ack: bool, linger: Duration) -> Self {
+    pub(crate) fn new(credit: u32, no_ack: bool, limit: Option<u64>, linger: Duration) -> Self {
         Self {
             number: 0,
             abandoned: false,
             credit: credit.max(1),
             no_ack,
+            left: limit,
+            unused: 0,
             linger,
             generation: Arc::default(),
             arrived: VecDeque::new(),
@@ -126,6 +132,41 @@ impl Mailbox {
             unanswered: 0,
             linger_until: None,
             announced: false,
+        }
+    }
+
+    /// The consumer begins on a session: gives its first credit.
+    pub(crate) fn begin(&mut self) -> u32 {
+        self.grant(self.credit)
+    }
+
+    /// As much of the wanted credit as the limit leaves.
+    fn grant(&mut self, wanted: u32) -> u32 {
+        let Some(left) = &mut self.left else { return wanted };
+        let granted = u32::try_from(*left).unwrap_or(u32::MAX).min(wanted);
+        *left -= u64::from(granted);
+        self.unused += u64::from(granted);
+        granted
+    }
+
+    /// The broker never got the credit, or has forgotten it.
+    pub(crate) fn take_back(&mut self) {
+        let unused = std::mem::take(&mut self.unused);
+        if let Some(left) = &mut self.left {
+            *left = left.saturating_add(unused);
+        }
+    }
+
+    /// Credit was used for messages that are out of the queue for good.
+    fn used(&mut self, count: u64) {
+        self.unused = self.unused.saturating_sub(count);
+    }
+
+    /// Credit was used for messages that went back.
+    fn returned(&mut self, count: u64) {
+        self.used(count);
+        if let Some(left) = &mut self.left {
+            *left = left.saturating_add(count);
         }
     }
 
@@ -164,6 +205,7 @@ impl Mailbox {
                 settlement.resolve(&Err(Error::WillBeRedelivered));
             }
         }
+        self.take_back();
         self.replenish = 0;
         self.unanswered = 0;
         self.linger_until = None;
@@ -216,9 +258,17 @@ impl Mailbox {
 
     /// The application took messages that need no settling. Says whether the connection has to be told.
     pub(crate) fn took(&mut self, generation: u64, count: u32) -> bool {
-        if self.has_ended() || generation != self.generation.load(Ordering::Acquire) {
+        if self.has_ended() {
             return false;
         }
+        if generation != self.generation.load(Ordering::Acquire) {
+            // The credit was taken back before the application took the message.
+            if let Some(left) = &mut self.left {
+                *left = left.saturating_sub(u64::from(count));
+            }
+            return false;
+        }
+        self.used(u64::from(count));
         self.replenish = self.replenish.saturating_add(count);
         self.announce(u64::from(self.replenish) * 2 >= u64::from(self.credit))
     }
@@ -240,6 +290,9 @@ impl Mailbox {
         };
         if added {
             self.replenish = self.replenish.saturating_add(1);
+            if verdict == Verdict::Requeue {
+                self.returned(1);
+            }
         }
         let announce = self.linger_until.is_none() || self.is_urgent();
         Ok((Arc::clone(&self.outcome), self.announce(announce)))
@@ -269,7 +322,8 @@ impl Mailbox {
     pub(crate) fn next(&mut self, now: Instant, flush: bool) -> Next {
         self.announced = false;
         if self.no_ack {
-            let credit = if flush || self.is_urgent() { std::mem::take(&mut self.replenish) } else { 0 };
+            let wanted = if flush || self.is_urgent() { std::mem::take(&mut self.replenish) } else { 0 };
+            let credit = self.grant(wanted);
             return Next { credit, ..Next::default() };
         }
         if self.pending() == 0 {
@@ -290,7 +344,8 @@ impl Mailbox {
         }
         self.outcome = Outcome::new();
         self.unanswered += settlements.len();
-        Next { settlements, credit: std::mem::take(&mut self.replenish), wait: None }
+        let wanted = std::mem::take(&mut self.replenish);
+        Next { settlements, credit: self.grant(wanted), wait: None }
     }
 
     fn take_settlement(&mut self, verdict: Verdict) -> Option<Settlement> {
@@ -308,8 +363,9 @@ impl Mailbox {
         Some(Settlement { verdict, ranges, count: taken.count(), outcome: Arc::clone(&self.outcome) })
     }
 
-    /// The broker answered one settlement.
-    pub(crate) fn answered(&mut self) {
+    /// The broker answered one settlement, which took so many messages out of the queue for good.
+    pub(crate) fn answered(&mut self, gone: u64) {
+        self.used(gone);
         self.unanswered = self.unanswered.saturating_sub(1);
     }
 }

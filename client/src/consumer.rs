@@ -30,11 +30,16 @@ pub struct ConsumeOptions {
     pub no_ack: bool,
     /// Nobody else consumes the queue meanwhile.
     pub exclusive: bool,
+    /// No more than this many are taken from the queue: the broker is never given credit for more, so that nothing
+    /// beyond it is delivered, goes back and is marked as redelivered, or with `no_ack` is lost. What is requeued does
+    /// not count. When they are all there, the stream waits for more that do not come. After a reconnect as many more
+    /// may be delivered as there were acks without an answer. None by default.
+    pub limit: Option<u64>,
 }
 
 impl Default for ConsumeOptions {
     fn default() -> Self {
-        Self { credit: limits::CREDIT, no_ack: false, exclusive: false }
+        Self { credit: limits::CREDIT, no_ack: false, exclusive: false, limit: None }
     }
 }
 
@@ -50,6 +55,9 @@ pub struct Consumer {
     no_ack: bool,
     /// Messages given to the application whose credit was not given back yet.
     untold: u32,
+    /// The connection is told of so many together; of each one if their number is limited, since it must be right
+    /// when the connection ends.
+    told_together: u32,
     _guard: StopOnDrop,
 }
 
@@ -85,11 +93,11 @@ impl Drop for StopOnDrop {
 }
 
 impl Consumer {
-    pub(crate) fn new(guard: StopOnDrop) -> Self {
+    pub(crate) fn new(guard: StopOnDrop, told_together: u32) -> Self {
         let handle = Arc::clone(&guard.0);
         let generation = Arc::clone(lock_mailbox(&handle.mailbox).generation());
         let no_ack = handle.no_ack;
-        Self { handle, generation, taken: VecDeque::new(), no_ack, untold: 0, _guard: guard }
+        Self { handle, generation, taken: VecDeque::new(), no_ack, untold: 0, told_together, _guard: guard }
     }
 
     /// The next message; none when the consumer has ended.
@@ -139,7 +147,7 @@ impl Consumer {
         }
         self.untold += 1;
         let more = self.taken.front().is_some_and(|arrived| !arrived.messages.as_slice().is_empty());
-        if more && self.untold < TOLD_TOGETHER {
+        if more && self.untold < self.told_together {
             return;
         }
         let (announce, number) = {
@@ -154,7 +162,7 @@ impl Consumer {
 }
 
 /// A consumer without acks takes its lock once for so many messages.
-const TOLD_TOGETHER: u32 = 64;
+pub(crate) const TOLD_TOGETHER: u32 = 64;
 
 impl Stream for Consumer {
     type Item = Result<Delivery, Error>;

@@ -40,6 +40,9 @@ pub struct Cli {
 #[derive(Debug, Subcommand)]
 pub enum Command {
     /// State of the cluster and its members
+    #[command(
+        after_help = "Examples:\n  quorate cluster status\n  quorate --admin h1:7422,h2:7422 cluster wait-active --timeout 60s"
+    )]
     Cluster {
         /// What to do.
         #[command(subcommand)]
@@ -50,36 +53,50 @@ pub enum Command {
     /// Consume messages from a queue
     Consume(commands::consume::ConsumeArguments),
     /// Queues: list, declare, delete, show, purge, peek
+    #[command(
+        after_help = "Examples:\n  quorate queue declare orders --max-length 1000000\n  quorate queue list\n  quorate queue peek orders --limit 3"
+    )]
     Queue {
         /// What to do.
         #[command(subcommand)]
         command: commands::queue::QueueCommand,
     },
     /// Exchanges: list, declare, delete
+    #[command(
+        after_help = "Examples:\n  quorate exchange declare events --kind topic\n  quorate exchange list"
+    )]
     Exchange {
         /// What to do.
         #[command(subcommand)]
         command: commands::exchange::ExchangeCommand,
     },
     /// Bindings from exchanges to queues: list, declare, delete
+    #[command(
+        after_help = "Examples:\n  quorate binding declare events orders 'eu.*'\n  quorate binding list events"
+    )]
     Binding {
         /// What to do.
         #[command(subcommand)]
         command: commands::binding::BindingCommand,
     },
     /// Virtual hosts: list, create
+    #[command(after_help = "Examples:\n  quorate vhost create billing\n  quorate vhost list")]
     Vhost {
         /// What to do.
         #[command(subcommand)]
         command: commands::vhost::VhostCommand,
     },
     /// Stores of stopped brokers, offline
+    #[command(after_help = "Example:\n  quorate store facts /var/lib/quorate")]
     Store {
         /// What to do.
         #[command(subcommand)]
         command: commands::store::StoreCommand,
     },
     /// A throw-away cluster of real brokers on this machine
+    #[command(
+        after_help = "Examples:\n  quorate sandbox up --nodes 3\n  quorate --context sandbox queue declare orders\n  quorate sandbox kill b1; quorate sandbox start b1\n  quorate sandbox down"
+    )]
     Sandbox {
         /// What to do.
         #[command(subcommand)]

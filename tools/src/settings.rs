@@ -40,7 +40,7 @@ pub struct Globals {
     /// Take addresses from this context of $XDG_CONFIG_HOME/quorate/config.toml; `sandbox` is the sandbox's [env: QUORATE_CONTEXT]
     #[arg(long, global = true, value_name = "NAME")]
     pub context: Option<String>,
-    /// How long to look for a leader, and to wait without progress [default: 30s]
+    /// How long to look for a leader, at the beginning and after a failure, and to wait for an answer [default: 30s]
     #[arg(long, global = true, value_name = "TIME")]
     pub timeout: Option<Span>,
     /// For people or for programs [default: table]
@@ -84,7 +84,7 @@ pub struct Settings {
     pub url: String,
     /// Admin addresses, `host:port` each.
     pub admin: Vec<String>,
-    /// How long to look for a leader, and to wait without progress.
+    /// How long to look for a leader, and to wait for an answer.
     pub timeout: Duration,
     /// None if nothing was said.
     pub format: Option<Format>,

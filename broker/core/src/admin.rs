@@ -31,8 +31,11 @@ pub enum AdminReply {
     Metrics(Box<Metrics>),
     /// To [`AdminRequest::Shutdown`].
     ShutDown(Box<ShutdownReport>),
-    /// A command was carried out.
-    Done,
+    /// What a command asked for is so.
+    Done {
+        /// The command made it so; if not, it was so before.
+        changed: bool,
+    },
     /// A command was not carried out.
     Failed {
         /// Stable name of the reason.

@@ -107,7 +107,7 @@ pub(super) async fn ask_status(state: &AdminState) -> Result<Status, ApiError> {
         AdminReply::Failed { code, message, next, leader_admin_address } => {
             Err(failed(code, message, next, leader_admin_address))
         }
-        AdminReply::Metrics(_) | AdminReply::Done | AdminReply::ShutDown(_) => Err(unexpected()),
+        AdminReply::Metrics(_) | AdminReply::Done { .. } | AdminReply::ShutDown(_) => Err(unexpected()),
     }
 }
 
@@ -139,7 +139,10 @@ pub(super) async fn create_vhost(
 ) -> Result<(StatusCode, Json<Value>), ApiError> {
     let CreateVhost { name } = read_json(&headers, &body)?;
     match state.desk.ask(AdminRequest::CreateVhost { name: name.clone() }, COMMAND_TIMEOUT).await? {
-        AdminReply::Done => Ok((StatusCode::CREATED, Json(json!({ "name": name })))),
+        AdminReply::Done { changed } => {
+            let status = if changed { StatusCode::CREATED } else { StatusCode::OK };
+            Ok((status, Json(json!({ "name": name, "created": changed }))))
+        }
         AdminReply::Failed { code, message, next, leader_admin_address } => {
             Err(failed(code, message, next, leader_admin_address))
         }
@@ -175,7 +178,7 @@ pub(super) async fn shutdown(
         AdminReply::Failed { code, message, next, leader_admin_address } => {
             Err(failed(code, message, next, leader_admin_address))
         }
-        AdminReply::Status(_) | AdminReply::Metrics(_) | AdminReply::Done => Err(unexpected()),
+        AdminReply::Status(_) | AdminReply::Metrics(_) | AdminReply::Done { .. } => Err(unexpected()),
     }
 }
 

@@ -77,7 +77,8 @@ fn answer(desk: &AdminDesk, arrivals: &mpsc::Receiver<Arrival>, status: &Status)
         let reply = match request {
             AdminRequest::Status => AdminReply::Status(Box::new(status.clone())),
             AdminRequest::Metrics => AdminReply::Metrics(Box::new(Metrics { samples: Vec::new() })),
-            AdminRequest::CreateVhost { name } if name == "new" => AdminReply::Done,
+            AdminRequest::CreateVhost { name } if name == "new" => AdminReply::Done { changed: true },
+            AdminRequest::CreateVhost { name } if name == "old" => AdminReply::Done { changed: false },
             AdminRequest::CreateVhost { name } if name == "elsewhere" => AdminReply::Failed {
                 code: "NOT_LEADER",
                 message: "ask b2".into(),
@@ -206,7 +207,9 @@ fn only_an_active_broker_in_its_role_is_ready() {
 fn virtual_hosts_are_made_by_post_with_json_only() {
     with_server(sample_status(), |address| {
         let url = format!("{address}/api/v1/vhosts");
-        assert_eq!(post(&url, "application/json", "{\"name\":\"new\"}"), (201, json!({"name": "new"})));
+        let create = |name| post(&url, "application/json", &json!({ "name": name }).to_string());
+        assert_eq!(create("new"), (201, json!({"name": "new", "created": true})));
+        assert_eq!(create("old"), (200, json!({"name": "old", "created": false})));
         let (code, body) = post(&url, "application/json", "{\"name\":\"elsewhere\"}");
         assert_eq!(code, 421);
         assert_eq!(

@@ -9,7 +9,7 @@ impl Wake for Deaf {
 }
 
 fn mailbox(credit: u32, no_ack: bool) -> Mailbox {
-    let mut mailbox = Mailbox::new(credit, no_ack, Duration::from_millis(1));
+    let mut mailbox = Mailbox::new(credit, no_ack, None, Duration::from_millis(1));
     mailbox.register(1);
     mailbox
 }
@@ -42,7 +42,7 @@ fn settlements_travel_as_ranges_and_give_their_credit_back() {
     for settlement in &next.settlements {
         assert!(outcome.get(settlement.ranges[0].first()).is_none());
         settlement.resolve(&Ok(()));
-        mailbox.answered();
+        mailbox.answered(settlement.count);
     }
     assert!(outcome.get(5).unwrap().is_ok() && mailbox.is_idle());
 }
@@ -111,4 +111,26 @@ fn what_belongs_to_an_earlier_connection_is_gone() {
     mailbox.end(Some(Error::Closed));
     assert!(matches!(mailbox.poll_arrived(&mut taken, &cx), Poll::Ready(Err(Some(Error::Closed)))));
     assert!(matches!(mailbox.poll_arrived(&mut taken, &cx), Poll::Ready(Err(None))), "told once");
+}
+
+#[test]
+fn a_limit_bounds_the_credit_of_all_sessions_together() {
+    let mut mailbox = Mailbox::new(4, false, Some(6), Duration::from_millis(1));
+    mailbox.register(1);
+    let now = Instant::now();
+    assert_eq!(mailbox.begin(), 4);
+    for seq in 1..=3 {
+        mailbox.settle(0, seq, Verdict::Ack).unwrap();
+    }
+    assert_eq!(mailbox.next(now, true).credit, 2, "6 in all");
+    mailbox.answered(3);
+    mailbox.settle(0, 4, Verdict::Requeue).unwrap();
+    assert_eq!(mailbox.next(now, true).credit, 1, "what goes back does not count");
+    mailbox.answered(0);
+    mailbox.settle(0, 5, Verdict::Ack).unwrap();
+    assert_eq!(mailbox.next(now, true).credit, 0);
+    mailbox.lose_session();
+    assert_eq!(mailbox.begin(), 3, "nobody answered for 5");
+    mailbox.take_back();
+    assert_eq!(mailbox.begin(), 3, "the broker refused it");
 }

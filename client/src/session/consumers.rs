@@ -19,7 +19,6 @@ use crate::limits;
 pub(super) struct Consumer<R> {
     mailbox: Arc<Mutex<Mailbox>>,
     queue: QueueName,
-    credit: u32,
     no_ack: bool,
     exclusive: bool,
     phase: Phase,
@@ -58,7 +57,6 @@ pub(crate) fn lock(mailbox: &Mutex<Mailbox>) -> MutexGuard<'_, Mailbox> {
 #[derive(Clone, Debug)]
 pub(crate) struct Wanted {
     pub(crate) queue: QueueName,
-    pub(crate) credit: u32,
     pub(crate) no_ack: bool,
     pub(crate) exclusive: bool,
 }
@@ -66,7 +64,7 @@ pub(crate) struct Wanted {
 impl<R> Session<R> {
     /// The application wants to consume. Gives the consumer's number; the answer says whether it began.
     pub(crate) fn consume(&mut self, wanted: Wanted, mailbox: Arc<Mutex<Mailbox>>, reply: R, now: Instant) {
-        let Wanted { queue, credit, no_ack, exclusive } = wanted;
+        let Wanted { queue, no_ack, exclusive } = wanted;
         while self.next_consumer == 0 || self.consumers.contains_key(&self.next_consumer) {
             self.next_consumer = self.next_consumer.wrapping_add(1);
         }
@@ -79,8 +77,7 @@ impl<R> Session<R> {
         self.next_consumer = number.wrapping_add(1);
         self.consume_deadlines.push_back((now + self.request_timeout, number));
         let phase = Phase::Unknown;
-        let consumer =
-            Consumer { mailbox, queue, credit, no_ack, exclusive, phase, reply: Some(reply), allowed: 0 };
+        let consumer = Consumer { mailbox, queue, no_ack, exclusive, phase, reply: Some(reply), allowed: 0 };
         self.consumers.insert(number, consumer);
         self.wake(Speaker::Consumer(number));
     }
@@ -119,12 +116,13 @@ impl<R> Session<R> {
     fn start_consumer(&mut self, number: u32) {
         let Some(consumer) = self.consumers.get_mut(&number) else { return };
         consumer.phase = Phase::Starting;
-        consumer.allowed = consumer.credit.into();
+        let credit = consumer.lock().begin();
+        consumer.allowed = credit.into();
         let frame = Consume {
             request: 0,
             consumer: number,
             queue: consumer.queue.clone(),
-            credit: consumer.credit,
+            credit,
             no_ack: consumer.no_ack,
             exclusive: consumer.exclusive,
         };
@@ -176,6 +174,7 @@ impl<R> Session<R> {
             {
                 let at = now + limits::CONSUME_RETRY;
                 consumer.phase = Phase::Later(at);
+                consumer.lock().take_back();
                 self.timers.insert((at, Speaker::Consumer(number)));
             }
             Err(failed) => {
@@ -244,7 +243,9 @@ impl<R> Session<R> {
         };
         settlement.resolve(&outcome);
         if let Some(consumer) = self.consumers.get(&number) {
-            consumer.lock().answered();
+            let gone =
+                if outcome.is_ok() && settlement.verdict != Verdict::Requeue { settlement.count } else { 0 };
+            consumer.lock().answered(gone);
             self.wake(Speaker::Consumer(number));
         }
         Ok(())

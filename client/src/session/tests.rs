@@ -126,8 +126,8 @@ impl World {
     }
 
     fn consumer(&mut self, reply: u32, credit: u32) -> Arc<Mutex<Mailbox>> {
-        let mailbox = Arc::new(Mutex::new(Mailbox::new(credit, false, Duration::from_millis(1))));
-        let wanted = Wanted { queue: queue("q"), credit, no_ack: false, exclusive: false };
+        let mailbox = Arc::new(Mutex::new(Mailbox::new(credit, false, None, Duration::from_millis(1))));
+        let wanted = Wanted { queue: queue("q"), no_ack: false, exclusive: false };
         self.session.consume(wanted, Arc::clone(&mailbox), reply, self.now);
         mailbox
     }
@@ -506,9 +506,9 @@ fn a_consumer_that_cannot_begin_is_given_up() {
 #[test]
 fn a_consumer_abandoned_before_it_was_asked_for_is_never_asked_for() {
     let mut world = World::up();
-    let mailbox = Arc::new(Mutex::new(Mailbox::new(1, false, Duration::ZERO)));
+    let mailbox = Arc::new(Mutex::new(Mailbox::new(1, false, None, Duration::ZERO)));
     assert_eq!(lock_mailbox(&mailbox).abandon(), None);
-    let wanted = Wanted { queue: queue("q"), credit: 1, no_ack: false, exclusive: false };
+    let wanted = Wanted { queue: queue("q"), no_ack: false, exclusive: false };
     world.session.consume(wanted, mailbox, 1, world.now);
     assert!(world.says().is_empty());
     assert!(matches!(world.answers()[..], [(1, Err(Error::Closed))]));

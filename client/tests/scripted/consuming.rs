@@ -72,7 +72,7 @@ async fn after_a_reconnect_the_stream_goes_on_and_old_deliveries_come_again() {
 #[tokio::test]
 async fn without_acks_credit_is_given_as_messages_are_taken() {
     let broker = Broker::new().await;
-    let how = ConsumeOptions { credit: 4, no_ack: true, exclusive: true };
+    let how = ConsumeOptions { credit: 4, no_ack: true, exclusive: true, limit: None };
     let (_client, mut consumer, mut peer, number) = consuming(&broker, how).await;
     peer.say(deliver(number, 1..=4)).await;
     let mut given = 0;
@@ -88,6 +88,50 @@ async fn without_acks_credit_is_given_as_messages_are_taken() {
         }
     }
     assert_eq!(given, 4);
+}
+
+#[tokio::test]
+async fn a_limited_consumer_gives_no_credit_beyond_its_limit_also_on_a_new_connection() {
+    for no_ack in [false, true] {
+        let broker = Broker::new().await;
+        let how = ConsumeOptions { credit: 4, no_ack, limit: Some(6), ..ConsumeOptions::default() };
+        let (client, mut consumer, mut peer, number) = consuming(&broker, how).await;
+        peer.say(deliver(number, 1..=4)).await;
+        for seq in 1..=4 {
+            let delivery = next(&mut consumer).await;
+            assert_eq!(delivery.seq(), seq);
+            // Without acks these are nothing.
+            let acked = delivery.ack();
+            if no_ack {
+                continue;
+            }
+            let ClientFrame::Ack(ack) = hears_but_credit(&mut peer).await else { panic!("an ack") };
+            peer.say(Settled { request: ack.request, settled: 1 }).await;
+            soon("the ack's answer", acked).await.unwrap();
+        }
+        drop(peer);
+        let mut peer = broker.serve().await;
+        let (number, credit) = peer.starts_consumer().await;
+        assert_eq!(credit, 2, "no_ack: {no_ack}: 4 of 6 are out of the queue");
+        peer.say(deliver(number, 5..=6)).await;
+        for _ in 5..=6 {
+            drop(next(&mut consumer).await.ack());
+        }
+        drop(consumer);
+        drop(client);
+        let credit = |frame: &ClientFrame| matches!(frame, ClientFrame::Credit(_));
+        assert!(!peer.end().await.iter().any(credit), "no_ack: {no_ack}");
+    }
+}
+
+/// The next frame that is no credit.
+async fn hears_but_credit(peer: &mut Peer) -> ClientFrame {
+    loop {
+        match peer.hears().await {
+            ClientFrame::Credit(_) => {}
+            frame => return frame,
+        }
+    }
 }
 
 #[tokio::test]

@@ -117,7 +117,11 @@ impl Broker {
         self.wait_end(PATIENCE)
     }
 
-    fn spawn(&mut self) {
+    /// Starts the process, and waits for nothing.
+    ///
+    /// # Panics
+    /// It is running already.
+    pub fn spawn(&mut self) {
         assert!(self.process.is_none(), "{} is running", self.name);
         let _ = fs::remove_file(&self.ready_file);
         self.ready = None;
@@ -177,12 +181,20 @@ impl Broker {
         process.wait().expect("a killed child ends");
     }
 
+    /// Asks the process to stop (SIGTERM), and waits for nothing.
+    ///
+    /// # Panics
+    /// There is no process.
+    pub fn ask_to_stop(&self) {
+        self.signal(Signal::TERM);
+    }
+
     /// Asks the process to stop (SIGTERM), and waits until it has.
     ///
     /// # Panics
     /// It does not stop.
     pub fn terminate(&mut self) -> Ended {
-        self.signal(Signal::TERM);
+        self.ask_to_stop();
         self.wait_end(PATIENCE)
     }
 

@@ -1,10 +1,11 @@
 //! How the broker's process ends: acceptance H7.
 
 use std::fs;
+use std::io::Write;
 use std::net::TcpListener;
 use std::path::Path;
 
-use quorate_tests::process::{Broker, ClusterPlan, Ended, Place, Snapshot, messages};
+use quorate_tests::process::{Broker, ClusterPlan, Ended, PATIENCE, Place, Snapshot, messages};
 
 /// On ports that nobody else needs to know.
 const ANY_PORTS: [&str; 6] =
@@ -29,6 +30,30 @@ fn acceptance_h7_stopped_as_asked_is_0() {
     let mut cluster = ClusterPlan::of(3).prepare();
     cluster[0].start();
     assert_ended(&cluster[0].terminate(), 0, &["SIGTERM"]);
+}
+
+#[test]
+fn a_broker_stopped_in_its_first_moments_ends_with_0() {
+    let place = Place::new();
+    // The broker cannot get beyond its configuration before this test lets it: that comes through a pipe.
+    let pipe = place.path("broker.toml");
+    rustix::fs::mknodat(
+        rustix::fs::CWD,
+        &pipe,
+        rustix::fs::FileType::Fifo,
+        rustix::fs::Mode::from_raw_mode(0o600),
+        0,
+    )
+    .unwrap();
+    let mut broker = Broker::single(&place.path(""), "b");
+    broker.add_flags(&["--config", &pipe.display().to_string()]);
+    broker.spawn();
+    // Opens once the broker reads.
+    let mut configuration = fs::OpenOptions::new().write(true).open(&pipe).unwrap();
+    broker.ask_to_stop();
+    configuration.write_all(b"log-level = \"info\"\n").unwrap();
+    drop(configuration);
+    assert_ended(&broker.wait_end(PATIENCE), 0, &["SIGTERM"]);
 }
 
 #[test]

@@ -12,3 +12,4 @@ mod joining;
 mod memory;
 mod queues;
 mod routes;
+mod tool;

@@ -27,18 +27,22 @@ const CREDIT: u32 = 1000;
 
 Bodies go to --output, each followed by a newline, before their messages are acknowledged; the command ends after
 its acks are confirmed. A file is appended to. Without --output they go to standard output, or with -o json into
-the result's list \"messages\". Without --count, --idle-timeout or --until-empty it goes on until Ctrl-C.")]
+the result's list \"messages\".
+
+Without --count, --idle-timeout or --until-empty it waits for messages until Ctrl-C; with --count alone it waits until
+so many have come. --timeout is not about messages: it bounds the search for a leader, at the beginning and after a
+failure (exit status 3).")]
 pub struct ConsumeArguments {
     /// From this queue
     #[arg(long, value_name = "QUEUE")]
     pub(super) queue: String,
-    /// Stop after so many messages
+    /// Stop after so many messages; no more are taken from the queue
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
     pub(super) count: Option<u64>,
     /// Acknowledge what was written; this is the default
     #[arg(long, conflicts_with = "no_ack")]
     ack: bool,
-    /// Messages are removed as they are delivered: what is on its way when something fails is lost
+    /// Messages are removed as they are delivered, before they are written: what is on its way when something fails is lost
     #[arg(long)]
     pub(super) no_ack: bool,
     /// Append bodies to this file; - is standard output
@@ -110,10 +114,10 @@ pub fn run(
         let client = connect(settings, "quorate consume").await?;
         let options = ConsumeOptions {
             credit: arguments.count.and_then(|count| u32::try_from(count).ok()).unwrap_or(CREDIT).min(CREDIT),
-            // What is delivered beyond the count would be lost; so with a count each one is acknowledged instead,
-            // before it is written.
-            no_ack: arguments.no_ack && arguments.count.is_none(),
+            no_ack: arguments.no_ack,
             exclusive: false,
+            // What was delivered beyond the count would be lost without acks, and come back marked with them.
+            limit: arguments.count,
         };
         let consumer = client.consume(&arguments.queue, options).await?;
         let sink = Sink::open(arguments.output.as_deref(), console)?;

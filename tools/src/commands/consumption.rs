@@ -152,7 +152,8 @@ impl<'a> Consumption<'a> {
             let entry = match tokio::time::timeout(ASK, asked).await {
                 Ok(Ok(entry)) => entry,
                 Ok(Err(failure)) if failure.status == Status::Refused => return Err(failure),
-                Ok(Err(_)) | Err(_) => return Ok(None),
+                Ok(Err(_)) | Err(_) if self.last_sign.elapsed() < self.timeout => return Ok(None),
+                Ok(Err(_)) | Err(_) => return Err(self.no_leader()),
             };
             let Some(entry) = entry else {
                 let text = format!("queue '{}' was deleted meanwhile", self.arguments.queue);
@@ -202,8 +203,12 @@ impl<'a> Consumption<'a> {
         if self.connected || self.last_sign.elapsed() < self.timeout {
             return Ok(());
         }
-        let text = format!("no leader for {:?}", self.timeout);
-        Err(Failure::new(Status::Unknown, "unreachable", text).next("quorate cluster status"))
+        Err(self.no_leader())
+    }
+
+    fn no_leader(&self) -> Failure {
+        let text = format!("no leader answered for {:?}: the cluster is lost to this client", self.timeout);
+        Failure::new(Status::Unknown, "unreachable", text).next("quorate cluster status")
     }
 
     fn happened(&mut self, event: &ConnectionEvent) {
@@ -253,17 +258,13 @@ impl<'a> Consumption<'a> {
         }
         self.last_delivery = Instant::now();
         self.last_sign = self.last_delivery;
-        if self.arguments.no_ack {
-            self.acknowledge(taken);
-            return self.sink.write(&records, self.console);
-        }
         self.sink.write(&records, self.console)?;
         self.acknowledge(taken);
         Ok(())
     }
 
     fn acknowledge(&mut self, taken: Vec<(Delivery, u32)>) {
-        if self.arguments.no_ack && self.arguments.count.is_none() {
+        if self.arguments.no_ack {
             return;
         }
         for (delivery, checksum) in taken {
@@ -289,9 +290,7 @@ impl<'a> Consumption<'a> {
     fn answered(&mut self, seq: u64, result: Result<(), Error>) -> Result<(), Failure> {
         match result {
             Ok(()) => {
-                if self.written.remove(&seq).is_some() && !self.arguments.no_ack {
-                    self.acked += 1;
-                }
+                self.acked += u64::from(self.written.remove(&seq).is_some());
                 self.last_sign = Instant::now();
                 Ok(())
             }
@@ -318,7 +317,7 @@ impl<'a> Consumption<'a> {
             };
             if page.entries.first().is_none_or(|entry| entry.seq != seq) {
                 self.written.remove(&seq);
-                self.acked += u64::from(!self.arguments.no_ack);
+                self.acked += 1;
                 self.last_sign = Instant::now();
             }
         }

@@ -18,6 +18,9 @@ use crate::exit::{Failure, Status};
 use crate::settings::Settings;
 use crate::units::{Size, grouped};
 
+/// How long what was given up may still take to be answered.
+const LAST_ANSWERS: Duration = Duration::from_secs(1);
+
 /// What to publish, and where to.
 #[derive(Debug, Args)]
 #[command(
@@ -29,10 +32,12 @@ use crate::units::{Size, grouped};
   tail -f app.log | quorate publish --exchange logs --key app.web --lines -
   quorate publish --queue test --count 100000 --size 1KiB -o json
   quorate publish --queue orders --lines saved.json --input-format json
+  quorate publish --queue test --count 1000 --rate 50
 
 Exit status 0 only if every message was confirmed. Through a fail-over the unconfirmed are sent again and
-de-duplicated; without any confirm for --timeout the rest is given up as unknown. Ctrl-C stops reading and waits
-for what is on its way."
+de-duplicated. What the brokers refuse for now, as when a queue is full, is sent again too. Without any confirm for
+--timeout the rest is given up: it counts as refused if the brokers refused it each time, else as unknown, since it
+may or may not arrive. Ctrl-C stops reading and waits for what is on its way."
 )]
 pub struct PublishArguments {
     /// To this queue
@@ -56,6 +61,9 @@ pub struct PublishArguments {
     /// Bytes of each message of --count [default: 128]
     #[arg(long, value_name = "SIZE", requires = "count", conflicts_with_all = ["lines", "body"])]
     size: Option<Size>,
+    /// At most so many messages a second [default: as fast as they are confirmed]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    rate: Option<u32>,
     /// This one message
     #[arg(long, value_name = "TEXT")]
     body: Option<String>,
@@ -83,7 +91,8 @@ impl Counts {
                 self.duplicates += u64::from(receipt.duplicate);
             }
             Err(error) => {
-                if error.is_outcome_unknown() {
+                // Never sent for want of a leader: known not to be there, and yet nobody refused it.
+                if error.is_outcome_unknown() || matches!(error, Error::TimedOut(_) | Error::Closed) {
                     self.unknown += 1;
                 } else {
                     self.refused += 1;
@@ -121,7 +130,8 @@ pub fn run(
     };
     let exchange = arguments.exchange.unwrap_or_default();
     let key = arguments.key.or(arguments.queue).unwrap_or_default();
-    let counts = block_on(publish(source, arguments.input_format, &exchange, &key, settings, console))?;
+    let target = Target { exchange, key, rate: arguments.rate, format: arguments.input_format };
+    let counts = block_on(publish(source, &target, settings, console))?;
     let status = counts.status();
     if console.is_json() {
         console.json(&counts)?;
@@ -158,10 +168,28 @@ fn filler(size: Size) -> Result<Vec<u8>, Failure> {
     length.map(|length| vec![b'x'; length]).ok_or_else(|| Failure::usage(format!("--size {size}: too large")))
 }
 
+/// Where messages go, and how fast.
+struct Target {
+    exchange: String,
+    key: String,
+    rate: Option<u32>,
+    format: InputFormat,
+}
+
+impl Target {
+    /// When the message after so many others may go.
+    fn due(&self, began: Instant, sent: u64) -> Option<Instant> {
+        let second = u128::from(sent) * 1_000_000_000 / u128::from(self.rate?);
+        began.checked_add(Duration::from_nanos(u64::try_from(second).unwrap_or(u64::MAX)))
+    }
+}
+
 /// What is on its way, and what became of the rest.
 struct Flight<'a> {
     waiting: VecDeque<Confirm>,
     counts: Counts,
+    /// The input was read to its end.
+    all_read: bool,
     progress: Instant,
     events: Events,
     timeout: Duration,
@@ -180,9 +208,7 @@ enum Stop {
 
 async fn publish(
     mut source: Source,
-    format: InputFormat,
-    exchange: &str,
-    key: &str,
+    target: &Target,
     settings: &Settings,
     console: &mut Console,
 ) -> Result<Counts, Failure> {
@@ -192,16 +218,17 @@ async fn publish(
     let mut flight = Flight {
         waiting: VecDeque::new(),
         counts: Counts::default(),
+        all_read: false,
         progress: began,
         events: client.events(),
         timeout: settings.timeout,
         console,
     };
     let stop = tokio::select! {
-        stop = flight.all(&mut source, format, &publisher, exchange, key) => stop,
+        stop = flight.all(&mut source, &publisher, target) => stop,
         _ = tokio::signal::ctrl_c() => Some(Stop::Asked),
     };
-    let mut counts = flight.ended(stop).await;
+    let mut counts = flight.ended(stop, &publisher).await;
     counts.seconds = began.elapsed().as_secs_f64();
     if counts.unknown == 0 {
         client.close().await;
@@ -211,19 +238,20 @@ async fn publish(
 
 impl Flight<'_> {
     /// Publishes everything and waits for every outcome.
-    async fn all(
-        &mut self,
-        source: &mut Source,
-        format: InputFormat,
-        publisher: &Publisher,
-        exchange: &str,
-        key: &str,
-    ) -> Option<Stop> {
+    async fn all(&mut self, source: &mut Source, publisher: &Publisher, target: &Target) -> Option<Stop> {
+        let began = Instant::now();
         let mut tick = tokio::time::interval(Duration::from_millis(200));
         let mut number = 0;
         loop {
+            let due = target.due(began, self.counts.sent);
+            let next = async {
+                if let Some(due) = due {
+                    tokio::time::sleep_until(due.into()).await;
+                }
+                source.next().await
+            };
             let body = tokio::select! {
-                body = source.next() => match body {
+                body = next => match body {
                     Ok(Some(body)) => body,
                     Ok(None) => break,
                     Err(failure) => return Some(Stop::Failed(failure)),
@@ -233,11 +261,11 @@ impl Flight<'_> {
                 _ = tick.tick() => { if self.is_stuck() { return Some(Stop::Stuck) } continue }
             };
             number += 1;
-            let message = match format.message(body, number) {
+            let message = match target.format.message(body, number) {
                 Ok(message) => message,
                 Err(failure) => return Some(Stop::Failed(failure)),
             };
-            let mut publishing = pin!(publisher.publish(exchange, key, message));
+            let mut publishing = pin!(publisher.publish(&target.exchange, &target.key, message));
             let accepted = loop {
                 tokio::select! {
                     biased;
@@ -263,6 +291,7 @@ impl Flight<'_> {
                 Err(error) => return Some(Stop::Failed(error.into())),
             }
         }
+        self.all_read = true;
         while !self.waiting.is_empty() {
             tokio::select! {
                 outcome = first(&mut self.waiting) => self.settle(outcome),
@@ -295,41 +324,59 @@ impl Flight<'_> {
         }
     }
 
-    /// Waits for what is on its way, unless that was done already, then counts what has no outcome and will get none.
-    async fn ended(mut self, stop: Option<Stop>) -> Counts {
+    /// Waits for what is on its way, unless that was done already, then gives up the rest and counts what became of it.
+    async fn ended(mut self, stop: Option<Stop>, publisher: &Publisher) -> Counts {
+        let Some(stop) = stop else { return self.counts };
+        if !matches!(stop, Stop::Stuck) {
+            self.settle_rest(None).await;
+        }
+        if !self.waiting.is_empty() {
+            publisher.withdraw();
+            self.settle_rest(Some(LAST_ANSWERS.min(self.timeout))).await;
+        }
+        let left = self.waiting.len();
+        self.counts.unknown += left as u64;
+        let (unknown, timeout) = (self.counts.unknown, self.timeout);
         let failure = match stop {
-            None => return self.counts,
-            Some(Stop::Failed(failure)) => {
-                self.settle_rest().await;
-                failure
-            }
-            Some(Stop::Stuck) => {
-                let (left, timeout) = (self.waiting.len(), self.timeout);
+            Stop::Failed(failure) => failure,
+            Stop::Stuck if unknown > 0 => {
                 let text = format!(
-                    "no confirm for {timeout:?}: {left} messages given up, they may or may not arrive"
+                    "no confirm for {timeout:?}: {unknown} messages given up, they may or may not arrive"
                 );
                 Failure::new(Status::Unknown, "timeout", text).next("quorate cluster status")
             }
-            Some(Stop::Asked) => {
-                self.settle_rest().await;
-                if self.waiting.is_empty() {
-                    return self.counts;
-                }
-                let left = self.waiting.len();
+            Stop::Stuck if self.all_read => return self.counts,
+            Stop::Stuck => {
+                let text = format!("no confirm for {timeout:?}: given up before everything was published");
+                self.counts.error.get_or_insert_with(|| Failure::new(Status::Unknown, "timeout", text));
+                return self.counts;
+            }
+            Stop::Asked if unknown == 0 => return self.counts,
+            Stop::Asked => {
                 let text =
-                    format!("interrupted with {left} messages on their way: they may or may not arrive");
+                    format!("interrupted with {unknown} messages on their way: they may or may not arrive");
                 Failure::new(Status::Unknown, "interrupted", text)
             }
         };
-        self.counts.unknown += self.waiting.len() as u64;
-        self.counts.error = Some(failure);
+        if self.counts.refused > 0 {
+            // What the brokers said comes first, as it does in the status.
+            self.counts.error.get_or_insert(failure);
+        } else {
+            self.counts.error = Some(failure);
+        }
         self.counts
     }
 
-    /// Nothing more is published; what is on its way may still get its answer, unless Ctrl-C says not to wait.
-    async fn settle_rest(&mut self) {
+    /// Nothing more is published; what is on its way may still get its answer, for no longer than the limit or while
+    /// some come, unless Ctrl-C says not to wait.
+    async fn settle_rest(&mut self, limit: Option<Duration>) {
         let mut interrupt = Box::pin(tokio::signal::ctrl_c());
-        while !self.waiting.is_empty() && !self.is_stuck() {
+        let until = limit.map(|limit| Instant::now() + limit);
+        let is_over = |flight: &mut Self| match until {
+            Some(until) => Instant::now() >= until,
+            None => flight.is_stuck(),
+        };
+        while !self.waiting.is_empty() && !is_over(self) {
             tokio::select! {
                 outcome = first(&mut self.waiting) => self.settle(outcome),
                 _ = &mut interrupt => return,

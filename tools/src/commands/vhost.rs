@@ -61,15 +61,20 @@ fn list(admin: &Admin, console: &mut Console) -> Result<Status, Failure> {
 
 fn create(name: &str, admin: &Admin, console: &mut Console) -> Result<Status, Failure> {
     let (answer, unsure) = admin.post("/api/v1/vhosts", &json!({ "name": name }))?;
-    let existed = answer.body["code"] == "VHOST_EXISTS";
-    // If an earlier try of ours got no answer, the virtual host may well be that try's.
-    if answer.status >= 300 && !(existed && unsure) {
+    if answer.status >= 300 {
         return Err(admin::refused(&answer));
     }
+    let created = answer.body["created"] != false;
     if console.is_json() {
-        console.json(&json!({ "name": name, "created": true }))?;
-    } else {
-        console.verdict(Status::Done, "OK", format_args!("virtual host {name} created"))?;
+        console.json(&json!({ "name": name, "created": created }))?;
+        return Ok(Status::Done);
     }
+    let what = match (created, unsure) {
+        (true, _) => "created",
+        // An earlier try of ours got no answer: the virtual host may well be that try's.
+        (false, true) => "exists, created before or by an unanswered try of this command",
+        (false, false) => "exists already",
+    };
+    console.verdict(Status::Done, "OK", format_args!("virtual host {name} {what}"))?;
     Ok(Status::Done)
 }

@@ -131,7 +131,8 @@ impl Node {
                         next: Vec::new(),
                         leader_admin_address: None,
                     },
-                    _ => AdminReply::Done,
+                    Outcome::VhostCreated { created, .. } => AdminReply::Done { changed: created },
+                    _ => AdminReply::Done { changed: true },
                 };
                 self.emit(Output::AdminReply { id, reply });
             }
