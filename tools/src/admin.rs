@@ -182,7 +182,9 @@ impl Admin {
                 Err(one) if one.error.contains("refused") => silent.push(one),
                 Err(one) => {
                     let text = format!("{} did not answer: {}; it may still happen", one.address, one.error);
-                    return Err(Failure::new(Status::Unknown, "no-answer", text).next("quorate cluster status"));
+                    return Err(
+                        Failure::new(Status::Unknown, "no-answer", text).next("quorate cluster status")
+                    );
                 }
             }
         }

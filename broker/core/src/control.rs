@@ -98,11 +98,8 @@ mod tests {
 
     #[test]
     fn what_is_written_is_read_and_nothing_else() {
-        let shutdown = Shutdown {
-            id: Uuid::from_u128(7),
-            initiator: key(1).store,
-            participants: vec![key(1), key(2)],
-        };
+        let shutdown =
+            Shutdown { id: Uuid::from_u128(7), initiator: key(1).store, participants: vec![key(1), key(2)] };
         let control = Control::Shutdown(shutdown.clone());
         let data = control.encode();
         assert_eq!(Control::decode(data.clone()), Ok(control));

@@ -315,7 +315,9 @@ impl PeerMessage {
                 let shutdown = reader.uuid("shutdown id")?;
                 let step = match reader.u8("closing step")? {
                     1 => ClosingStep::Complete,
-                    2 => ClosingStep::Closed { why_not_clean: reader.option("reason", |reader| reader.text("reason"))? },
+                    2 => ClosingStep::Closed {
+                        why_not_clean: reader.option("reason", |reader| reader.text("reason"))?,
+                    },
                     3 => ClosingStep::Noted,
                     _ => return Err(CodecError::Unknown("closing step")),
                 };

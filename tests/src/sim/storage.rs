@@ -86,7 +86,8 @@ impl Medium {
 
     /// Both slots of the stamp, byte for byte.
     pub fn stamp_content(&self) -> [Option<Vec<u8>>; 2] {
-        quorate_store::stamp::SLOT_NAMES.map(|name| self.files.content(&Path::new(STORE_DIRECTORY).join(name)))
+        quorate_store::stamp::SLOT_NAMES
+            .map(|name| self.files.content(&Path::new(STORE_DIRECTORY).join(name)))
     }
 
     /// Puts older slots back, as a medium would that lost its latest writes.

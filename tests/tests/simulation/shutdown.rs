@@ -19,7 +19,10 @@ fn gone(world: &World) -> bool {
 }
 
 fn reply(world: &mut World, id: u64) -> AdminReply {
-    assert!(world.run_until(40 * SECOND, |world| world.replies.contains_key(&id)), "the operator is answered");
+    assert!(
+        world.run_until(40 * SECOND, |world| world.replies.contains_key(&id)),
+        "the operator is answered"
+    );
     world.replies.remove(&id).expect("just seen")
 }
 
@@ -42,7 +45,10 @@ fn system_leader(world: &mut World) -> HostId {
     lead(world);
     let leads = |world: &World, host: &HostId| {
         world.statuses.get(host).is_some_and(|status| {
-            status.groups.iter().any(|group| group.vhost == "system" && group.role == "leader" && group.quorum)
+            status
+                .groups
+                .iter()
+                .any(|group| group.vhost == "system" && group.role == "leader" && group.quorum)
         })
     };
     assert!(world.run_until(5 * SECOND, |world| (0..world.hosts.len()).any(|host| leads(world, &host))));
@@ -111,8 +117,7 @@ fn a_member_that_missed_the_shutdown_is_updated_and_does_not_shut_down_by_the_ol
     world.end(absent, true);
     world.run_for(500 * MILLI);
     let report = shut_down(&mut world);
-    let missed: Vec<_> =
-        report.members.iter().filter(|member| member.why_not_clean.is_some()).collect();
+    let missed: Vec<_> = report.members.iter().filter(|member| member.why_not_clean.is_some()).collect();
     assert_eq!(missed.len(), 1, "{report:?}");
     assert_eq!(stamp_state(&world, absent), StampState::Dirty);
     world.start_all();
@@ -134,12 +139,14 @@ fn interrupted(leader_dies: bool, power: bool) {
         world.run_for(step * MILLI / 2);
         world.end(victim, power);
         world.run_until(60 * SECOND, |world| gone(world));
-        let clean = |world: &World, host: HostId| {
-            matches!(stamp_state(world, host), StampState::Clean { .. })
-        };
+        let clean =
+            |world: &World, host: HostId| matches!(stamp_state(world, host), StampState::Clean { .. });
         let all_clean = (0..3).filter(|host| clean(&world, *host)).count();
         let running = world.hosts.iter().filter(|host| host.process.is_some()).count();
-        assert!(running == 0 || all_clean == 0, "step {step}: {all_clean} clean beside {running} that run on");
+        assert!(
+            running == 0 || all_clean == 0,
+            "step {step}: {all_clean} clean beside {running} that run on"
+        );
         world.start_all();
         publish_all(&mut world, client);
         finish(world);
@@ -202,7 +209,8 @@ fn a_stamp_that_fell_back_to_an_older_clean_one_is_dirty() {
     world.hosts[0].medium.replace_stamp(&older);
     world.start(0);
     world.run_for(2 * SECOND);
-    let state = world.statuses[&0].members.iter().find(|member| member.name == "b1").map(|member| member.state);
+    let state =
+        world.statuses[&0].members.iter().find(|member| member.name == "b1").map(|member| member.state);
     assert_eq!(state, Some("dirty"));
     sound(&world);
     finish(world);

@@ -70,7 +70,8 @@ pub fn run(command: &ClusterCommand, settings: &Settings, console: &mut Console)
 
 fn shutdown(admin: &Admin, reason: &str, yes: bool, console: &mut Console) -> Result<Status, Failure> {
     let (view, _) = ask(admin)?;
-    let brokers: Vec<&str> = view.members().iter().filter(|member| member["present"] == true).map(name_in).collect();
+    let brokers: Vec<&str> =
+        view.members().iter().filter(|member| member["present"] == true).map(name_in).collect();
     let question = format!(
         "Shut down cluster {} ({}): no client is served until they are started again.",
         text(&view.0, "cluster_name"),
@@ -89,9 +90,17 @@ fn shutdown(admin: &Admin, reason: &str, yes: bool, console: &mut Console) -> Re
         return Ok(status);
     }
     if answer.body["transient"] == true {
-        console.verdict(status, "SHUT DOWN", format_args!("{stopped} of {} brokers stopped", members.len()))?;
+        console.verdict(
+            status,
+            "SHUT DOWN",
+            format_args!("{stopped} of {} brokers stopped", members.len()),
+        )?;
     } else {
-        let text = format!("{stopped} of {} stores are clean ({})", members.len(), text(&answer.body, "shutdown_id"));
+        let text = format!(
+            "{stopped} of {} stores are clean ({})",
+            members.len(),
+            text(&answer.body, "shutdown_id")
+        );
         console.verdict(status, "SHUT DOWN", text)?;
     }
     let rows = members.iter().map(|member| {

@@ -271,16 +271,24 @@ impl Node {
             self.recovered();
             return;
         };
-        let in_log = self.groups.get(&group).and_then(|group| group.recovered.as_ref()).is_some_and(|log| {
-            !log.reset && log.found.first <= last && last > Index(0)
-        });
+        let in_log = self
+            .groups
+            .get(&group)
+            .and_then(|group| group.recovered.as_ref())
+            .is_some_and(|log| !log.reset && log.found.first <= last && last > Index(0));
         if !in_log {
             self.disbelieve(group);
             return;
         }
         let ticket = self.ticket();
         self.loads.insert(ticket, LoadFor::Recovery);
-        self.emit(Output::Load { ticket, group, from: last, to: last.next(), max_bytes: limits::CHUNK_BYTES });
+        self.emit(Output::Load {
+            ticket,
+            group,
+            from: last,
+            to: last.next(),
+            max_bytes: limits::CHUNK_BYTES,
+        });
     }
 
     fn end_loaded(&mut self, entries: &[Entry]) {

@@ -30,6 +30,7 @@ use crate::admin::{AdminReply, MemberShutdown, ShutdownReport};
 use crate::control::{Control, MAX_PARTICIPANTS, Shutdown};
 use crate::event::Level;
 use crate::io::{AdminId, Output, PeerKey, Tick};
+use crate::machine::SystemMachine;
 use crate::peer::{ClosingStep, PeerMessage};
 use crate::replica::Replica;
 
@@ -106,11 +107,9 @@ impl Node {
             );
             return Err(failed(FaultCode::NoQuorum, text, None));
         }
-        let shutdown = Shutdown { id: self.fresh_id(), initiator: self.own.store, participants: self.living() };
-        self.note(
-            Level::Info,
-            format!("shutdown {} of the cluster was asked for: {reason}", shutdown.id),
-        );
+        let shutdown =
+            Shutdown { id: self.fresh_id(), initiator: self.own.store, participants: self.living() };
+        self.note(Level::Info, format!("shutdown {} of the cluster was asked for: {reason}", shutdown.id));
         self.askers = Askers { shutdown: Some(shutdown), waiting: vec![id] };
         Ok(())
     }
@@ -203,7 +202,8 @@ impl Node {
             return;
         }
         for id in std::mem::take(&mut self.askers.waiting) {
-            let text = "leadership was lost while the shutdown was being agreed; it may still happen".to_owned();
+            let text =
+                "leadership was lost while the shutdown was being agreed; it may still happen".to_owned();
             self.emit(Output::AdminReply { id, reply: failed(FaultCode::NoQuorum, text, None) });
         }
     }
@@ -244,7 +244,7 @@ impl Node {
                     replica.last() == group.applied && replica.persisted() == group.applied
                 })
         };
-        let known = self.system().into_iter().flat_map(|system| system.vhosts());
+        let known = self.system().into_iter().flat_map(SystemMachine::vhosts);
         let missing = known
             .filter(|(_, group)| !self.groups.contains_key(group))
             .map(|(name, _)| format!("virtual host {name}"));
@@ -314,7 +314,8 @@ impl Node {
         let outcome = closing.closed.get(&self.own.store).cloned().flatten();
         let (to, shutdown) = (closing.shutdown.initiator, closing.shutdown.id);
         if let Some(to) = self.peers.key(to) {
-            let message = PeerMessage::Closing { shutdown, step: ClosingStep::Closed { why_not_clean: outcome } };
+            let message =
+                PeerMessage::Closing { shutdown, step: ClosingStep::Closed { why_not_clean: outcome } };
             self.emit(Output::Send { to, message, after: None });
         }
         self.dirty = true;
@@ -346,11 +347,10 @@ impl Node {
     }
 
     fn shutdown_report(&self, closing: &Closing) -> ShutdownReport {
-        let members = self.system().into_iter().flat_map(|system| system.members());
+        let members = self.system().into_iter().flat_map(SystemMachine::members);
         let members = members
             .map(|member| {
-                let taking_part =
-                    closing.shutdown.participants.iter().any(|key| key.store == member.store);
+                let taking_part = closing.shutdown.participants.iter().any(|key| key.store == member.store);
                 let why = match closing.closed.get(&member.store) {
                     Some(None) => None,
                     Some(Some(why)) => Some(why.clone()),

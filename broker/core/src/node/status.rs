@@ -4,9 +4,10 @@ use quorate_store::ids::{GroupId, Position, RaftId};
 use quorate_store::stamp::StampState;
 
 use super::Node;
+use super::Phase;
 use super::configuration::Configuration;
 use super::group::Group;
-use super::startup::forming_of;
+use super::startup::{Beginning, forming_of};
 use crate::admin::VerdictWord;
 use crate::formation::status::{Active, GroupStatus, PeerRef, RecordedRun, StoreState, VoterRef};
 use crate::formation::{InitialStatus, Verdict, founded_ms};
@@ -41,10 +42,12 @@ impl Node {
                 .map(|text| PeerRef { text: text.clone(), resolved: self.peers.resolved(text) }),
         );
         let stamp = self.stamp.as_ref();
-        let belongs = matches!(
-            stamp.map(|stamp| stamp.state),
-            Some(StampState::Dirty | StampState::Clean { .. } | StampState::Recovered { .. })
-        ) || self.transient;
+        let belongs = !matches!(state, StoreState::Forming(_))
+            && matches!(
+                stamp.map(|stamp| stamp.state),
+                Some(StampState::Dirty | StampState::Clean { .. } | StampState::Recovered { .. })
+            )
+            || self.transient;
         let recorded = self
             .system()
             .map(|system| {
@@ -100,6 +103,13 @@ impl Node {
         match self.stamp.as_ref().map(|stamp| stamp.state) {
             None | Some(StampState::Empty) => StoreState::Empty,
             Some(StampState::Forming) => StoreState::Forming(forming_of(self.stamp.as_ref())),
+            // Founded, and its first groups are not made yet: what it agreed to is all that it holds.
+            Some(StampState::Dirty)
+                if self.groups.is_empty()
+                    && matches!(self.phase, Phase::Beginning(Beginning::Founded(_))) =>
+            {
+                StoreState::Forming(forming_of(self.stamp.as_ref()))
+            }
             Some(StampState::Dirty) => StoreState::Dirty,
             Some(StampState::Clean { shutdown }) => StoreState::Clean { shutdown },
             Some(StampState::Recovered { recovery }) => StoreState::Recovered { recovery },
@@ -183,7 +193,7 @@ impl Node {
         notes.extend(
             self.peers.refusals().map(|(address, why)| format!("the peer at {address} is not linked: {why}")),
         );
-        if matches!(self.phase, super::Phase::Deciding) {
+        if matches!(self.phase, Phase::Deciding) {
             notes.extend(self.peers.untried().map(|address| format!("{address} was not tried yet")));
         }
         notes
@@ -191,7 +201,7 @@ impl Node {
 
     /// The verdict to show: what the table says, and what the groups make of it.
     pub(super) fn shown_verdict(&self) -> (VerdictWord, String, String, Vec<String>) {
-        if matches!(self.phase, super::Phase::Stopping) {
+        if matches!(self.phase, Phase::Stopping) {
             return (VerdictWord::ShuttingDown, "-".into(), "this broker is stopping".into(), Vec::new());
         }
         if self.is_closing() {
