@@ -8,10 +8,10 @@ use quorate_core::io::{FoundGroup, FoundStamp, Input, PeerIdentity, PeerKey, Ses
 use quorate_core::node::config::NodeConfig;
 use quorate_core::peer::PeerMessage;
 use quorate_core::replica::Timing;
-use quorate_store::ids::{ClusterId, GroupId, Index};
-use quorate_store::record::Entry;
+use quorate_store::ids::{ClusterId, GroupId};
 
 use super::dice::Dice;
+use super::ledger::FoundLog;
 use super::order::Order;
 use super::schedule::{ConnectionId, Happening, HostId, LinkId, MILLI, Micros};
 use super::storage::{LogSizes, Medium, Opened, Storage, open_store};
@@ -120,9 +120,8 @@ pub struct Host {
     pub exit: Option<(u8, String)>,
     /// How fast its disk is.
     pub speed: DiskSpeed,
-    /// Each group's first index and entries as they were found at the last start; none if the store was damaged and its
-    /// log not looked at.
-    pub found_logs: Option<BTreeMap<GroupId, (Index, Vec<Entry>)>>,
+    /// Each group's log as it was found at the last start; none if the store was damaged and its log not looked at.
+    pub found_logs: Option<BTreeMap<GroupId, FoundLog>>,
     dice: Dice,
 }
 
@@ -192,8 +191,9 @@ impl Host {
         let key = PeerKey { store: found.store, run: found.run };
         let damaged = matches!(found.stamp, FoundStamp::Damaged { .. });
         let log_of = |group: &FoundGroup| {
-            let entries = storage.load(group.group, group.first, group.last.next(), usize::MAX);
-            (group.group, (group.first, entries.unwrap_or_default()))
+            let entries =
+                storage.load(group.group, group.first, group.last.next(), usize::MAX).unwrap_or_default();
+            (group.group, FoundLog { hard_state: group.hard_state, first: group.first, entries })
         };
         self.found_logs = (!damaged).then(|| found.groups.iter().map(log_of).collect());
         let node = Node::new(self.node_config(), found, self.dice.number(), Tick(0));

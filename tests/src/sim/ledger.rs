@@ -3,9 +3,20 @@
 use std::collections::BTreeMap;
 
 use quorate_store::ids::{GroupId, Index, Term};
-use quorate_store::record::{Batch, Entry, Record};
+use quorate_store::record::{Batch, Entry, HardState, Record};
 
 use super::schedule::HostId;
+
+/// One group's log as it is found at a start.
+#[derive(Clone, Debug)]
+pub struct FoundLog {
+    /// Term and vote.
+    pub hard_state: HardState,
+    /// The first index whose entry is there.
+    pub first: Index,
+    /// The entries.
+    pub entries: Vec<Entry>,
+}
 
 type Place = (GroupId, Index);
 type Content = (Term, u64);
@@ -20,6 +31,8 @@ struct Book {
     /// Everything up to here came by snapshot or founding.
     base: BTreeMap<GroupId, Index>,
     votes: BTreeMap<(GroupId, Term), u64>,
+    /// The highest durable term.
+    terms: BTreeMap<GroupId, Term>,
 }
 
 /// All brokers' logs, what is known to be committed, and who led.
@@ -87,8 +100,11 @@ impl Ledger {
         for record in &batch.records {
             take(&mut book.durable, record);
             match record {
-                Record::HardState(group, _, state) if state.vote != 0 => {
-                    book.votes.insert((*group, state.term), state.vote);
+                Record::HardState(group, _, state) => {
+                    book.terms.insert(*group, state.term);
+                    if state.vote != 0 {
+                        book.votes.insert((*group, state.term), state.vote);
+                    }
                 }
                 Record::Reset(group, _, _, index) => {
                     book.base.insert(*group, *index);
@@ -98,23 +114,27 @@ impl Ledger {
         }
     }
 
-    /// A broker starts, and this is what its logs hold: for each group the first index and the entries from there.
-    pub fn restarted(
-        &mut self,
-        host: HostId,
-        found: &BTreeMap<GroupId, (Index, Vec<Entry>)>,
-    ) -> Result<(), String> {
+    /// A broker starts, and this is what its logs hold.
+    pub fn restarted(&mut self, host: HostId, found: &BTreeMap<GroupId, FoundLog>) -> Result<(), String> {
         let book = self.books.entry(host).or_default();
+        for (group, term) in &book.terms {
+            let found = found.get(group).map_or(Term(0), |log| log.hard_state.term);
+            if found < *term {
+                return Err(format!(
+                    "host {host} is in term {found} of group {group} and had synced term {term}"
+                ));
+            }
+        }
         let mut now = BTreeMap::new();
-        for (group, (_, entries)) in found {
-            now.extend(entries.iter().map(|entry| ((*group, entry.index), content_of(entry))));
+        for (group, log) in found {
+            now.extend(log.entries.iter().map(|entry| ((*group, entry.index), content_of(entry))));
         }
         for (place, content) in &book.durable {
             if book.written.get(place) != Some(content) {
                 // What was on its way would have replaced it; either may be found.
                 continue;
             }
-            let first = found.get(&place.0).map_or(Index(0), |(first, _)| *first);
+            let first = found.get(&place.0).map_or(Index(0), |log| log.first);
             if place.1 < first {
                 // It left the log in good order, and still counts as held.
                 now.insert(*place, *content);
