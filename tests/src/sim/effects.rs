@@ -54,17 +54,18 @@ impl World {
             outputs.push(output);
             assert!(outputs.len() < OUTPUTS_MAX, "host {host}: a round comes to no rest");
         }
+        let commits: Vec<_> = process.node.commits().collect();
         self.trace.word((host as u64) << 32 | outputs.len() as u64);
-        // An answer may speak of entries whose records come later in the same round: it is looked at after them.
-        let (mut late, effects): (Vec<_>, Vec<_>) = outputs
-            .into_iter()
-            .partition(|output| matches!(output, Output::AdminReply { .. } | Output::Exit { .. }));
-        late.sort_by_key(|output| matches!(output, Output::Exit { .. }));
-        for output in effects.into_iter().chain(late) {
+        for output in outputs {
             self.perform(host, output);
             if self.hosts[host].process.is_none() {
                 return;
             }
+        }
+        // Whatever is committed now was handed to the log in this round or before.
+        for (group, commit) in commits {
+            let result = self.ledger.committed(host, group, commit);
+            self.checker.check(result);
         }
         self.begin_work(host);
         self.wake_later(host);

@@ -35,6 +35,26 @@ struct Book {
     terms: BTreeMap<GroupId, Term>,
 }
 
+impl Book {
+    /// A durable term never falls, and a durable vote stays what it is.
+    fn keeps_its_word(&self, group: GroupId, state: &HardState) -> Result<(), String> {
+        if let Some(term) = self.terms.get(&group)
+            && state.term < *term
+        {
+            return Err(format!(
+                "goes back to term {} of group {group} and had synced term {term}",
+                state.term
+            ));
+        }
+        match self.votes.get(&(group, state.term)) {
+            Some(vote) if *vote != state.vote => {
+                Err(format!("voted for {vote} and {} in term {} of group {group}", state.vote, state.term))
+            }
+            _ => Ok(()),
+        }
+    }
+}
+
 /// All brokers' logs, what is known to be committed, and who led.
 #[derive(Debug, Default)]
 pub struct Ledger {
@@ -78,20 +98,23 @@ impl Ledger {
     /// A broker hands a batch to its log.
     pub fn written(&mut self, host: HostId, batch: &Batch) -> Result<(), String> {
         let book = self.books.entry(host).or_default();
+        let mut result = Ok(());
         for record in &batch.records {
             take(&mut book.written, record);
-            if let Record::HardState(group, _, state) = record
-                && state.vote != 0
-                && let Some(vote) = book.votes.get(&(*group, state.term))
-                && *vote != state.vote
-            {
-                return Err(format!(
-                    "host {host} voted for {vote} and {} in term {} of group {group}",
-                    state.vote, state.term
-                ));
-            }
+            let sound = match record {
+                Record::HardState(group, _, state) => book.keeps_its_word(*group, state),
+                Record::Reset(group, _, term, index) => match self.committed.get(&(*group, *index)) {
+                    Some(((known, _), first)) if known != term => Err(format!(
+                        "begins its log of group {group} anew after {index} in term {term}, which host {first} has \
+                         committed in term {known}"
+                    )),
+                    _ => Ok(()),
+                },
+                Record::Entry(..) | Record::Remove(_) => Ok(()),
+            };
+            result = result.and(sound.map_err(|text| format!("host {host} {text}")));
         }
-        Ok(())
+        result
     }
 
     /// A batch is durable.
@@ -101,7 +124,8 @@ impl Ledger {
             take(&mut book.durable, record);
             match record {
                 Record::HardState(group, _, state) => {
-                    book.terms.insert(*group, state.term);
+                    let term = book.terms.entry(*group).or_default();
+                    *term = state.term.max(*term);
                     if state.vote != 0 {
                         book.votes.insert((*group, state.term), state.vote);
                     }
@@ -116,6 +140,8 @@ impl Ledger {
 
     /// A broker starts, and this is what its logs hold.
     pub fn restarted(&mut self, host: HostId, found: &BTreeMap<GroupId, FoundLog>) -> Result<(), String> {
+        // What it says of its commits is compared from the beginning again.
+        self.checked.retain(|(of, _), _| *of != host);
         let book = self.books.entry(host).or_default();
         for (group, term) in &book.terms {
             let found = found.get(group).map_or(Term(0), |log| log.hard_state.term);
@@ -162,10 +188,17 @@ impl Ledger {
             .count()
     }
 
-    /// A broker says that its log is committed up to here.
+    /// A broker's node knows that its log is committed up to here. What the first broker to know has at an index is
+    /// kept for good: whatever logs let go of later, nobody may ever have anything else there.
     pub fn committed(&mut self, host: HostId, group: GroupId, commit: Index) -> Result<(), String> {
         let Some(book) = self.books.get(&host) else { return Ok(()) };
-        let from = self.checked.get(&(host, group)).copied().unwrap_or_default().min(commit);
+        let checked = self.checked.entry((host, group)).or_default();
+        let from = checked.next();
+        *checked = commit;
+        if from > commit {
+            // After a restart it may know less than before.
+            return Ok(());
+        }
         for (place, content) in book.written.range((group, from)..=(group, commit)) {
             let (known, first) = self.committed.entry(*place).or_insert((*content, host));
             if known != content {
@@ -176,7 +209,6 @@ impl Ledger {
                 ));
             }
         }
-        self.checked.insert((host, group), commit);
         Ok(())
     }
 

@@ -330,6 +330,11 @@ impl Node {
         Some(next)
     }
 
+    /// How far each group that has a node here knows its log to be committed: for whoever watches from outside.
+    pub fn commits(&self) -> impl Iterator<Item = (GroupId, Index)> {
+        self.groups.values().filter_map(|group| Some((group.id, group.replica.as_ref()?.commit())))
+    }
+
     fn emit(&mut self, output: Output) {
         self.outputs.push_back(output);
     }
