@@ -1,6 +1,6 @@
 //! Brokers become a cluster, again, and a larger one.
 
-use quorate_core::admin::VerdictWord;
+use quorate_core::admin::{AdminRequest, VerdictWord};
 use quorate_protocol::fault::FaultCode;
 use quorate_tests::sim::fault::{Fault, Target};
 use quorate_tests::sim::schedule::{MILLI, SECOND};
@@ -127,4 +127,30 @@ fn sigterm_hands_over_and_ends_with_success() {
     assert!(world.now() - asked < 300 * MILLI, "the leadership was handed over");
     publish_all(&mut world, client);
     finish(world);
+}
+
+#[test]
+fn virtual_hosts_being_made_survive_the_loss_of_all_power() {
+    for delay in 0..24 {
+        let mut world = serving(LogSizes::default());
+        let leader = world.statuses.values().find(|status| {
+            status.groups.iter().any(|group| group.vhost == "system" && group.role == "leader")
+        });
+        let name = leader.map(|status| status.name.clone()).expect("somebody leads the system");
+        let leader = (0..3).find(|host| world.statuses[host].name == name).expect("it is a host");
+        // Each entry after the first makes the commit of the one before durable, while its state is still on its way.
+        for number in 0..6 {
+            world.ask(leader, AdminRequest::CreateVhost { name: format!("v{number}") });
+            world.run_for(MILLI);
+        }
+        world.run_for(delay * MILLI / 2);
+        world.apply(&Fault::PowerAll(10 * MILLI));
+        // Those that lack a state vote for others before they are given one; they must remember it.
+        world.run_for((600 + delay * 31) * MILLI);
+        world.apply(&Fault::PowerAll(10 * MILLI));
+        world.run_for(2 * SECOND);
+        world.start_all();
+        assert!(world.settle(30 * SECOND), "after {delay} half milliseconds: {:#?}", world.statuses);
+        sound(&world);
+    }
 }

@@ -50,6 +50,16 @@ pub enum Outcome {
     Failed(FaultCode, String),
 }
 
+impl Outcome {
+    /// The group of a virtual host that did not exist before.
+    pub fn new_vhost(&self) -> Option<GroupId> {
+        match self {
+            Self::VhostCreated { group, created: true } => Some(*group),
+            _ => None,
+        }
+    }
+}
+
 /// What became of the numbers of one publish batch. Each number is in exactly one of the three lists.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Published {

@@ -257,6 +257,11 @@ impl SystemMachine {
         self.vhosts.iter().map(|(name, &group)| (name, group))
     }
 
+    /// The name of the virtual host of this group; empty if there is none.
+    pub fn vhost_name(&self, group: GroupId) -> String {
+        self.vhosts().find(|(_, other)| *other == group).map(|(name, _)| name.to_string()).unwrap_or_default()
+    }
+
     /// The group of a virtual host.
     pub fn vhost_group(&self, name: &str) -> Option<GroupId> {
         self.vhosts.get(name).copied()

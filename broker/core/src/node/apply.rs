@@ -56,18 +56,10 @@ impl Node {
         };
         if group.id == GroupId::SYSTEM && !outcomes.is_empty() {
             self.stamp_changed = true;
-            for outcome in &outcomes {
-                if let Outcome::VhostCreated { group: id, created: true } = outcome {
-                    let name = group
-                        .machine
-                        .system()
-                        .and_then(|system| {
-                            system.vhosts().find(|(_, group)| group == id).map(|(name, _)| name.to_string())
-                        })
-                        .unwrap_or_default();
-                    let configuration = group.configuration.clone();
-                    self.vhost_created(*id, &name, &configuration);
-                }
+            for id in outcomes.iter().filter_map(Outcome::new_vhost) {
+                let name = group.machine.system().map(|system| system.vhost_name(id)).unwrap_or_default();
+                let configuration = group.configuration.clone();
+                self.vhost_created(id, &name, &configuration);
             }
         }
         if origins.is_empty() {

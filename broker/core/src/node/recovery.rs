@@ -5,7 +5,7 @@
 use std::collections::{BTreeMap, VecDeque};
 
 use quorate_store::ids::{GroupId, Index, Term};
-use quorate_store::record::{Entry, EntryKind};
+use quorate_store::record::{Entry, EntryKind, HardState};
 use quorate_store::stamp::StampState;
 use quorate_store::state::{Family, Pair};
 use uuid::Uuid;
@@ -20,7 +20,7 @@ use super::{LoadFor, Node, ScanFor};
 use crate::control::Control;
 use crate::event::Level;
 use crate::io::{Found, FoundGroup, Output, PeerKey};
-use crate::machine::{SystemMachine, VhostMachine};
+use crate::machine::{Outcome, SystemMachine, VhostMachine};
 use crate::replica::wire::MembershipChange;
 
 /// A group's log as recovered, until its node starts.
@@ -33,6 +33,16 @@ pub(crate) struct RecoveredLog {
     pub(crate) latest: Configuration,
     /// The log has to begin anew at the applied index, since the state is a snapshot's that is beyond it.
     pub(crate) reset: bool,
+}
+
+/// What recovery found of groups that have no state here yet.
+#[derive(Debug, Default)]
+pub(crate) struct Unmade {
+    /// Terms and votes of nodes that never had a state. A vote is a promise all the same.
+    pub(crate) hard_states: BTreeMap<GroupId, HardState>,
+    /// Virtual hosts that entries after `system`'s checkpoint create, with `system`'s configuration at that entry: if
+    /// the first state of such a group was not durable yet, it is made again, as it would have been.
+    pub(crate) vhosts: BTreeMap<GroupId, (String, Configuration)>,
 }
 
 /// Where recovery is.
@@ -127,7 +137,7 @@ impl Node {
         // A group whose state is there but whose log is not was being made, or was received whole just before.
         let without_log = recovery.spaces.keys().next().copied().map(|group| FoundGroup {
             group,
-            hard_state: quorate_store::record::HardState::default(),
+            hard_state: HardState::default(),
             first: Index(1),
             last: Index(0),
             terms: Vec::new(),
@@ -138,11 +148,19 @@ impl Node {
             return;
         };
         let Some(space) = recovery.spaces.remove(&found.group) else {
-            // The log has begun for a group whose first state never became durable: it never acknowledged anything.
+            if found.last > Index(0) {
+                // A group's state is durable before its log has a first place.
+                self.damaged(format!(
+                    "group {}: its log ends at {} and its state is missing",
+                    found.group, found.last
+                ));
+                return;
+            }
             self.note(
                 Level::Debug,
-                format!("group {} has a log and no state: it was being made", found.group),
+                format!("group {} has a log and no state: it never had one", found.group),
             );
+            self.unmade.hard_states.insert(found.group, found.hard_state);
             self.recover_next();
             return;
         };
@@ -355,7 +373,13 @@ impl Node {
             group.bytes_since_checkpoint += entry.data.len() as u64;
             if entry.kind == EntryKind::Command {
                 match &mut group.machine {
-                    Machine::System(machine) => drop(machine.apply(entry.index, &entry.data)),
+                    Machine::System(machine) => {
+                        let outcomes = machine.apply(entry.index, &entry.data);
+                        for id in outcomes.iter().filter_map(Outcome::new_vhost) {
+                            let name = machine.vhost_name(id);
+                            self.unmade.vhosts.insert(id, (name, group.configuration.clone()));
+                        }
+                    }
                     Machine::Vhost(machine) => drop(machine.apply(entry.index, &entry.data)),
                 }
             }

@@ -261,6 +261,9 @@ impl Node {
                 for id in self.group_ids() {
                     self.start_recovered(id);
                 }
+                for (id, (name, configuration)) in std::mem::take(&mut self.unmade.vhosts) {
+                    self.vhost_created(id, &name, &configuration);
+                }
                 self.make_missing_vhosts();
             }
         }
@@ -343,21 +346,27 @@ impl Node {
         let ticket = self.log_ticket();
         let Some(group) = self.groups.get(&id) else { return };
         let epoch = group.lineage.tag().epoch;
-        let hard_state = HardState { term: Term(1), vote: 0, commit: Index(1) };
+        let hard_state = self.first_hard_state(id);
         self.records.push(Record::Reset(id, epoch, Term(1), Index(1)));
         self.records.push(Record::HardState(id, epoch, hard_state));
         self.after(ticket, Then::GroupLogMade(id));
     }
 
+    /// The hard state of a group that begins at its first state.
+    fn first_hard_state(&self, id: GroupId) -> HardState {
+        let known = self.unmade.hard_states.get(&id).copied().unwrap_or_default();
+        HardState { term: known.term.max(Term(1)), vote: known.vote, commit: Index(1) }
+    }
+
     pub(super) fn group_log_made(&mut self, id: GroupId) {
         let Some(raft_id) = self.raft_id else { return };
+        let hard_state = self.first_hard_state(id);
         let salt = self.roll();
         let timing = self.config.timing;
         self.with_group(id, |node, group| {
             if group.replica.is_some() {
                 return;
             }
-            let hard_state = HardState { term: Term(1), vote: 0, commit: Index(1) };
             let log = LogWindow::new(
                 hard_state,
                 group.configuration.to_raft(),
@@ -382,8 +391,9 @@ impl Node {
         let salt = self.roll();
         let mut group = Box::new(Group::new(id, vhost, lineage, space));
         let epoch = group.lineage.tag().epoch;
-        let log =
-            LogWindow::new(HardState::default(), raft::eraftpb::ConfState::default(), Index(1), Index(0), []);
+        let known = self.unmade.hard_states.get(&id).copied().unwrap_or_default();
+        let hard_state = HardState { commit: Index(0), ..known };
+        let log = LogWindow::new(hard_state, raft::eraftpb::ConfState::default(), Index(1), Index(0), []);
         group.replica = Some(Replica::new(id, epoch, raft_id, log, Index(0), self.config.timing, salt));
         self.node_created(&mut group);
         self.groups.insert(id, group);
