@@ -3,7 +3,8 @@ use std::sync::mpsc;
 use std::thread;
 
 use quorate_core::admin::{
-    AdminReply, AdminRequest, GroupStatusView, MemberStatus, Metrics, NodeStatus, Status, VerdictWord,
+    AdminReply, AdminRequest, GroupStatusView, MemberShutdown, MemberStatus, Metrics, NodeStatus,
+    ShutdownReport, Status, VerdictWord,
 };
 use quorate_core::io::Input;
 use quorate_store::ids::{ClusterId, Epoch, GroupId, Incarnation, Index, StoreId, Term};
@@ -91,6 +92,15 @@ fn answer(desk: &AdminDesk, arrivals: &mpsc::Receiver<Arrival>, status: &Status)
                 next: Vec::new(),
                 leader_admin_address: None,
             },
+            AdminRequest::Shutdown { .. } => AdminReply::ShutDown(Box::new(ShutdownReport {
+                id: Uuid::from_u128(7),
+                transient: false,
+                members: vec![MemberShutdown {
+                    name: "b1".into(),
+                    store_id: status.store_id,
+                    why_not_clean: Some("slow".into()),
+                }],
+            })),
         };
         desk.answer(id, reply);
     }
@@ -109,7 +119,8 @@ fn with_server(status: Status, work: impl FnOnce(&str) + Send + 'static) {
     runtime.block_on(async move {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = format!("http://{}", listener.local_addr().unwrap());
-        tokio::spawn(serve(listener, state));
+        let (_open, closing) = oneshot::channel();
+        tokio::spawn(serve(listener, state, closing));
         tokio::task::spawn_blocking(move || work(&address)).await.unwrap();
     });
 }
@@ -269,5 +280,22 @@ fn metrics_are_served_as_text() {
         let text = response.body_mut().read_to_string().unwrap();
         assert!(text.contains("\nquorate_core_rounds_total 0\n"), "{text}");
         assert!(text.contains("\nprocess_resident_memory_bytes "), "{text}");
+    });
+}
+
+#[test]
+fn a_shutdown_is_reported_member_by_member() {
+    with_server(sample_status(), |address| {
+        let url = format!("{address}/api/v1/cluster/shutdown");
+        let (code, report) = post(&url, "application/json", r#"{"reason": "kernel"}"#);
+        assert_eq!(code, 200);
+        let member = json!({"name": "b1", "store_id": "00000000-0000-0000-0000-000000000001", "clean": false,
+            "stopped": false, "detail": "slow"});
+        let id = "00000000-0000-0000-0000-000000000007";
+        assert_eq!(report, json!({"shutdown_id": id, "transient": false, "members": [member]}));
+        for reason in ["", "  ", "two\\nlines"] {
+            let (code, error) = post(&url, "application/json", &format!(r#"{{"reason": "{reason}"}}"#));
+            assert_eq!((code, error["code"].as_str()), (400, Some("invalid")), "{reason:?}");
+        }
     });
 }
