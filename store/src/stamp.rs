@@ -55,6 +55,9 @@ pub struct Stamp {
     pub possible_members: Vec<StoreId>,
     /// What this store promised to remember of other stores.
     pub witnessed: Vec<Witness>,
+    /// Groups of which this store may lack what it acknowledged: it does not vote in them until the cluster, having
+    /// filled it again, makes it a voter anew. Written before anything of them is discarded.
+    pub refilling: Vec<GroupId>,
     /// Initial members before going active, as configured.
     pub wait_for: u32,
     /// Recovery mode, as configured.

@@ -1,7 +1,7 @@
 //! Entries that speak about the group itself: not commands of clients, and never counted as such.
 
 use bytes::{BufMut, Bytes, BytesMut};
-use quorate_store::ids::{RunId, StoreId};
+use quorate_store::ids::{RaftId, RunId, StoreId};
 use uuid::Uuid;
 
 use crate::codec::{CodecError, Reader, put_count, put_uuid};
@@ -15,6 +15,14 @@ pub const MAX_PARTICIPANTS: usize = 1024;
 pub enum Control {
     /// The cluster is shut down by an operator: the last entry of every group's log.
     Shutdown(Shutdown),
+    /// The first entry of an epoch that an operator forced by marking a store: everything before it in this log counts
+    /// as committed, and the store is the only voter.
+    Recovery {
+        /// The mark's id.
+        recovery: Uuid,
+        /// The only voter.
+        sole: RaftId,
+    },
 }
 
 /// One administrative shutdown.
@@ -37,6 +45,7 @@ impl Shutdown {
 }
 
 const SHUTDOWN: u8 = 1;
+const RECOVERY: u8 = 2;
 
 impl Control {
     /// The entry's data.
@@ -52,6 +61,11 @@ impl Control {
                     put_uuid(&mut out, process.store.0);
                     put_uuid(&mut out, process.run.0);
                 }
+            }
+            Self::Recovery { recovery, sole } => {
+                out.put_u8(RECOVERY);
+                put_uuid(&mut out, *recovery);
+                out.put_u64_le(sole.0);
             }
         }
         out.freeze()
@@ -78,6 +92,9 @@ impl Control {
                     })
                     .collect::<Result<_, CodecError>>()?;
                 Self::Shutdown(Shutdown { id, initiator, participants })
+            }
+            RECOVERY => {
+                Self::Recovery { recovery: reader.uuid("recovery id")?, sole: RaftId(reader.u64("raft id")?) }
             }
             _ => return Err(CodecError::Unknown("control kind")),
         };
@@ -109,6 +126,8 @@ mod tests {
         let mut longer = data.to_vec();
         longer.push(0);
         assert!(Control::decode(longer.into()).is_err());
+        let recovery = Control::Recovery { recovery: Uuid::from_u128(9), sole: RaftId(3) };
+        assert_eq!(Control::decode(recovery.encode()), Ok(recovery));
         assert!(shutdown.names(key(2)) && !shutdown.names(key(3)));
     }
 

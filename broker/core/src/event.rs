@@ -1,6 +1,8 @@
 //! What the core reports: typed records that become log lines, counters and server-sent events at the edge.
 
-use quorate_store::ids::{GroupId, Index, Term};
+use std::collections::BTreeMap;
+
+use quorate_store::ids::{GroupId, Index, Position, Term};
 
 use crate::io::PeerKey;
 
@@ -86,6 +88,17 @@ pub enum Event {
         /// In this term.
         term: Term,
     },
+    /// HA-1014: entries that only this broker has are given up, since the group's history went on elsewhere.
+    Diverged {
+        /// Virtual host.
+        vhost: String,
+        /// Where the histories part.
+        fork: Position,
+        /// How many entries.
+        entries: u64,
+        /// Messages in them that are alive, by queue.
+        queues: BTreeMap<String, u64>,
+    },
     /// An update of a member by snapshot began, went on or ended.
     Update {
         /// Virtual host.
@@ -134,6 +147,7 @@ impl Event {
             Self::ContactLost { .. } => "HA-1006",
             Self::QuorumLost { .. } => "HA-1009",
             Self::RoleChanged { .. } => "HA-1010",
+            Self::Diverged { .. } => "HA-1014",
             _ => return None,
         })
     }
@@ -143,6 +157,7 @@ impl Event {
         match self {
             Self::ContactLost { .. }
             | Self::QuorumLost { .. }
+            | Self::Diverged { .. }
             | Self::SpaceLow { low: true }
             | Self::Refused { .. } => Level::Warn,
             Self::Checkpoint { .. } => Level::Debug,
@@ -178,6 +193,18 @@ impl Event {
             Self::RoleChanged { vhost, old, new, term } => {
                 format!(
                     "role in the group of virtual host {vhost} changed from {old} to {new} in term {term}"
+                )
+            }
+            Self::Diverged { vhost, fork, entries, queues } => {
+                let told: Vec<_> = queues.iter().map(|(queue, count)| format!("{queue}: {count}")).collect();
+                let messages = if told.is_empty() {
+                    "no message of them is alive".to_owned()
+                } else {
+                    format!("messages by queue: {}", told.join(", "))
+                };
+                format!(
+                    "{entries} diverged entries of virtual host {vhost} after {fork} are given up and kept in quarantine; \
+                     {messages}"
                 )
             }
             Self::Update { vhost, member, progress } => {

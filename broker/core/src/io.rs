@@ -229,6 +229,16 @@ pub enum Output {
         /// Open this view right after the write.
         open_view: Option<ViewId>,
     },
+    /// Keep an image of the whole store, as it is after everything asked before, in quarantine; answer
+    /// [`Input::Persisted`].
+    Quarantine {
+        /// Names it.
+        ticket: Ticket,
+        /// Why, for people.
+        reason: String,
+        /// Because of which groups.
+        groups: Vec<GroupId>,
+    },
     /// Read consecutive entries; answer [`Input::Loaded`].
     Load {
         /// Names it.

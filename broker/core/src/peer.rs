@@ -4,7 +4,7 @@
 //! link, since both ends negotiated one version.
 
 use bytes::{BufMut, Bytes, BytesMut};
-use quorate_store::ids::{ClusterId, Epoch, GroupId, Index, RaftId, StoreId, Term};
+use quorate_store::ids::{ClusterId, Epoch, GroupId, Incarnation, Index, RaftId, StoreId, Term};
 use quorate_store::state::Family;
 use uuid::Uuid;
 
@@ -79,12 +79,36 @@ pub enum PeerMessage {
         /// Installed.
         installed: bool,
     },
+    /// The sender's store has begun this life. Told before it takes part, and answered once it is in a stamp.
+    Life {
+        /// Its incarnation; the run is that of the link.
+        incarnation: Incarnation,
+    },
+    /// Answer to `Life`.
+    LifeAnswer(LifeAnswer),
     /// Between those who close by an administrative shutdown.
     Closing {
         /// Its id.
         shutdown: Uuid,
         /// What the sender has come to.
         step: ClosingStep,
+    },
+}
+
+/// What a peer says to a life that it was told.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LifeAnswer {
+    /// It is in its stamp.
+    Noted {
+        /// Of the life that was told.
+        incarnation: Incarnation,
+    },
+    /// The store is an older copy of itself.
+    Stale {
+        /// Of the life that was told.
+        told: Incarnation,
+        /// The highest that is known.
+        known: Incarnation,
     },
 }
 
@@ -147,6 +171,8 @@ pub struct SnapshotOffer {
     pub voters: Vec<u64>,
     /// Learners at that place.
     pub learners: Vec<u64>,
+    /// The most voters at one time in the epoch, up to that place.
+    pub peak: u32,
 }
 
 fn put_tag(out: &mut BytesMut, group: GroupId, tag: LineageTag) {
@@ -225,6 +251,7 @@ impl PeerMessage {
                 }
                 put_numbers(out, &offer.voters);
                 put_numbers(out, &offer.learners);
+                out.put_u32_le(offer.peak);
             }
             Self::SnapshotPull { transfer, chunk } => {
                 out.put_u8(6);
@@ -255,6 +282,19 @@ impl PeerMessage {
                 out.put_u8(9);
                 out.put_u64_le(*transfer);
                 out.put_u8(u8::from(*installed));
+            }
+            Self::Life { incarnation } => {
+                out.put_u8(11);
+                out.put_u64_le(incarnation.0);
+            }
+            Self::LifeAnswer(LifeAnswer::Noted { incarnation }) => {
+                out.put_u8(12);
+                out.put_u64_le(incarnation.0);
+            }
+            Self::LifeAnswer(LifeAnswer::Stale { told, known }) => {
+                out.put_u8(13);
+                out.put_u64_le(told.0);
+                out.put_u64_le(known.0);
             }
             Self::Closing { shutdown, step } => {
                 out.put_u8(10);
@@ -302,6 +342,7 @@ impl PeerMessage {
                     index_term: Term(reader.u64("index term")?),
                     voters: read_numbers(reader)?,
                     learners: read_numbers(reader)?,
+                    peak: reader.u32("most voters")?,
                 };
                 Self::SnapshotOffer { group, lineage, offer }
             }
@@ -311,6 +352,12 @@ impl PeerMessage {
             9 => {
                 Self::SnapshotDone { transfer: reader.u64("transfer")?, installed: reader.bool("installed")? }
             }
+            11 => Self::Life { incarnation: Incarnation(reader.u64("incarnation")?) },
+            12 => Self::LifeAnswer(LifeAnswer::Noted { incarnation: Incarnation(reader.u64("incarnation")?) }),
+            13 => Self::LifeAnswer(LifeAnswer::Stale {
+                told: Incarnation(reader.u64("incarnation")?),
+                known: Incarnation(reader.u64("incarnation")?),
+            }),
             10 => {
                 let shutdown = reader.uuid("shutdown id")?;
                 let step = match reader.u8("closing step")? {
@@ -446,6 +493,7 @@ mod tests {
             index_term: Term(2),
             voters: vec![1, 2, 3],
             learners: vec![4],
+            peak: 3,
         };
         let pair = |family, key: &'static [u8]| SnapshotPair {
             family,
@@ -472,6 +520,9 @@ mod tests {
             },
             PeerMessage::SnapshotGone { transfer: 8 },
             PeerMessage::SnapshotDone { transfer: 8, installed: true },
+            PeerMessage::Life { incarnation: Incarnation(7) },
+            PeerMessage::LifeAnswer(LifeAnswer::Noted { incarnation: Incarnation(7) }),
+            PeerMessage::LifeAnswer(LifeAnswer::Stale { told: Incarnation(7), known: Incarnation(8) }),
             closing(ClosingStep::Complete),
             closing(ClosingStep::Closed { why_not_clean: None }),
             closing(ClosingStep::Closed { why_not_clean: Some("slow".into()) }),

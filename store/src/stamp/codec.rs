@@ -39,7 +39,7 @@ impl Stamp {
 
     fn longest_list(&self) -> usize {
         let epochs = self.groups.iter().flat_map(|group| &group.lineage);
-        [self.groups.len(), self.members.len(), self.possible_members.len(), self.witnessed.len()]
+        [self.groups.len(), self.members.len(), self.possible_members.len(), self.witnessed.len(), self.refilling.len()]
             .into_iter()
             .chain(self.groups.iter().map(|group| group.lineage.len()))
             .chain(epochs.map(|epoch| epoch.left_out.len()))
@@ -106,6 +106,8 @@ impl Stamp {
         self.possible_members.iter().for_each(|store| out.line("possible_member", store));
         out.line("witnessed", self.witnessed.len());
         self.witnessed.iter().for_each(|witness| write_witness(out, witness));
+        out.line("refilling", self.refilling.len());
+        self.refilling.iter().for_each(|group| out.line("refilling.group", group));
         out.line("wait_for", self.wait_for);
         out.line("recovery", recovery_word(self.recovery));
         out.quoted("boot_id", &self.boot_id);
@@ -133,6 +135,9 @@ impl Stamp {
                 Ok(StoreId(reader.parsed("possible_member")?))
             })?,
             witnessed: read_many(reader, "witnessed", read_witness)?,
+            refilling: read_many(reader, "refilling", |reader| {
+                Ok(GroupId(reader.parsed("refilling.group")?))
+            })?,
             wait_for: reader.parsed("wait_for")?,
             recovery: read_recovery(reader)?,
             boot_id: reader.quoted("boot_id")?,
@@ -418,6 +423,7 @@ mod tests {
         for (list, stamp) in [
             long(|stamp| stamp.possible_members = vec![stamp.store_id; MAX_STAMP_ITEMS + 1]),
             long(|stamp| stamp.witnessed = vec![stamp.witnessed[0].clone(); MAX_STAMP_ITEMS + 1]),
+            long(|stamp| stamp.refilling = vec![GroupId(1); MAX_STAMP_ITEMS + 1]),
             long(|stamp| {
                 let positions = &mut stamp.witnessed[0].positions;
                 *positions = vec![positions[0]; MAX_STAMP_ITEMS + 1];

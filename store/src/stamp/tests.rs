@@ -140,7 +140,7 @@ pub(super) fn any_stamp() -> impl Strategy<Value = Stamp> {
     let ids = (any_uuid(), option::of(any_uuid()), any_uuid(), any::<u64>());
     let names = any::<[String; 3]>();
     let lists =
-        (vec(any_group(), 0..3), vec(any_member(), 0..3), vec(any_uuid(), 0..3), vec(any_witness(), 0..3));
+        (vec(any_group(), 0..3), vec(any_member(), 0..3), vec(any_uuid(), 0..3), vec(any_witness(), 0..3), vec(any::<u32>(), 0..3));
     let numbers = any::<[u64; 5]>();
     (
         ids,
@@ -171,6 +171,7 @@ pub(super) fn any_stamp() -> impl Strategy<Value = Stamp> {
                 members_position,
                 possible_members: lists.2.into_iter().map(StoreId).collect(),
                 witnessed: lists.3,
+                refilling: lists.4.into_iter().map(GroupId).collect(),
                 wait_for,
                 recovery: if manual { RecoveryMode::Manual } else { RecoveryMode::Automatic },
                 boot_id,
@@ -262,6 +263,7 @@ pub(crate) fn sample() -> Stamp {
             run: RunId(Uuid::from_u128(8)),
             positions: vec![(GroupId(0), Position::default()), (GroupId(1), position)],
         }],
+        refilling: vec![GroupId(1)],
         wait_for: 2,
         recovery: RecoveryMode::Automatic,
         boot_id: "a6f8".into(),

@@ -13,9 +13,22 @@ use crate::replica::wire::MembershipChange;
 pub(crate) struct Configuration {
     pub(crate) voters: BTreeSet<u64>,
     pub(crate) learners: BTreeSet<u64>,
+    /// The most voters at one time in the present epoch.
+    pub(crate) peak: u32,
 }
 
 impl Configuration {
+    /// One voter, as an operator's mark leaves it.
+    pub(crate) fn sole(id: u64) -> Self {
+        Self { voters: BTreeSet::from([id]), learners: BTreeSet::new(), peak: 1 }
+    }
+
+    /// With these.
+    pub(crate) fn of(voters: BTreeSet<u64>, learners: BTreeSet<u64>) -> Self {
+        let peak = u32::try_from(voters.len()).unwrap_or(u32::MAX);
+        Self { voters, learners, peak }
+    }
+
     /// The effect of one step.
     pub(crate) fn apply(&mut self, change: MembershipChange) {
         match change {
@@ -33,6 +46,7 @@ impl Configuration {
             }
             MembershipChange::Nothing => {}
         }
+        self.peak = self.peak.max(u32::try_from(self.voters.len()).unwrap_or(u32::MAX));
     }
 
     pub(crate) fn contains(&self, id: u64) -> bool {
@@ -57,6 +71,7 @@ impl Configuration {
                 out.put_u64_le(*id);
             }
         }
+        out.put_u32_le(self.peak);
     }
 
     pub(crate) fn decode(reader: &mut Reader) -> Result<Self, CodecError> {
@@ -67,6 +82,6 @@ impl Configuration {
             }
         }
         let [voters, learners] = sets;
-        Ok(Self { voters, learners })
+        Ok(Self { voters, learners, peak: reader.u32("most voters")? })
     }
 }

@@ -64,10 +64,8 @@ impl Node {
     /// `system` and the first virtual host, as every founder begins them. A founder whose process ended in the middle
     /// begins them again: it has acknowledged nothing.
     pub(super) fn make_founded_groups(&mut self, value: &FoundingValue) {
-        let configuration = Configuration {
-            voters: value.founders.iter().map(|founder| founder.raft_id.0).collect(),
-            learners: std::collections::BTreeSet::new(),
-        };
+        let voters = value.founders.iter().map(|founder| founder.raft_id.0).collect();
+        let configuration = Configuration::of(voters, std::collections::BTreeSet::new());
         for founder in &value.founders {
             self.peers.route(founder.raft_id, founder.store);
             if founder.store != self.own.store {
@@ -98,13 +96,16 @@ impl Node {
             .map(|system| {
                 system
                     .vhosts()
-                    .filter(|(_, group)| !self.groups.contains_key(group))
+                    // What is being filled again comes with an admission.
+                    .filter(|(_, group)| !self.groups.contains_key(group) && !self.refilling.contains(group))
                     .map(|(name, group)| (group, name.to_string()))
                     .collect()
             })
             .unwrap_or_default();
+        let facts = self.facts();
         for (id, name) in missing {
-            let lineage = Lineage::founded(self.cluster(), id);
+            let known = facts.reference(id).and_then(|reference| Lineage::from_stamp(&reference.lineage));
+            let lineage = known.unwrap_or_else(|| Lineage::founded(self.cluster(), id));
             self.make_bare_group(id, name, lineage);
         }
     }
@@ -158,8 +159,13 @@ impl Node {
                 self.dial(address);
             }
         }
+        let first = self.groups.is_empty() && self.refilling.is_empty();
         for (id, vhost, lineage) in admission.groups {
-            self.make_bare_group(id, vhost, Lineage::adopted(lineage));
+            // Others come through the log of `system`.
+            let wanted = first || (self.refilling.contains(&id) && !self.rejoining.contains(&id));
+            if let Some(lineage) = Lineage::from_stamp(&lineage).filter(|_| wanted) {
+                self.make_bare_group(id, vhost, lineage);
+            }
         }
     }
 
@@ -180,6 +186,7 @@ impl Node {
             members_position: Position::default(),
             possible_members: Vec::new(),
             witnessed: Vec::new(),
+            refilling: Vec::new(),
             wait_for: self.config.wait_for,
             recovery: RecoveryMode::Automatic,
             boot_id: String::new(),
@@ -191,6 +198,8 @@ impl Node {
 
     /// Groups, positions and members as they are now.
     pub(super) fn fill_stamp(&self, stamp: &mut Stamp) {
+        stamp.witnessed = self.life.witnessed().cloned().collect();
+        stamp.refilling = self.refilling.iter().copied().collect();
         if !self.groups.is_empty() {
             stamp.groups = self.groups.values().map(|group| group_stamp(group)).collect();
         }

@@ -3,8 +3,8 @@
 use std::collections::{BTreeMap, VecDeque};
 
 use bytes::Bytes;
-use quorate_store::ids::{GroupId, Index, RaftId, Term};
-use quorate_store::record::Entry;
+use quorate_store::ids::{Epoch, GroupId, Index, RaftId, Term};
+use quorate_store::record::{Entry, EntryKind, HardState};
 use quorate_store::state::StateBatch;
 use uuid::Uuid;
 
@@ -18,7 +18,7 @@ use super::serving::Serving;
 use super::sink::Sink;
 use super::source::Sources;
 use crate::io::Tick;
-use crate::machine::{Command, SystemMachine, VhostMachine};
+use crate::machine::{Command, CommandReader, SystemMachine, VhostMachine};
 use crate::replica::Replica;
 
 /// What a group's entries mean.
@@ -125,6 +125,12 @@ pub(crate) struct Group {
     pub(crate) ended: Option<Uuid>,
     /// Leader only: the term in which it proposed to end the log. Nothing else is proposed in it.
     pub(crate) ended_term: Option<Term>,
+    /// While it is being refilled: the cluster has taken its vote.
+    pub(crate) was_out: bool,
+    /// While it is being given up: what its node had promised.
+    pub(crate) kept_hard_state: HardState,
+    /// The latest epoch of which it holds work of clients; 0 for none.
+    pub(crate) client_epoch: Epoch,
 }
 
 impl Group {
@@ -159,6 +165,9 @@ impl Group {
             created_reported: false,
             ended: None,
             ended_term: None,
+            was_out: false,
+            kept_hard_state: HardState::default(),
+            client_epoch: Epoch(0),
         }
     }
 
@@ -167,6 +176,26 @@ impl Group {
             applied: self.applied,
             applied_term: self.applied_term,
             configuration: self.configuration.clone(),
+            client_epoch: self.client_epoch,
+        }
+    }
+
+    /// Nothing of the group is here yet.
+    pub(crate) fn is_bare(&self) -> bool {
+        self.applied == Index(0)
+            && self.recovered.is_none()
+            && self.sink.is_none()
+            && self.replica.as_ref().is_none_or(|replica| replica.last() == Index(0))
+    }
+
+    /// Notes in which epoch clients worked last.
+    pub(crate) fn note_client_work(&mut self, entry: &Entry) {
+        if entry.kind != EntryKind::Command || entry.data.is_empty() {
+            return;
+        }
+        let epoch = self.lineage.epoch_at(entry.index);
+        if epoch > self.client_epoch && is_client_work(&entry.data) {
+            self.client_epoch = epoch;
         }
     }
 
@@ -250,4 +279,19 @@ impl Group {
         }
         Vec::new()
     }
+}
+
+/// Whether an entry of this data does anything that a client or an operator asked for. What brokers write by themselves,
+/// about members and about what may be delivered, can be dropped with a history that holds nothing else.
+fn is_client_work(data: &Bytes) -> bool {
+    CommandReader::new(data).any(|located| {
+        !matches!(
+            located.command,
+            Ok(Command::Expose { .. }
+                | Command::Returned { .. }
+                | Command::AddMember { .. }
+                | Command::UpdateMember(_)
+                | Command::Found(_))
+        )
+    })
 }

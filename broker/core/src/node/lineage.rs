@@ -1,6 +1,6 @@
 //! A group's epochs as this broker keeps them.
 
-use quorate_store::ids::{ClusterId, Epoch, GroupId, Position, Term};
+use quorate_store::ids::{Index, ClusterId, Epoch, GroupId, Position, Term};
 use quorate_store::stamp::{EpochCause, EpochEntry};
 use uuid::Uuid;
 
@@ -44,6 +44,12 @@ impl Lineage {
     /// From the stamp; `None` if it names none.
     pub(crate) fn from_stamp(epochs: &[EpochEntry]) -> Option<Self> {
         if epochs.is_empty() { None } else { Some(Self { epochs: epochs.to_vec() }) }
+    }
+
+    /// The epoch of the entry at this index.
+    pub(crate) fn epoch_at(&self, index: Index) -> Epoch {
+        let later = self.epochs.iter().rev().find(|epoch| index > epoch.fork.index);
+        later.or(self.epochs.first()).map_or(Epoch(0), |epoch| epoch.number)
     }
 
     pub(crate) fn tag(&self) -> LineageTag {

@@ -110,6 +110,8 @@ impl Node {
                     }
                 });
             }
+            PeerMessage::Life { incarnation } => self.life_told(from, incarnation),
+            PeerMessage::LifeAnswer(answer) => self.life_answered(from, answer),
             PeerMessage::Closing { shutdown, step } => self.closing_told(from, shutdown, step),
             _ if self.frozen => {}
             PeerMessage::SnapshotOffer { group, lineage, offer } => {
@@ -223,7 +225,10 @@ impl Node {
                 }
                 None => {}
                 Some(member) => {
-                    if status.group(GroupId::SYSTEM).is_none() && may_repeat {
+                    // New, or given up to be filled again.
+                    let lacks = status.group(GroupId::SYSTEM).is_none()
+                        || status.groups.iter().any(|part| !part.trusted && part.position.index == Index(0));
+                    if lacks && may_repeat {
                         admit.push((peer.identity.key, member.raft_id));
                     } else if let Some(command) = update_member(member, status)
                         && may_repeat
@@ -319,6 +324,17 @@ impl Node {
             return;
         }
         for (store, raft_id) in members {
+            // Whoever has to be filled again has no vote meanwhile, and its acknowledgements do not count.
+            let refills = self
+                .peers
+                .get(*store)
+                .and_then(|peer| peer.status.as_ref())
+                .and_then(|status| status.group(group.id))
+                .is_some_and(|part| !part.trusted);
+            if refills && group.configuration.voters.contains(&raft_id.0) && group.configuration.voters.len() > 1 {
+                replica.propose_membership(MembershipChange::Learner(raft_id.0));
+                return;
+            }
             if !group.configuration.contains(raft_id.0) {
                 if self.peers.is_linked(*store) {
                     replica.propose_membership(MembershipChange::Learner(raft_id.0));

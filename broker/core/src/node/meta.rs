@@ -4,7 +4,7 @@
 //! one small write makes it the group's: a crash leaves either the old state or the new, each whole.
 
 use bytes::{BufMut, Bytes, BytesMut};
-use quorate_store::ids::{GroupId, Index, Term};
+use quorate_store::ids::{Epoch, GroupId, Index, Term};
 use quorate_store::state::{Family, StateWrite};
 
 use super::configuration::Configuration;
@@ -16,6 +16,8 @@ pub(crate) struct Meta {
     pub(crate) applied: Index,
     pub(crate) applied_term: Term,
     pub(crate) configuration: Configuration,
+    /// The latest epoch with work of clients; 0 for none.
+    pub(crate) client_epoch: Epoch,
 }
 
 const VERSION: u8 = 1;
@@ -27,6 +29,7 @@ impl Meta {
         out.put_u64_le(self.applied.0);
         out.put_u64_le(self.applied_term.0);
         self.configuration.encode(&mut out);
+        out.put_u32_le(self.client_epoch.0);
         out.freeze()
     }
 
@@ -39,6 +42,7 @@ impl Meta {
             applied: Index(reader.u64("applied index")?),
             applied_term: Term(reader.u64("applied term")?),
             configuration: Configuration::decode(&mut reader)?,
+            client_epoch: Epoch(reader.u32("client epoch")?),
         };
         reader.end("checkpoint")?;
         Ok(meta)
@@ -73,6 +77,13 @@ impl Space {
         let mut key = SPACE_KEY.to_vec();
         key.extend_from_slice(&group.0.to_be_bytes());
         StateWrite::Put(Family::Node, key.into(), self.from())
+    }
+
+    /// Takes it away from the group.
+    pub(crate) fn unassign(self, group: GroupId) -> StateWrite {
+        let mut key = SPACE_KEY.to_vec();
+        key.extend_from_slice(&group.0.to_be_bytes());
+        StateWrite::Delete(Family::Node, key.into())
     }
 
     /// Empties it.

@@ -20,7 +20,9 @@ mod configuration;
 mod deliver;
 mod found;
 mod group;
+mod life;
 mod lineage;
+mod marked;
 mod members;
 mod membership;
 mod meta;
@@ -29,6 +31,7 @@ mod origin;
 mod peers;
 mod reads;
 mod recovery;
+mod rejoin;
 mod requests;
 mod retire;
 mod round;
@@ -85,6 +88,14 @@ enum Then {
     SinkAssigned(GroupId, u64),
     /// The last batch before an orderly stop.
     StopLogged,
+    /// A peer's life is in the stamp.
+    LifeNoted(PeerKey, Incarnation),
+    /// The stamp says that the group is being refilled.
+    RejoinStamped(GroupId),
+    /// What the group held is in quarantine.
+    Preserved(GroupId),
+    /// The group is gone from the state store.
+    Discarded(GroupId),
     /// One of the last checkpoints before an orderly stop.
     StopFlushed,
     /// The last stamp before an orderly stop.
@@ -183,6 +194,12 @@ pub struct Node {
     /// `system` came by snapshot: its virtual hosts may be new here.
     system_arrived: bool,
     stop: Option<stop::Stopping>,
+    /// This life, and those of others that this broker remembers.
+    life: life::Life,
+    /// Groups in which this store must not vote until the cluster has filled it again; as in the stamp.
+    refilling: BTreeSet<GroupId>,
+    /// Groups that are being given up.
+    rejoining: BTreeSet<GroupId>,
     /// Takes no part any more: nothing is written but what closes the store.
     frozen: bool,
     /// The cluster is being shut down.
@@ -203,6 +220,8 @@ impl Node {
                 (None, Some(reason.clone()), incarnation.unwrap_or_default())
             }
         };
+        let refilling = stamp.iter().flat_map(|stamp: &Stamp| stamp.refilling.iter().copied()).collect();
+        let witnessed = stamp.clone().map(|stamp| stamp.witnessed).unwrap_or_default();
         let founding = Founding::new(own.store, startup::forming_of(stamp.as_ref()))
             .with_wall_clock(config.tick_zero_ms);
         let mut node = Self {
@@ -250,6 +269,9 @@ impl Node {
             sinks_waiting: false,
             system_arrived: false,
             stop: None,
+            life: life::Life::remembering(&witnessed),
+            refilling,
+            rejoining: BTreeSet::new(),
             frozen: false,
             closing: None,
             askers: shutdown::Askers::default(),
@@ -423,6 +445,10 @@ impl Node {
                 Then::SourceReady(group, transfer) => self.source_ready(group, transfer),
                 Then::SinkWritten(group, transfer) => self.sink_written(group, transfer),
                 Then::SinkAssigned(group, transfer) => self.sink_assigned(group, transfer),
+                Then::LifeNoted(peer, incarnation) => self.life_is_noted(peer, incarnation),
+                Then::RejoinStamped(group) => self.rejoin_stamped(group),
+                Then::Preserved(group) => self.preserved(group),
+                Then::Discarded(group) => self.discarded(group),
                 Then::StopLogged => self.stop_logged(),
                 Then::StopFlushed => self.stop_flushed(),
                 Then::StopStamped => self.stop_stamped(),
@@ -479,6 +505,7 @@ impl Node {
     /// A committed step of a group's membership.
     fn membership_applied(&mut self, group: &mut Group, change: MembershipChange) {
         group.configuration.apply(change);
+        self.refilled(group, change);
         let (id, voter) = match change {
             MembershipChange::Voter(id) => (id, Some(true)),
             MembershipChange::Learner(id) => (id, Some(false)),

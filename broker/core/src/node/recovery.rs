@@ -33,6 +33,8 @@ pub(crate) struct RecoveredLog {
     pub(crate) latest: Configuration,
     /// The log has to begin anew at the applied index, since the state is a snapshot's that is beyond it.
     pub(crate) reset: bool,
+    /// An operator marked the store, and the epoch has not begun yet: everything in the log counts as committed.
+    pub(crate) marked: bool,
 }
 
 /// What recovery found of groups that have no state here yet.
@@ -148,7 +150,7 @@ impl Node {
             return;
         };
         let Some(space) = recovery.spaces.remove(&found.group) else {
-            if found.last > Index(0) {
+            if found.last > Index(0) && !self.refilling.contains(&found.group) {
                 // A group's state is durable before its log has a first place.
                 self.damaged(format!(
                     "group {}: its log ends at {} and its state is missing",
@@ -226,7 +228,10 @@ impl Node {
         group.applied_term = meta.applied_term;
         group.checkpointed = meta.applied;
         group.configuration = meta.configuration;
-        let commit = found.hard_state.commit.max(meta.applied).min(found.last.max(meta.applied));
+        group.client_epoch = meta.client_epoch;
+        let marked = RecoveredLog::awaits_mark(&group, found.epoch);
+        let commit = if marked { found.last } else { found.hard_state.commit };
+        let commit = commit.max(meta.applied).min(found.last.max(meta.applied));
         if meta.applied > found.last
             || term_in(&found, meta.applied).is_some_and(|term| term != meta.applied_term)
         {
@@ -365,11 +370,18 @@ impl Node {
                 EntryKind::Command | EntryKind::Control => MembershipChange::Nothing,
             };
             latest.apply(change);
+            if entry.kind == EntryKind::Control {
+                Group::replay_control(latest, &entry.data);
+            }
             if entry.index > *commit {
                 tail.push(entry);
                 continue;
             }
             group.configuration.apply(change);
+            if entry.kind == EntryKind::Control {
+                Group::replay_control(&mut group.configuration, &entry.data);
+            }
+            group.note_client_work(&entry);
             group.bytes_since_checkpoint += entry.data.len() as u64;
             if entry.kind == EntryKind::Command {
                 match &mut group.machine {
@@ -401,7 +413,8 @@ impl Node {
         }
         let reset = latest.is_none();
         let latest = latest.unwrap_or_else(|| group.configuration.clone());
-        group.recovered = Some(RecoveredLog { found, tail, latest, reset });
+        let marked = RecoveredLog::awaits_mark(&group, found.epoch);
+        group.recovered = Some(RecoveredLog { found, tail, latest, reset, marked });
         self.groups.insert(group.id, group);
         self.recover_next();
     }

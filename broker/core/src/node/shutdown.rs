@@ -130,6 +130,7 @@ impl Node {
 
     /// A committed entry of the kind `Control`.
     pub(super) fn control_applied(&mut self, group: &mut Group, data: &bytes::Bytes) {
+        // An epoch's first entry is applied where the epoch begins; everybody else is given the state after it.
         let Ok(Control::Shutdown(shutdown)) = Control::decode(data.clone()) else { return };
         group.ended = Some(shutdown.id);
         if !shutdown.names(self.own) || !matches!(self.phase, Phase::Running) {

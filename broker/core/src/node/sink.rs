@@ -4,6 +4,7 @@
 //! one is whole and durable, and one write makes it the group's.
 
 use bytes::{BufMut, BytesMut};
+use quorate_store::ids::Epoch;
 use quorate_store::state::{Pair, StateBatch, StateWrite};
 
 use super::configuration::Configuration;
@@ -37,6 +38,8 @@ pub(crate) struct Sink {
     pub(crate) pairs: Vec<Pair>,
     /// The received state, from [`SinkStage::Ready`] on.
     pub(crate) machine: Option<Machine>,
+    /// The latest epoch in it with work of clients.
+    pub(crate) client_epoch: Epoch,
 }
 
 impl Sink {
@@ -51,6 +54,7 @@ impl Sink {
             bytes: 0,
             pairs: Vec::new(),
             machine: None,
+            client_epoch: Epoch(0),
         }
     }
 
@@ -59,6 +63,7 @@ impl Sink {
         Configuration {
             voters: self.offer.voters.iter().copied().collect(),
             learners: self.offer.learners.iter().copied().collect(),
+            peak: self.offer.peak,
         }
     }
 

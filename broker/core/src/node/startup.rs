@@ -120,6 +120,7 @@ impl Node {
         let reason = decision.reason.clone();
         self.decision = Some(decision);
         if matches!(self.phase, Phase::Running) {
+            self.settle_groups(&facts);
             return;
         }
         // All by itself, only after looking around: a wrong directory must meet the cluster that runs at the configured
@@ -202,7 +203,11 @@ impl Node {
         if !matches!(self.phase, Phase::Deciding) {
             return;
         }
-        self.incarnation = Incarnation(self.incarnation.0 + 1);
+        // Later than every life of this store that anybody here knows of.
+        let known = self.peers.statuses().flat_map(|status| &status.recorded);
+        let known = known.filter(|recorded| recorded.store == self.own.store);
+        let known = known.map(|recorded| recorded.incarnation).max().unwrap_or_default();
+        self.incarnation = Incarnation(self.incarnation.max(known).0.saturating_add(1));
         match &beginning {
             Beginning::Founded(value) => {
                 self.cluster_id = Some(value.cluster_id);
@@ -258,9 +263,6 @@ impl Node {
                 {
                     self.make_founded_groups(&value);
                 }
-                for id in self.group_ids() {
-                    self.start_recovered(id);
-                }
                 for (id, (name, configuration)) in std::mem::take(&mut self.unmade.vhosts) {
                     self.vhost_created(id, &name, &configuration);
                 }
@@ -268,10 +270,12 @@ impl Node {
             }
         }
         self.learn_members();
+        self.tell_life_now();
+        self.facts_changed = true;
     }
 
     /// Starts the node of a recovered group.
-    fn start_recovered(&mut self, id: GroupId) {
+    pub(super) fn start_recovered(&mut self, id: GroupId) {
         let Some(raft_id) = self.raft_id else { return };
         let salt = self.roll();
         let timing = self.config.timing;
@@ -282,8 +286,15 @@ impl Node {
             let epoch = group.lineage.tag().epoch;
             let mut hard_state = found.hard_state;
             hard_state.commit = group.applied;
+            let mark = if recovered.marked { group.begin_marked(found.hard_state.term) } else { None };
             let conf_state = group.configuration.to_raft();
-            let log = if recovered.reset {
+            let log = if let Some((entry, terms)) = mark {
+                hard_state = HardState { term: entry.term, vote: 0, commit: entry.index };
+                let log = LogWindow::new(hard_state, conf_state, found.first, entry.index, terms);
+                records.push(Record::Entry(id, epoch, entry));
+                records.push(Record::HardState(id, epoch, hard_state));
+                log
+            } else if recovered.reset {
                 // Raft-rs would stop the process if the commit index went beyond the log.
                 hard_state.term = hard_state.term.max(group.applied_term);
                 records.push(Record::Reset(id, epoch, group.applied_term, group.applied));
@@ -394,7 +405,9 @@ impl Node {
         let known = self.unmade.hard_states.get(&id).copied().unwrap_or_default();
         let hard_state = HardState { commit: Index(0), ..known };
         let log = LogWindow::new(hard_state, raft::eraftpb::ConfState::default(), Index(1), Index(0), []);
-        group.replica = Some(Replica::new(id, epoch, raft_id, log, Index(0), self.config.timing, salt));
+        let mut replica = Replica::new(id, epoch, raft_id, log, Index(0), self.config.timing, salt);
+        replica.bar(self.refilling.contains(&id));
+        group.replica = Some(replica);
         self.node_created(&mut group);
         self.groups.insert(id, group);
     }

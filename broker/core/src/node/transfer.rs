@@ -86,6 +86,7 @@ impl Node {
             index_term: source.term,
             voters: source.configuration.voters.iter().copied().collect(),
             learners: source.configuration.learners.iter().copied().collect(),
+            peak: source.configuration.peak,
         };
         let message = PeerMessage::SnapshotOffer { group: group.id, lineage: group.lineage.tag(), offer };
         if !self.send_raft(group, to, message, None)
@@ -225,6 +226,12 @@ impl Node {
         if group.sink.as_ref().is_some_and(|sink| sink.from == key && sink.stage == SinkStage::Receiving) {
             self.drop_sink(group);
         }
+    }
+
+    /// Ends every transfer of a group that is given up.
+    pub(super) fn drop_transfers(&mut self, group: &mut Group) {
+        self.drop_source(group);
+        self.drop_sink(group);
     }
 
     fn drop_sink(&mut self, group: &mut Group) {
@@ -403,6 +410,7 @@ impl Node {
                 sink.stage = SinkStage::Ready;
                 // Until Raft takes the snapshot, entries below it may still be committed: they are the old machine's.
                 sink.machine = Some(machine);
+                sink.client_epoch = meta.client_epoch;
             }
             Err(error) => {
                 // The old state is gone: going on would mean serving from nothing.
@@ -463,6 +471,8 @@ impl Node {
             machine.take_touched();
         }
         group.configuration = sink.configuration();
+        self.refilled(group, MembershipChange::Nothing);
+        group.client_epoch = sink.client_epoch;
         group.applied = index;
         group.applied_term = term;
         group.checkpointed = index;

@@ -70,6 +70,13 @@ fn proposed(kind: EntryKind, data: Bytes) -> eraftpb::Entry {
     entry_into_raft(Entry { term: Term(0), index: Index(0), kind, data })
 }
 
+/// What only those take part in who hold all that they ever acknowledged.
+const ELECTION_KINDS: [eraftpb::MessageType; 3] = [
+    eraftpb::MessageType::MsgRequestVote,
+    eraftpb::MessageType::MsgRequestPreVote,
+    eraftpb::MessageType::MsgTimeoutNow,
+];
+
 /// How a committed entry came to be known.
 #[derive(Debug)]
 pub(crate) struct Committed {
@@ -100,6 +107,8 @@ pub(crate) struct Replica {
     id: RaftId,
     raw: RawNode<LogWindow>,
     timing: Timing,
+    /// Takes no part in elections.
+    barred: bool,
     /// What fixes this node's election timeouts, in place of raft-rs's own randomness.
     salt: u64,
     /// Readies handed out whose records wait for a ticket: `(ticket, ready number)`.
@@ -142,7 +151,7 @@ impl Replica {
         let commit_written = log.hard_state().commit;
         let raw = RawNode::new(&config, log, &logger).expect("the configuration is valid by construction");
         let mut replica =
-            Self { group, epoch, id, raw, timing, salt, unpersisted: VecDeque::new(), commit_written };
+            Self { group, epoch, id, raw, timing, salt, unpersisted: VecDeque::new(), commit_written, barred: false };
         replica.fix_election_timeout();
         replica
     }
@@ -157,6 +166,17 @@ impl Replica {
         mixed ^= mixed >> 32;
         let spread = usize::try_from(mixed % ticks as u64).unwrap_or(0);
         self.raw.raft.set_randomized_election_timeout(ticks + spread);
+    }
+
+    /// Keeps this node out of elections: neither does it vote, nor does it ask.
+    pub(crate) fn bar(&mut self, barred: bool) {
+        self.barred = barred;
+    }
+
+    /// What it has promised.
+    pub(crate) fn hard_state(&self) -> HardState {
+        let state = self.raw.raft.hard_state();
+        HardState { term: Term(state.term), vote: state.vote, commit: Index(state.commit) }
     }
 
     pub(crate) fn id(&self) -> RaftId {
@@ -209,6 +229,11 @@ impl Replica {
         self.raw.raft.prs().get(id.0).map(|progress| Index(progress.matched))
     }
 
+    /// The term of the entry at this index, if it is known here.
+    pub(crate) fn term_at(&self, index: Index) -> Option<Term> {
+        self.raw.raft.raft_log.term(index.0).ok().filter(|term| *term > 0).map(Term)
+    }
+
     /// A change of membership is on its way.
     pub(crate) fn membership_pending(&self) -> bool {
         self.raw.raft.has_pending_conf()
@@ -221,7 +246,7 @@ impl Replica {
     }
 
     pub(crate) fn tick(&mut self) {
-        if self.awaits_snapshot() {
+        if self.awaits_snapshot() || self.barred {
             return;
         }
         // A lone voter becomes leader in the tick itself, which raft-rs allows only over a log that is durable whole.
@@ -256,6 +281,7 @@ impl Replica {
         let raft = &self.raw.raft;
         if raft.raft_log.persisted != raft.raft_log.last_index()
             || !raft.promotable()
+            || self.barred
             || self.awaits_snapshot()
         {
             return;
@@ -275,7 +301,11 @@ impl Replica {
         if self.contradicts(&message) {
             return;
         }
-        if message.get_msg_type() == eraftpb::MessageType::MsgTimeoutNow && self.awaits_snapshot() {
+        let kind = message.get_msg_type();
+        if kind == eraftpb::MessageType::MsgTimeoutNow && self.awaits_snapshot() {
+            return;
+        }
+        if self.barred && ELECTION_KINDS.contains(&kind) {
             return;
         }
         let _ = self.raw.step(message);

@@ -87,6 +87,7 @@ fn stamp(state: StampState) -> Stamp {
         members_position: position,
         possible_members: vec![ID],
         witnessed: Vec::new(),
+        refilling: Vec::new(),
         wait_for: 3,
         recovery: RecoveryMode::Automatic,
         boot_id: "another boot".into(),

@@ -1,0 +1,326 @@
+//! This life of the store, told to the others before it takes part.
+//!
+//! A store that was copied or rolled back looks like an ordinary one to itself. So every process, once its store is
+//! dirty, tells its incarnation and run to all peers; each writes them into its own stamp, and only then answers. A
+//! group's node starts, that is, may vote, ask for votes and acknowledge, when a majority of the group's recorded voters
+//! has answered. Two lives of one store cannot both have such a majority: some voter would have answered both, and
+//! nobody answers an earlier life, or another run of the same incarnation.
+//!
+//! A leader also notes which position each voter is known to have acknowledged: a store whose log ends before it is not
+//! what it was.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use quorate_store::ids::{GroupId, Incarnation, Position, RaftId, RunId, StoreId};
+use quorate_store::stamp::Witness;
+
+use super::group::Group;
+use super::{Node, Phase, Then};
+use crate::event::Event;
+use crate::formation::InitialStatus;
+use crate::io::{Output, PeerKey, Tick};
+use crate::peer::{LifeAnswer, PeerMessage};
+
+/// Who has not answered is told again after this, in milliseconds.
+const TELL_MILLIS: u64 = 300;
+
+/// What became of telling.
+#[derive(Debug, Default)]
+pub(crate) struct Life {
+    /// Stores that have this life in their stamps.
+    noted_by: BTreeSet<StoreId>,
+    /// The highest incarnation that somebody knows of this store, if that is not an earlier one.
+    refused: Option<Incarnation>,
+    next_tell: Tick,
+    /// What this broker knows of others, as its stamp says.
+    witnessed: BTreeMap<StoreId, Witness>,
+    /// Lives that are being written into the stamp.
+    noting: BTreeSet<PeerKey>,
+}
+
+/// What a told life is to one that remembers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Judgement {
+    /// Later than what is known: write it down, then answer.
+    Later,
+    /// Just what is known: answer.
+    Known,
+    /// An earlier one, another run of the same one, or less than it acknowledged: a copy, or rolled back.
+    Stale,
+}
+
+/// Compares a told life, and where the logs of its groups end, with what is known. Groups that it says to be refilling
+/// are not in `ends`: it does not claim to have anything of them.
+fn judge(
+    known: Option<&Witness>,
+    told: (Incarnation, RunId),
+    ends: &BTreeMap<GroupId, Option<Position>>,
+) -> Judgement {
+    let Some(known) = known else { return Judgement::Later };
+    let lost = known.positions.iter().any(|(group, acknowledged)| {
+        ends.get(group).is_some_and(|end| end.is_none_or(|end| end < *acknowledged))
+    });
+    if lost {
+        return Judgement::Stale;
+    }
+    match told.0.cmp(&known.incarnation) {
+        std::cmp::Ordering::Greater => Judgement::Later,
+        std::cmp::Ordering::Equal if told.1 == known.run => Judgement::Known,
+        _ => Judgement::Stale,
+    }
+}
+
+impl Life {
+    /// From the stamp.
+    pub(crate) fn remembering(witnessed: &[Witness]) -> Self {
+        let witnessed = witnessed.iter().map(|witness| (witness.store, witness.clone())).collect();
+        Self { witnessed, ..Self::default() }
+    }
+
+    /// For the stamp.
+    pub(crate) fn witnessed(&self) -> impl Iterator<Item = &Witness> {
+        self.witnessed.values()
+    }
+
+    pub(crate) fn is_refused(&self) -> bool {
+        self.refused.is_some()
+    }
+
+    /// A new life begins, later than everything that is known of it.
+    pub(crate) fn renew(&mut self, incarnation: Incarnation, now: Tick) -> Incarnation {
+        let known = self.refused.take().unwrap_or_default();
+        self.noted_by.clear();
+        self.next_tell = now;
+        Incarnation(incarnation.0.max(known.0).saturating_add(1))
+    }
+
+    /// This voter is known to have acknowledged everything up to here.
+    fn acknowledged(&mut self, store: StoreId, run: RunId, group: GroupId, position: Position) {
+        let Some(witness) = self.witnessed.get_mut(&store).filter(|witness| witness.run == run) else { return };
+        match witness.positions.iter_mut().find(|(of, _)| *of == group) {
+            Some((_, known)) => *known = position.max(*known),
+            None => witness.positions.push((group, position)),
+        }
+    }
+}
+
+impl Node {
+    /// Tells this life to whoever has not noted it. Called once a round.
+    pub(super) fn tell_life(&mut self) {
+        if self.transient || !matches!(self.phase, Phase::Running) || self.now < self.life.next_tell {
+            return;
+        }
+        self.life.next_tell = self.now.plus(TELL_MILLIS);
+        let unaware: Vec<PeerKey> = self
+            .peers
+            .all_linked()
+            .map(|peer| peer.identity.key)
+            .filter(|key| !self.life.noted_by.contains(&key.store))
+            .collect();
+        for to in unaware {
+            let message = PeerMessage::Life { incarnation: self.incarnation };
+            self.emit(Output::Send { to, message, after: None });
+        }
+    }
+
+    /// A peer is there, or has just begun to take part: tell it soon.
+    pub(super) fn tell_life_now(&mut self) {
+        self.life.next_tell = self.now;
+    }
+
+    /// A peer tells its life.
+    pub(super) fn life_told(&mut self, from: PeerKey, incarnation: Incarnation) {
+        if self.transient || !matches!(self.phase, Phase::Running) || self.life.noting.contains(&from) {
+            return;
+        }
+        let Some(status) = self.peers.get(from.store).and_then(|peer| peer.status.as_ref()) else { return };
+        if status.cluster_id != self.cluster_id || !status.belongs() {
+            return;
+        }
+        let known = self.life.witnessed.get(&from.store);
+        let ends = ends_of(status, known);
+        match judge(known, (incarnation, from.run), &ends) {
+            Judgement::Known => self.answer_life(from, LifeAnswer::Noted { incarnation }),
+            Judgement::Later => {
+                let positions = known.map(|known| {
+                    known.positions.iter().filter(|(group, _)| ends.contains_key(group)).copied().collect()
+                });
+                let witness = Witness {
+                    store: from.store,
+                    incarnation,
+                    run: from.run,
+                    positions: positions.unwrap_or_default(),
+                };
+                self.life.witnessed.insert(from.store, witness);
+                self.life.noting.insert(from);
+                let stamp = self.current_stamp();
+                self.write_stamp(stamp, Then::LifeNoted(from, incarnation));
+            }
+            Judgement::Stale => {
+                let known = known.map(|known| known.incarnation).unwrap_or_default();
+                let why = format!(
+                    "SAFE-2003: its store is an older copy of itself: incarnation {incarnation} was told, and {known} \
+                     with all that it acknowledged is known here; it is updated before it counts"
+                );
+                let who = format!("broker {}", status.name);
+                self.event(Event::Refused { who, why });
+                self.answer_life(from, LifeAnswer::Stale { told: incarnation, known });
+            }
+        }
+    }
+
+    /// The peer's life is in this stamp.
+    pub(super) fn life_is_noted(&mut self, from: PeerKey, incarnation: Incarnation) {
+        self.life.noting.remove(&from);
+        self.answer_life(from, LifeAnswer::Noted { incarnation });
+    }
+
+    fn answer_life(&mut self, to: PeerKey, answer: LifeAnswer) {
+        if self.peers.key(to.store) == Some(to) {
+            self.emit(Output::Send { to, message: PeerMessage::LifeAnswer(answer), after: None });
+        }
+    }
+
+    /// A peer answers.
+    pub(super) fn life_answered(&mut self, from: PeerKey, answer: LifeAnswer) {
+        match answer {
+            LifeAnswer::Noted { incarnation } if incarnation == self.incarnation => {
+                self.life.noted_by.insert(from.store);
+                self.facts_changed = true;
+            }
+            LifeAnswer::Stale { told, known } if told == self.incarnation => {
+                // A node that runs has a majority that knows this very life: whoever says otherwise is the odd one.
+                if self.groups.values().any(|group| group.recovered.is_none() && group.replica.is_some()) {
+                    return;
+                }
+                let known = self.life.refused.unwrap_or_default().max(known);
+                self.life.refused = Some(known);
+                self.facts_changed = true;
+            }
+            LifeAnswer::Noted { .. } | LifeAnswer::Stale { .. } => {}
+        }
+    }
+
+    /// Whether a majority of the group's recorded voters knows this life.
+    pub(super) fn is_vouched(&self, group: &Group) -> bool {
+        let Some(recovered) = &group.recovered else { return true };
+        let voters = &recovered.latest.voters;
+        let noted = voters
+            .iter()
+            .filter(|id| {
+                self.raft_id == Some(RaftId(**id))
+                    || self
+                        .peers
+                        .store_of(RaftId(**id))
+                        .is_some_and(|store| self.life.noted_by.contains(&store))
+            })
+            .count();
+        self.transient || noted >= recovered.latest.majority()
+    }
+
+    /// What the voters of the groups that this broker leads are known to have acknowledged, for the stamp.
+    pub(super) fn note_acknowledged(&mut self) {
+        let mut known = Vec::new();
+        for group in self.groups.values() {
+            let Some(replica) = group.replica.as_ref().filter(|replica| replica.is_leader()) else { continue };
+            let epoch = group.lineage.tag().epoch;
+            for id in &group.configuration.voters {
+                let key = self.peers.store_of(RaftId(*id)).and_then(|store| self.peers.key(store));
+                let place = replica.matched(RaftId(*id)).and_then(|index| Some((index, replica.term_at(index)?)));
+                if let (Some(key), Some((index, term))) = (key, place)
+                    && index.0 > 0
+                {
+                    known.push((key, group.id, Position { epoch, term, index }));
+                }
+            }
+        }
+        for (key, group, position) in known {
+            self.life.acknowledged(key.store, key.run, group, position);
+        }
+    }
+}
+
+/// Where the logs end of the groups that this store claims to have, among those of which something is known: none if the
+/// group is missing.
+fn ends_of(status: &InitialStatus, known: Option<&Witness>) -> BTreeMap<GroupId, Option<Position>> {
+    let groups = known.into_iter().flat_map(|known| &known.positions).map(|(group, _)| *group);
+    groups
+        .filter_map(|id| match status.group(id) {
+            Some(part) if !part.trusted => None,
+            Some(part) => Some((id, Some(part.position))),
+            None => Some((id, None)),
+        })
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use quorate_store::ids::{Epoch, Index, Term};
+    use uuid::Uuid;
+
+    use super::*;
+
+    fn run(number: u128) -> RunId {
+        RunId(Uuid::from_u128(number))
+    }
+
+    fn at(term: u64, index: u64) -> Position {
+        Position { epoch: Epoch(1), term: Term(term), index: Index(index) }
+    }
+
+    #[test]
+    fn a_life_is_judged_by_what_is_known_of_it() {
+        let known = Witness {
+            store: StoreId(Uuid::from_u128(1)),
+            incarnation: Incarnation(5),
+            run: run(50),
+            positions: vec![(GroupId(1), at(3, 100))],
+        };
+        let whole = BTreeMap::from([(GroupId(1), Some(at(3, 100)))]);
+        let cases = [
+            ("never seen", None, 1, 10, whole.clone(), Judgement::Later),
+            ("a later life", Some(&known), 6, 60, whole.clone(), Judgement::Later),
+            ("a start that ended before it was acknowledged", Some(&known), 8, 80, whole.clone(), Judgement::Later),
+            ("the same process", Some(&known), 5, 50, whole.clone(), Judgement::Known),
+            ("another run of the same incarnation", Some(&known), 5, 51, whole.clone(), Judgement::Stale),
+            ("an earlier life", Some(&known), 4, 50, whole.clone(), Judgement::Stale),
+            (
+                "a later life that lacks what it acknowledged",
+                Some(&known),
+                6,
+                60,
+                BTreeMap::from([(GroupId(1), Some(at(3, 99)))]),
+                Judgement::Stale,
+            ),
+            (
+                "a later life whose tail a later leader replaced",
+                Some(&known),
+                6,
+                60,
+                BTreeMap::from([(GroupId(1), Some(at(4, 90)))]),
+                Judgement::Later,
+            ),
+            (
+                "a later life that lost the whole group",
+                Some(&known),
+                6,
+                60,
+                BTreeMap::from([(GroupId(1), None)]),
+                Judgement::Stale,
+            ),
+            ("a later life that is being refilled", Some(&known), 6, 60, BTreeMap::new(), Judgement::Later),
+        ];
+        for (name, known, incarnation, process, ends, expected) in cases {
+            assert_eq!(judge(known, (Incarnation(incarnation), run(process)), &ends), expected, "{name}");
+        }
+    }
+
+    #[test]
+    fn a_renewed_life_is_later_than_all_that_is_known() {
+        let mut life = Life { refused: Some(Incarnation(9)), ..Life::default() };
+        life.noted_by.insert(StoreId(Uuid::from_u128(1)));
+        assert_eq!(life.renew(Incarnation(4), Tick(7)), Incarnation(10));
+        assert!(life.noted_by.is_empty() && !life.is_refused());
+        assert_eq!(life.renew(Incarnation(10), Tick(8)), Incarnation(11));
+    }
+}

@@ -1,0 +1,193 @@
+//! Groups of which this store must not vote as it is: kept aside, given up, and filled again by the cluster.
+//!
+//! ```text
+//!  row J1 says JOIN for a group that the store holds
+//!    │  the node stops; `refilling` goes into the stamp, durably, with a later incarnation if this one was refused
+//!    ▼
+//!  preserve   an image of the store in quarantine: nothing is deleted
+//!    ▼
+//!  discard    state and log of the group; its term and vote stay, since a vote is a promise
+//!    ▼
+//!  the leader of `system` admits the store to the group again; the group's leader makes it a learner, fills it, and,
+//!  once it has synced an entry that was proposed after that, a voter: only now it votes again
+//! ```
+//!
+//! A crash at any step leaves a store that is marked as refilling: it is never taken for a source, and begins again.
+
+use std::collections::BTreeMap;
+
+use quorate_store::ids::{GroupId, Index};
+use quorate_store::record::{HardState, Record};
+use quorate_store::stamp::EpochCause;
+use quorate_store::state::StateBatch;
+
+use super::group::Group;
+use super::lineage::Lineage;
+use super::{Node, Phase, Then};
+use crate::event::Event;
+use crate::formation::lineage::same_tip;
+use crate::formation::{Facts, Verdict, decide_group};
+use crate::io::Output;
+use crate::replica::wire::MembershipChange;
+
+impl Node {
+    /// Starts the nodes of groups that may go on, gives up those that have to be filled again. Called whenever the
+    /// facts have changed, while running.
+    pub(super) fn settle_groups(&mut self, facts: &Facts) {
+        if !matches!(self.phase, Phase::Running) || self.is_closing() {
+            return;
+        }
+        for id in self.group_ids() {
+            let Some(group) = self.groups.get(&id) else { continue };
+            if self.rejoining.contains(&id) {
+                continue;
+            }
+            let reference = facts.reference(id);
+            let strange =
+                reference.is_some_and(|reference| !same_tip(&reference.lineage, group.lineage.entries()));
+            if group.recovered.is_none() && !strange {
+                continue;
+            }
+            if strange && group.is_bare() {
+                let lineage = reference.and_then(|reference| Lineage::from_stamp(&reference.lineage));
+                if let Some(lineage) = lineage {
+                    self.adopt(id, lineage);
+                }
+                continue;
+            }
+            let waits = group.recovered.is_some() && !self.refilling.contains(&id);
+            match decide_group(facts, id).verdict {
+                Verdict::Restore | Verdict::Resume | Verdict::Form if waits => {
+                    if self.is_vouched(group) {
+                        self.start_recovered(id);
+                    }
+                }
+                Verdict::Join if reference.is_some() => self.rejoin(id),
+                _ => {}
+            }
+        }
+    }
+
+    /// A group that holds nothing yet follows another lineage than it was told at first.
+    fn adopt(&mut self, id: GroupId, lineage: Lineage) {
+        if let Some(group) = self.groups.remove(&id) {
+            self.make_bare_group(id, group.vhost.clone(), lineage);
+        }
+    }
+
+    /// Gives up a group, to be filled again.
+    fn rejoin(&mut self, id: GroupId) {
+        self.rejoining.insert(id);
+        self.refilling.insert(id);
+        if self.life.is_refused() {
+            self.incarnation = self.life.renew(self.incarnation, self.now);
+        }
+        self.with_group(id, |node, group| {
+            node.report_surplus(group);
+            if group.serving.is_some() {
+                node.leadership_lost(group);
+            }
+            node.drop_transfers(group);
+            if let Some(replica) = group.replica.take() {
+                group.kept_hard_state = replica.hard_state();
+            } else if let Some(recovered) = group.recovered.take() {
+                group.kept_hard_state = recovered.found.hard_state;
+            }
+        });
+        let stamp = self.current_stamp();
+        self.write_stamp(stamp, Then::RejoinStamped(id));
+    }
+
+    /// The stamp says that the group is being refilled.
+    pub(super) fn rejoin_stamped(&mut self, id: GroupId) {
+        let Some(group) = self.groups.get(&id) else { return };
+        if self.transient {
+            self.discard(id);
+            return;
+        }
+        let reason = format!("virtual host {} is filled again by the cluster", group.vhost);
+        let ticket = self.ticket();
+        self.after(ticket, Then::Preserved(id));
+        self.emit(Output::Quarantine { ticket, reason, groups: vec![id] });
+    }
+
+    /// What the group held is in quarantine.
+    pub(super) fn preserved(&mut self, id: GroupId) {
+        self.discard(id);
+    }
+
+    fn discard(&mut self, id: GroupId) {
+        let Some(group) = self.groups.remove(&id) else { return };
+        let HardState { term, vote, .. } = group.kept_hard_state;
+        let kept = HardState { term, vote, commit: Index(0) };
+        self.unmade.hard_states.insert(id, kept);
+        let epoch = group.lineage.tag().epoch;
+        self.log_ticket();
+        self.records.push(Record::Remove(id));
+        self.records.push(Record::HardState(id, epoch, kept));
+        let mut writes = vec![group.space.unassign(id)];
+        writes.extend(group.space.wipe());
+        let ticket = self.ticket();
+        self.after(ticket, Then::Discarded(id));
+        self.emit(Output::WriteState { ticket, batch: StateBatch { writes }, flush: true, open_view: None });
+    }
+
+    /// The group is gone from log and state; the cluster is asked for it by saying so.
+    pub(super) fn discarded(&mut self, id: GroupId) {
+        self.rejoining.remove(&id);
+        self.stamp_changed = true;
+        self.facts_changed = true;
+    }
+
+    /// A group that is being filled again may vote once the cluster, having taken its vote, has given it one anew.
+    pub(super) fn refilled(&mut self, group: &mut Group, change: MembershipChange) {
+        let Some(own) = self.raft_id.filter(|_| self.refilling.contains(&group.id)) else { return };
+        if !group.configuration.voters.contains(&own.0) {
+            group.was_out = true;
+        } else if group.was_out && change == MembershipChange::Voter(own.0) {
+            self.refilling.remove(&group.id);
+            if let Some(replica) = &mut group.replica {
+                replica.bar(false);
+            }
+            self.stamp_changed = true;
+            self.facts_changed = true;
+        }
+    }
+
+    /// HA-1014: what only this store has, beyond the place where the group's history left it.
+    fn report_surplus(&mut self, group: &Group) {
+        let facts = self.facts();
+        let Some(reference) = facts.reference(group.id) else { return };
+        let own = group.lineage.entries();
+        let shared = own.iter().zip(&reference.lineage).take_while(|(a, b)| a.id == b.id).count();
+        let Some(fork) = reference.lineage.get(shared).map(|epoch| epoch.fork) else { return };
+        let last = match (&group.replica, &group.recovered) {
+            (Some(replica), _) => replica.last(),
+            (None, Some(recovered)) => recovered.found.last.max(group.applied),
+            (None, None) => group.applied,
+        };
+        if last <= fork.index {
+            return;
+        }
+        let mut queues = BTreeMap::new();
+        for queue in group.machine.vhost().into_iter().flat_map(|machine| machine.queues()) {
+            let count = queue.live_from(0).filter(|(_, slot)| slot.index > fork.index).count();
+            if count > 0 {
+                queues.insert(queue.name().to_string(), u64::try_from(count).unwrap_or(u64::MAX));
+            }
+        }
+        let entries = last.0 - fork.index.0;
+        self.event(Event::Diverged { vhost: group.vhost.clone(), fork, entries, queues });
+    }
+
+    /// Whether clients may be served after an operator's mark: only once as many members are up to date as the mark
+    /// demands. None: nothing keeps them away.
+    pub(super) fn gate(group: &Group) -> Option<(u32, u32)> {
+        match group.lineage.entries().last()?.cause {
+            EpochCause::Mark { alone: false, members, .. } if group.configuration.peak < members => {
+                Some((group.configuration.peak, members))
+            }
+            _ => None,
+        }
+    }
+}
