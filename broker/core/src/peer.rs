@@ -5,10 +5,12 @@
 
 use bytes::{BufMut, Bytes, BytesMut};
 use quorate_store::ids::{ClusterId, Epoch, GroupId, Incarnation, Index, RaftId, StoreId, Term};
+use quorate_store::stamp::EpochEntry;
 use quorate_store::state::Family;
 use uuid::Uuid;
 
 use crate::codec::{CodecError, Pieces, Reader, put_bytes, put_count, put_option, put_text, put_uuid};
+use crate::formation::lineage_wire::{decode_lineage, encode_lineage};
 use crate::formation::{FoundingMessage, InitialStatus};
 use crate::replica::wire::RaftMessage;
 
@@ -146,8 +148,8 @@ pub struct Admission {
     pub cluster_name: String,
     /// The newcomer's number inside Raft.
     pub raft_id: RaftId,
-    /// The groups it takes part in: number, virtual host, lineage.
-    pub groups: Vec<(GroupId, String, LineageTag)>,
+    /// The groups of the cluster: number, virtual host, lineage.
+    pub groups: Vec<(GroupId, String, Vec<EpochEntry>)>,
     /// The members, itself among them: store, Raft id, name, cluster address.
     pub members: Vec<(StoreId, RaftId, String, String)>,
 }
@@ -353,7 +355,9 @@ impl PeerMessage {
                 Self::SnapshotDone { transfer: reader.u64("transfer")?, installed: reader.bool("installed")? }
             }
             11 => Self::Life { incarnation: Incarnation(reader.u64("incarnation")?) },
-            12 => Self::LifeAnswer(LifeAnswer::Noted { incarnation: Incarnation(reader.u64("incarnation")?) }),
+            12 => {
+                Self::LifeAnswer(LifeAnswer::Noted { incarnation: Incarnation(reader.u64("incarnation")?) })
+            }
             13 => Self::LifeAnswer(LifeAnswer::Stale {
                 told: Incarnation(reader.u64("incarnation")?),
                 known: Incarnation(reader.u64("incarnation")?),
@@ -408,8 +412,9 @@ impl Admission {
         out.put_u64_le(self.raft_id.0);
         put_count(out, self.groups.len());
         for (group, vhost, lineage) in &self.groups {
-            put_tag(out, *group, *lineage);
+            out.put_u32_le(group.0);
             put_text(out, vhost);
+            put_bytes(out, &encode_lineage(lineage));
         }
         put_count(out, self.members.len());
         for (store, raft_id, name, address) in &self.members {
@@ -425,9 +430,12 @@ impl Admission {
         let cluster_name = reader.text("cluster name")?;
         let raft_id = RaftId(reader.u64("raft id")?);
         let mut groups = Vec::new();
-        for _ in 0..reader.count(26, "groups")? {
-            let (group, lineage) = read_tag(reader)?;
-            groups.push((group, reader.text("vhost")?, lineage));
+        for _ in 0..reader.count(10, "groups")? {
+            let group = GroupId(reader.u32("group")?);
+            let vhost = reader.text("vhost")?;
+            let lineage =
+                decode_lineage(&reader.bytes("lineage")?).map_err(|_| CodecError::Unknown("lineage"))?;
+            groups.push((group, vhost, lineage));
         }
         let mut members = Vec::new();
         for _ in 0..reader.count(28, "members")? {
@@ -504,7 +512,10 @@ mod tests {
             cluster_id: ClusterId(Uuid::from_u128(1)),
             cluster_name: "quorate".into(),
             raft_id: RaftId(4),
-            groups: vec![(GroupId(0), "system".into(), tag()), (GroupId(1), "/".into(), tag())],
+            groups: vec![
+                (GroupId(0), "system".into(), Vec::new()),
+                (GroupId(1), "/".into(), crate::formation::samples::epochs(&[1, 2])),
+            ],
             members: vec![(StoreId(Uuid::from_u128(5)), RaftId(1), "a".into(), "h:1".into())],
         };
         vec![

@@ -39,13 +39,19 @@ impl Stamp {
 
     fn longest_list(&self) -> usize {
         let epochs = self.groups.iter().flat_map(|group| &group.lineage);
-        [self.groups.len(), self.members.len(), self.possible_members.len(), self.witnessed.len(), self.refilling.len()]
-            .into_iter()
-            .chain(self.groups.iter().map(|group| group.lineage.len()))
-            .chain(epochs.map(|epoch| epoch.left_out.len()))
-            .chain(self.witnessed.iter().map(|witness| witness.positions.len()))
-            .max()
-            .unwrap_or(0)
+        [
+            self.groups.len(),
+            self.members.len(),
+            self.possible_members.len(),
+            self.witnessed.len(),
+            self.refilling.len(),
+        ]
+        .into_iter()
+        .chain(self.groups.iter().map(|group| group.lineage.len()))
+        .chain(epochs.map(|epoch| epoch.left_out.len()))
+        .chain(self.witnessed.iter().map(|witness| witness.positions.len()))
+        .max()
+        .unwrap_or(0)
     }
 
     /// Reads what [`Stamp::encode`] wrote. Any other bytes are [`StampError::Damaged`], or [`StampError::OtherFormat`]

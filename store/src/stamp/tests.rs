@@ -139,8 +139,13 @@ fn any_member() -> impl Strategy<Value = StampMember> {
 pub(super) fn any_stamp() -> impl Strategy<Value = Stamp> {
     let ids = (any_uuid(), option::of(any_uuid()), any_uuid(), any::<u64>());
     let names = any::<[String; 3]>();
-    let lists =
-        (vec(any_group(), 0..3), vec(any_member(), 0..3), vec(any_uuid(), 0..3), vec(any_witness(), 0..3), vec(any::<u32>(), 0..3));
+    let lists = (
+        vec(any_group(), 0..3),
+        vec(any_member(), 0..3),
+        vec(any_uuid(), 0..3),
+        vec(any_witness(), 0..3),
+        vec(any::<u32>(), 0..3),
+    );
     let numbers = any::<[u64; 5]>();
     (
         ids,

@@ -3,16 +3,17 @@
 use std::collections::BTreeSet;
 
 use quorate_store::ids::{ClusterId, GroupId, Position, StoreId};
+use quorate_store::stamp::EpochEntry;
 use uuid::Uuid;
 
-use super::lineage::{EpochRef, Relation, relation};
+use super::lineage::{Relation, relation};
 use super::status::{GroupStatus, InitialStatus, RecoveryMode, StoreState, VoterRef};
 
 /// What one member holds of the group.
 #[derive(Clone, Debug)]
 pub(crate) struct Standing<'a> {
     pub(crate) member: &'a InitialStatus,
-    pub(crate) lineage: &'a [EpochRef],
+    pub(crate) lineage: &'a [EpochEntry],
     pub(crate) position: Position,
     pub(crate) voters: Vec<VoterRef>,
     /// Holds everything it ever acknowledged, and is not an older copy of itself.
@@ -23,7 +24,7 @@ pub(crate) struct Standing<'a> {
 #[derive(Clone, Debug)]
 pub(crate) struct Assembly<'a> {
     standings: Vec<Standing<'a>>,
-    latest: &'a [EpochRef],
+    latest: &'a [EpochEntry],
     forked: Option<(&'a InitialStatus, &'a InitialStatus)>,
     /// The voters of the latest configuration in the logs, committed or not.
     voters: Vec<VoterRef>,

@@ -6,7 +6,7 @@ use quorate_store::ids::{ClusterId, GroupId};
 
 use super::company::Company;
 use super::plan::FoundingPlan;
-use super::status::InitialStatus;
+use super::status::{GroupStatus, InitialStatus};
 
 /// The whole input of [`super::decide()`]. The order of `seen` does not matter.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -25,6 +25,11 @@ impl Facts {
         let held = company.members().iter().flat_map(|member| &member.groups);
         groups.extend(held.map(|group| group.group));
         groups.into_iter().collect()
+    }
+
+    /// What the member says of this group whose word on it is the latest, if the group is active.
+    pub fn reference(&self, group: GroupId) -> Option<&GroupStatus> {
+        Company::of(self).active(group)?.group(group)
     }
 
     /// The cluster that this broker belongs to or would join by what it sees; none while none is there or while

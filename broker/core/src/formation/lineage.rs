@@ -2,17 +2,7 @@
 
 use std::fmt;
 
-use quorate_store::ids::Epoch;
-use uuid::Uuid;
-
-/// One epoch as its list names it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub struct EpochRef {
-    /// Its number.
-    pub number: Epoch,
-    /// Its random id.
-    pub id: Uuid,
-}
+use quorate_store::stamp::EpochEntry;
 
 /// How one lineage stands to another.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -40,28 +30,36 @@ impl fmt::Display for Relation {
 
 /// Compares `one` with `other`. An empty list is a store that holds nothing of the group yet: it stands at the
 /// founding, so beside a list of one epoch it is the same history at position zero.
-pub fn relation(one: &[EpochRef], other: &[EpochRef]) -> Relation {
-    if one == other || (one.is_empty() && other.len() == 1) || (one.len() == 1 && other.is_empty()) {
+pub fn relation(one: &[EpochEntry], other: &[EpochEntry]) -> Relation {
+    let shared = common(one, other);
+    let same = shared == one.len() && shared == other.len();
+    if same || (one.is_empty() && other.len() == 1) || (one.len() == 1 && other.is_empty()) {
         Relation::Same
-    } else if other.starts_with(one) {
+    } else if shared == one.len() {
         Relation::Earlier
-    } else if one.starts_with(other) {
+    } else if shared == other.len() {
         Relation::Later
     } else {
         Relation::Forked
     }
 }
 
+/// How many epochs, from the first, two lineages have in common. An epoch is known by its number and its random id;
+/// what each side wrote beside them is only told.
+pub fn common(one: &[EpochEntry], other: &[EpochEntry]) -> usize {
+    one.iter().zip(other).take_while(|(one, other)| (one.number, one.id) == (other.number, other.id)).count()
+}
+
+/// Whether two lineages end with the same epoch.
+pub fn same_tip(one: &[EpochEntry], other: &[EpochEntry]) -> bool {
+    let tip = |list: &[EpochEntry]| list.last().map(|epoch| (epoch.number, epoch.id));
+    tip(one) == tip(other)
+}
+
 #[cfg(test)]
 mod tests {
+    use super::super::samples::epochs as list;
     use super::*;
-
-    fn list(ids: &[u128]) -> Vec<EpochRef> {
-        (1..)
-            .zip(ids)
-            .map(|(number, id)| EpochRef { number: Epoch(number), id: Uuid::from_u128(*id) })
-            .collect()
-    }
 
     #[test]
     fn lists_are_compared_by_prefix_and_never_by_number() {

@@ -20,6 +20,7 @@ pub mod founding;
 mod founding_message;
 pub mod limits;
 pub mod lineage;
+pub(crate) mod lineage_wire;
 pub mod plan;
 pub mod rows;
 pub mod status;

@@ -3,12 +3,12 @@
 use quorate_store::ids::{
     ClusterId, Epoch, GroupId, Incarnation, Index, Position, RaftId, RunId, StoreId, Term,
 };
+use quorate_store::stamp::{EpochCause, EpochEntry};
 use uuid::Uuid;
 
 use crate::io::PeerKey;
 
 use super::facts::Facts;
-use super::lineage::EpochRef;
 use super::status::{Active, GroupStatus, InitialStatus, PeerRef, RecoveryMode, StoreState, VoterRef};
 
 pub(crate) const CLUSTER: ClusterId = ClusterId(Uuid::from_u128(0xC1));
@@ -38,8 +38,22 @@ pub(crate) fn position(term: u64, index: u64) -> Position {
     Position { epoch: Epoch(1), term: Term(term), index: Index(index) }
 }
 
-pub(crate) fn epochs(ids: &[u128]) -> Vec<EpochRef> {
-    (1..).zip(ids).map(|(number, id)| EpochRef { number: Epoch(number), id: Uuid::from_u128(*id) }).collect()
+/// A lineage of epochs with these ids; every one after the first was forced by an override that left nobody out.
+pub(crate) fn epochs(ids: &[u128]) -> Vec<EpochEntry> {
+    (1..)
+        .zip(ids)
+        .map(|(number, id)| EpochEntry {
+            number: Epoch(number),
+            id: Uuid::from_u128(*id),
+            fork: if number == 1 { Position::default() } else { position(2, 20) },
+            term: Term(u64::from(number)),
+            cause: if number == 1 { EpochCause::Founding } else { EpochCause::Override },
+            left_out: Vec::new(),
+            who: "test".into(),
+            when_ms: 0,
+            why: "test".into(),
+        })
+        .collect()
 }
 
 pub(crate) fn voters(numbers: &[u128]) -> Vec<VoterRef> {
@@ -79,6 +93,7 @@ pub(crate) fn empty(number: u128) -> InitialStatus {
             .map(|peer| PeerRef { text: address(peer), resolved: (peer == number).then(|| store(number)) })
             .collect(),
         possible_members: Vec::new(),
+        panicked: None,
     }
 }
 
@@ -87,6 +102,7 @@ pub(crate) fn group(group: GroupId, vhost: &str) -> GroupStatus {
         group,
         vhost: vhost.into(),
         lineage: epochs(&[1]),
+        client_epochs: vec![Epoch(1)],
         position: position(2, 20),
         term: Term(2),
         voters: voters(&[1, 2, 3]),
@@ -94,6 +110,8 @@ pub(crate) fn group(group: GroupId, vhost: &str) -> GroupStatus {
         trusted: true,
         active: None,
         was_active_this_run: false,
+        designated: None,
+        peer_silent: false,
     }
 }
 

@@ -2,13 +2,13 @@
 
 use std::fmt;
 
-use quorate_store::ids::{ClusterId, GroupId, Incarnation, Position, RaftId, RunId, StoreId, Term};
+use quorate_store::ids::{ClusterId, Epoch, GroupId, Incarnation, Position, RaftId, RunId, StoreId, Term};
+use quorate_store::stamp::EpochEntry;
 use uuid::Uuid;
 
 use crate::io::PeerKey;
 
 use super::forming::FormingState;
-pub use super::lineage::EpochRef;
 
 /// Everything one broker knows about itself that decides how it starts. A change is sent again to every peer.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -54,6 +54,8 @@ pub struct InitialStatus {
     pub peers: Vec<PeerRef>,
     /// The founding rule's union, as `system` recorded it at the founding; empty before.
     pub possible_members: Vec<StoreId>,
+    /// Why this broker panicked, if it did: it takes no part until an operator clears that.
+    pub panicked: Option<String>,
 }
 
 impl InitialStatus {
@@ -138,7 +140,7 @@ pub enum RecoveryMode {
 }
 
 /// A process that `system` acknowledged for a store.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RecordedRun {
     /// Whose.
     pub store: StoreId,
@@ -146,6 +148,8 @@ pub struct RecordedRun {
     pub incarnation: Incarnation,
     /// The run id that came with it, if it was recorded.
     pub run: Option<RunId>,
+    /// Where that store was known to have synced each group's log to.
+    pub positions: Vec<(GroupId, Position)>,
 }
 
 /// One group as one broker's log and memory show it.
@@ -156,7 +160,10 @@ pub struct GroupStatus {
     /// The virtual host's name; `system` for group 0.
     pub vhost: String,
     /// Its epochs.
-    pub lineage: Vec<EpochRef>,
+    pub lineage: Vec<EpochEntry>,
+    /// The epochs of its lineage in which it holds client entries (shutdown, recovery, safety and membership entries do
+    /// not count).
+    pub client_epochs: Vec<Epoch>,
     /// Where the log ends.
     pub position: Position,
     /// The latest term in the hard state.
@@ -165,12 +172,17 @@ pub struct GroupStatus {
     pub voters: Vec<VoterRef>,
     /// Learners of that configuration.
     pub learners: Vec<VoterRef>,
-    /// Holds everything it ever acknowledged (restart.md's *trusted*); true for a process alive since.
+    /// Holds everything it ever acknowledged (*trusted*); true for a process alive since; false while it is
+    /// being refilled.
     pub trusted: bool,
     /// Led now with a quorum, as this broker sees it.
     pub active: Option<Active>,
     /// This process took part while the group was active.
     pub was_active_this_run: bool,
+    /// The number under which it is the designated primary, if it is.
+    pub designated: Option<u64>,
+    /// The other voter of two has not been seen for ten election timeouts.
+    pub peer_silent: bool,
 }
 
 /// A member of a group's configuration.

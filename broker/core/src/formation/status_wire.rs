@@ -9,13 +9,14 @@ use crate::io::PeerKey;
 
 use super::forming::FormingState;
 use super::limits::{ADDRESS_BYTES, EPOCHS, GROUPS, MEMBERS, NAME_BYTES, REASON_BYTES, STATUS_BYTES};
+use super::lineage_wire::{read_epoch, write_epoch};
 use super::status::{
-    Active, EpochRef, GroupStatus, InitialStatus, PeerRef, RecordedRun, RecoveryMode, StoreState, VoterRef,
+    Active, GroupStatus, InitialStatus, PeerRef, RecordedRun, RecoveryMode, StoreState, VoterRef,
 };
 use super::wire::{DecodeError, Reader, Writer};
 
 /// The version written here.
-const VERSION: u16 = 1;
+const VERSION: u16 = 2;
 
 impl InitialStatus {
     /// The bytes that [`Self::decode`] reads.
@@ -40,6 +41,10 @@ impl InitialStatus {
             out.uuid(recorded.store.0);
             out.u64(recorded.incarnation.0);
             out.option(recorded.run.as_ref(), |out, run| out.uuid(run.0));
+            out.list(&recorded.positions, |out, (group, position)| {
+                out.u32(group.0);
+                out.position(*position);
+            });
         });
         out.list(&self.groups, write_group);
         out.u32(self.wait_for);
@@ -50,6 +55,7 @@ impl InitialStatus {
             out.option(peer.resolved.as_ref(), |out, store| out.uuid(store.0));
         });
         out.list(&self.possible_members, |out, store| out.uuid(store.0));
+        out.option(self.panicked.as_ref(), |out, cause| out.text(cause, REASON_BYTES));
         out.finish()
     }
 
@@ -57,8 +63,8 @@ impl InitialStatus {
     pub fn decode(bytes: &[u8]) -> Result<Self, DecodeError> {
         let mut from = Reader::new("status", bytes, STATUS_BYTES)?;
         let version = from.u16("status: version")?;
-        if version == 0 {
-            return Err(DecodeError::Unknown { what: "status: version", found: 0 });
+        if version < VERSION {
+            return Err(DecodeError::Unknown { what: "status: version", found: u64::from(version) });
         }
         let status = Self {
             key: PeerKey { store: from.store("status: store id")?, run: from.run("status: run id")? },
@@ -80,6 +86,10 @@ impl InitialStatus {
                     store: from.store("recorded run: store id")?,
                     incarnation: Incarnation(from.u64("recorded run: incarnation")?),
                     run: from.option("recorded run: run id", |from| from.run("recorded run: run id"))?,
+                    positions: from.list("recorded run: positions", GROUPS, |from| {
+                        let group = GroupId(from.u32("recorded position: group")?);
+                        Ok((group, from.position("recorded position")?))
+                    })?,
                 })
             })?,
             groups: from.list("status: groups", GROUPS, read_group)?,
@@ -98,6 +108,7 @@ impl InitialStatus {
             })?,
             possible_members: from
                 .list("status: possible members", MEMBERS, |from| from.store("possible member: store id"))?,
+            panicked: from.option("status: panic", |from| from.text("status: panic", REASON_BYTES))?,
         };
         if version <= VERSION {
             from.end("status")?;
@@ -149,10 +160,8 @@ fn read_state(from: &mut Reader<'_>) -> Result<StoreState, DecodeError> {
 fn write_group(out: &mut Writer, group: &GroupStatus) {
     out.u32(group.group.0);
     out.text(&group.vhost, NAME_BYTES);
-    out.list(&group.lineage, |out, epoch| {
-        out.u32(epoch.number.0);
-        out.uuid(epoch.id);
-    });
+    out.list(&group.lineage, write_epoch);
+    out.list(&group.client_epochs, |out, epoch| out.u32(epoch.0));
     out.position(group.position);
     out.u64(group.term.0);
     out.list(&group.voters, write_voter);
@@ -163,15 +172,17 @@ fn write_group(out: &mut Writer, group: &GroupStatus) {
         out.u64(active.term.0);
     });
     out.flag(group.was_active_this_run);
+    out.option(group.designated.as_ref(), |out, number| out.u64(*number));
+    out.flag(group.peer_silent);
 }
 
 fn read_group(from: &mut Reader<'_>) -> Result<GroupStatus, DecodeError> {
     Ok(GroupStatus {
         group: GroupId(from.u32("group: id")?),
         vhost: from.text("group: virtual host", NAME_BYTES)?,
-        lineage: from.list("group: lineage", EPOCHS, |from| {
-            Ok(EpochRef { number: Epoch(from.u32("epoch: number")?), id: from.uuid("epoch: id")? })
-        })?,
+        lineage: from.list("group: lineage", EPOCHS, read_epoch)?,
+        client_epochs: from
+            .list("group: client epochs", EPOCHS, |from| Ok(Epoch(from.u32("client epoch: number")?)))?,
         position: from.position("group: position")?,
         term: Term(from.u64("group: term")?),
         voters: from.list("group: voters", MEMBERS, read_voter)?,
@@ -181,6 +192,8 @@ fn read_group(from: &mut Reader<'_>) -> Result<GroupStatus, DecodeError> {
             Ok(Active { leader: from.store("active: leader")?, term: Term(from.u64("active: term")?) })
         })?,
         was_active_this_run: from.flag("group: was active")?,
+        designated: from.option("group: designated", |from| from.u64("group: designated"))?,
+        peer_silent: from.flag("group: peer is silent")?,
     })
 }
 
@@ -203,7 +216,8 @@ mod tests {
     use proptest::collection::vec;
     use proptest::option;
     use proptest::prelude::*;
-    use quorate_store::ids::{ClusterId, Epoch, Index, Position, RunId, StoreId};
+    use quorate_store::ids::{ClusterId, Index, Position, RunId, StoreId};
+    use quorate_store::stamp::{EpochCause, EpochEntry, Known, LeftOut};
     use uuid::Uuid;
 
     use super::super::forming::{Ballot, Founder, FoundingValue, Place};
@@ -276,51 +290,102 @@ mod tests {
         })
     }
 
-    fn group() -> impl Strategy<Value = GroupStatus> {
-        let epoch = (any::<u32>(), uuid()).prop_map(|(number, id)| EpochRef { number: Epoch(number), id });
-        let position = (any::<u32>(), any::<u64>(), any::<u64>()).prop_map(|(epoch, term, index)| Position {
+    fn position() -> impl Strategy<Value = Position> {
+        (any::<u32>(), any::<u64>(), any::<u64>()).prop_map(|(epoch, term, index)| Position {
             epoch: Epoch(epoch),
             term: Term(term),
             index: Index(index),
+        })
+    }
+
+    fn epoch() -> impl Strategy<Value = EpochEntry> {
+        let cause = prop_oneof![
+            Just(EpochCause::Founding),
+            (uuid(), any::<bool>(), any::<u32>(), any::<u64>()).prop_map(
+                |(recovery, alone, members, sole)| {
+                    EpochCause::Mark { recovery, alone, members, sole: RaftId(sole) }
+                }
+            ),
+            Just(EpochCause::Override),
+            Just(EpochCause::Solo),
+            Just(EpochCause::TakeOver),
+        ];
+        let known = (any::<u64>(), position(), uuid()).prop_map(|(incarnation, position, tip)| Known {
+            incarnation: Incarnation(incarnation),
+            position,
+            tip,
         });
+        let left_out = (store(), ".{0,20}", any::<bool>(), option::of(known))
+            .prop_map(|(store, name, voter, known)| LeftOut { store, name, voter, known });
+        let numbers = (any::<u32>(), uuid(), position(), any::<u64>(), any::<u64>());
+        (numbers, cause, vec(left_out, 0..3), ".{0,20}", ".{0,20}").prop_map(
+            |((number, id, fork, term, when_ms), cause, left_out, who, why)| EpochEntry {
+                number: Epoch(number),
+                id,
+                fork,
+                term: Term(term),
+                cause,
+                left_out,
+                who,
+                when_ms,
+                why,
+            },
+        )
+    }
+
+    fn group() -> impl Strategy<Value = GroupStatus> {
         let active = (store(), any::<u64>()).prop_map(|(leader, term)| Active { leader, term: Term(term) });
+        let history = (vec(epoch(), 0..3), vec(any::<u32>().prop_map(Epoch), 0..3));
+        let flags = (any::<bool>(), any::<bool>(), any::<bool>());
         (
-            (any::<u32>(), ".{0,20}", vec(epoch, 0..3), position, any::<u64>()),
-            (vec(voter(), 0..4), vec(voter(), 0..3), any::<bool>(), option::of(active), any::<bool>()),
+            (any::<u32>(), ".{0,20}", history, position(), any::<u64>()),
+            (vec(voter(), 0..4), vec(voter(), 0..3), flags, option::of(active), option::of(any::<u64>())),
         )
             .prop_map(
-                |((group, vhost, lineage, position, term), (voters, learners, trusted, active, ran))| {
+                |((group, vhost, history, position, term), (voters, learners, flags, active, designated))| {
+                    let (lineage, client_epochs) = history;
+                    let (trusted, was_active_this_run, peer_silent) = flags;
                     GroupStatus {
                         group: GroupId(group),
                         vhost,
                         lineage,
+                        client_epochs,
                         position,
                         term: Term(term),
                         voters,
                         learners,
                         trusted,
                         active,
-                        was_active_this_run: ran,
+                        was_active_this_run,
+                        designated,
+                        peer_silent,
                     }
                 },
             )
     }
 
     fn status() -> impl Strategy<Value = InitialStatus> {
-        let recorded = (store(), any::<u64>(), option::of(uuid())).prop_map(|(store, incarnation, run)| {
-            RecordedRun { store, incarnation: Incarnation(incarnation), run: run.map(RunId) }
-        });
+        let positions = vec((any::<u32>().prop_map(GroupId), position()), 0..3);
+        let recorded = (store(), any::<u64>(), option::of(uuid()), positions).prop_map(
+            |(store, incarnation, run, positions)| RecordedRun {
+                store,
+                incarnation: Incarnation(incarnation),
+                run: run.map(RunId),
+                positions,
+            },
+        );
         let peer = (".{0,20}", option::of(store())).prop_map(|(text, resolved)| PeerRef { text, resolved });
         let ids = (store(), uuid(), option::of(uuid()), option::of(uuid()), option::of(uuid()));
         let texts = (".{0,20}", ".{0,20}", ".{0,20}");
         let numbers = (option::of(any::<u64>()), option::of(any::<u64>()), any::<u64>(), any::<u32>());
-        let lists = (vec(recorded, 0..4), vec(group(), 0..3), vec(peer, 0..4), vec(store(), 0..4));
+        let members = (vec(store(), 0..4), option::of(".{0,40}"));
+        let lists = (vec(recorded, 0..4), vec(group(), 0..3), vec(peer, 0..4), members);
         (ids, texts, state(), numbers, lists, any::<bool>(), any::<bool>()).prop_map(
             |(ids, texts, state, numbers, lists, allow_small, manual)| {
                 let (store, run, cluster, wanted, stamped) = ids;
                 let (name, cluster_name, address) = texts;
                 let (founded_ms, messages, incarnation, wait_for) = numbers;
-                let (recorded, groups, peers, possible_members) = lists;
+                let (recorded, groups, peers, (possible_members, panicked)) = lists;
                 InitialStatus {
                     key: PeerKey { store, run: RunId(run) },
                     name,
@@ -342,6 +407,7 @@ mod tests {
                     recovery: if manual { RecoveryMode::Manual } else { RecoveryMode::Automatic },
                     peers,
                     possible_members,
+                    panicked,
                 }
             },
         )
@@ -367,7 +433,7 @@ mod tests {
         #[test]
         fn a_newer_version_may_append(status in status(), surplus in vec(any::<u8>(), 0..20)) {
             let mut bytes = status.encode();
-            bytes[0] = 2;
+            bytes[0] = 3;
             bytes.extend(surplus);
             prop_assert_eq!(InitialStatus::decode(&bytes), Ok(status));
         }
@@ -382,7 +448,7 @@ mod tests {
             let _ = InitialStatus::decode(&bytes);
             let _ = FoundingMessage::decode(&bytes);
             let _ = FoundingValue::from_bytes(&bytes);
-            bytes.splice(0..0, [1, 0]);
+            bytes.splice(0..0, [2, 0]);
             let _ = InitialStatus::decode(&bytes);
             let _ = FoundingMessage::decode(&bytes);
             let _ = FoundingValue::from_bytes(&bytes);

@@ -96,7 +96,9 @@ impl Life {
 
     /// This voter is known to have acknowledged everything up to here.
     fn acknowledged(&mut self, store: StoreId, run: RunId, group: GroupId, position: Position) {
-        let Some(witness) = self.witnessed.get_mut(&store).filter(|witness| witness.run == run) else { return };
+        let Some(witness) = self.witnessed.get_mut(&store).filter(|witness| witness.run == run) else {
+            return;
+        };
         match witness.positions.iter_mut().find(|(of, _)| *of == group) {
             Some((_, known)) => *known = position.max(*known),
             None => witness.positions.push((group, position)),
@@ -222,11 +224,14 @@ impl Node {
     pub(super) fn note_acknowledged(&mut self) {
         let mut known = Vec::new();
         for group in self.groups.values() {
-            let Some(replica) = group.replica.as_ref().filter(|replica| replica.is_leader()) else { continue };
+            let Some(replica) = group.replica.as_ref().filter(|replica| replica.is_leader()) else {
+                continue;
+            };
             let epoch = group.lineage.tag().epoch;
             for id in &group.configuration.voters {
                 let key = self.peers.store_of(RaftId(*id)).and_then(|store| self.peers.key(store));
-                let place = replica.matched(RaftId(*id)).and_then(|index| Some((index, replica.term_at(index)?)));
+                let place =
+                    replica.matched(RaftId(*id)).and_then(|index| Some((index, replica.term_at(index)?)));
                 if let (Some(key), Some((index, term))) = (key, place)
                     && index.0 > 0
                 {
@@ -280,7 +285,14 @@ mod tests {
         let cases = [
             ("never seen", None, 1, 10, whole.clone(), Judgement::Later),
             ("a later life", Some(&known), 6, 60, whole.clone(), Judgement::Later),
-            ("a start that ended before it was acknowledged", Some(&known), 8, 80, whole.clone(), Judgement::Later),
+            (
+                "a start that ended before it was acknowledged",
+                Some(&known),
+                8,
+                80,
+                whole.clone(),
+                Judgement::Later,
+            ),
             ("the same process", Some(&known), 5, 50, whole.clone(), Judgement::Known),
             ("another run of the same incarnation", Some(&known), 5, 51, whole.clone(), Judgement::Stale),
             ("an earlier life", Some(&known), 4, 50, whole.clone(), Judgement::Stale),

@@ -1,10 +1,9 @@
 //! A group's epochs as this broker keeps them.
 
-use quorate_store::ids::{Index, ClusterId, Epoch, GroupId, Position, Term};
+use quorate_store::ids::{ClusterId, Epoch, GroupId, Index, Position, Term};
 use quorate_store::stamp::{EpochCause, EpochEntry};
 use uuid::Uuid;
 
-use crate::formation::status::EpochRef;
 use crate::peer::LineageTag;
 
 /// The list of epochs, oldest first; never empty for a group that exists.
@@ -22,14 +21,9 @@ impl Lineage {
             *byte ^= salt;
         }
         let id = Uuid::from_bytes(raw);
-        Self::adopted(LineageTag { epoch: Epoch(1), id })
-    }
-
-    /// The lineage as another broker names it, when this one has nothing of the group yet.
-    pub(crate) fn adopted(tag: LineageTag) -> Self {
         let first = EpochEntry {
-            number: tag.epoch,
-            id: tag.id,
+            number: Epoch(1),
+            id,
             fork: Position::default(),
             term: Term(1),
             cause: EpochCause::Founding,
@@ -59,9 +53,5 @@ impl Lineage {
 
     pub(crate) fn entries(&self) -> &[EpochEntry] {
         &self.epochs
-    }
-
-    pub(crate) fn refs(&self) -> Vec<EpochRef> {
-        self.epochs.iter().map(|epoch| EpochRef { number: epoch.number, id: epoch.id }).collect()
     }
 }

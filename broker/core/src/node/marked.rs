@@ -20,7 +20,8 @@ impl Group {
     pub(crate) fn begin_marked(&mut self, seen: Term) -> Option<(Entry, Terms)> {
         let epoch = self.lineage.entries().last()?;
         let EpochCause::Mark { recovery, sole, .. } = epoch.cause else { return None };
-        let term = Term(epoch.term.0.max(seen.0.saturating_add(1)).max(self.applied_term.0.saturating_add(1)));
+        let term =
+            Term(epoch.term.0.max(seen.0.saturating_add(1)).max(self.applied_term.0.saturating_add(1)));
         let index = self.applied.next();
         let data = Control::Recovery { recovery, sole }.encode();
         let terms = vec![(self.applied, self.applied_term), (index, term)];
@@ -41,8 +42,10 @@ impl Group {
 impl RecoveredLog {
     /// Whether the last epoch of this lineage was begun by a mark, and its first entry is not in the log yet.
     pub(crate) fn awaits_mark(group: &Group, log_epoch: quorate_store::ids::Epoch) -> bool {
-        group.lineage.entries().last().is_some_and(|epoch| {
-            matches!(epoch.cause, EpochCause::Mark { .. }) && log_epoch < epoch.number
-        })
+        group
+            .lineage
+            .entries()
+            .last()
+            .is_some_and(|epoch| matches!(epoch.cause, EpochCause::Mark { .. }) && log_epoch < epoch.number)
     }
 }

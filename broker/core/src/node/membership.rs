@@ -25,7 +25,10 @@ impl Node {
         let key = peer.key;
         let name = peer.name.clone();
         match self.peers.linked(peer) {
-            Linked::Gained => self.event(Event::ContactGained { member: name, peer: key }),
+            Linked::Gained => {
+                self.tell_life_now();
+                self.event(Event::ContactGained { member: name, peer: key });
+            }
             Linked::Known => {}
             Linked::Rival => {
                 let why = format!(
@@ -297,8 +300,9 @@ impl Node {
 
     fn admission(&self, system: &Group, raft_id: RaftId) -> Option<Admission> {
         let machine = system.machine.system()?;
-        let mut groups = vec![(system.id, system.vhost.clone(), system.lineage.tag())];
-        groups.extend(self.groups.values().map(|group| (group.id, group.vhost.clone(), group.lineage.tag())));
+        let part = |group: &Group| (group.id, group.vhost.clone(), group.lineage.entries().to_vec());
+        let groups =
+            std::iter::once(part(system)).chain(self.groups.values().map(|group| part(group))).collect();
         Some(Admission {
             cluster_id: self.cluster_id?,
             cluster_name: self.config.cluster_name.clone(),
@@ -331,7 +335,10 @@ impl Node {
                 .and_then(|peer| peer.status.as_ref())
                 .and_then(|status| status.group(group.id))
                 .is_some_and(|part| !part.trusted);
-            if refills && group.configuration.voters.contains(&raft_id.0) && group.configuration.voters.len() > 1 {
+            if refills
+                && group.configuration.voters.contains(&raft_id.0)
+                && group.configuration.voters.len() > 1
+            {
                 replica.propose_membership(MembershipChange::Learner(raft_id.0));
                 return;
             }

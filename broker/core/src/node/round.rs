@@ -31,6 +31,7 @@ impl Node {
             self.tell = true;
             self.decide_again();
         }
+        self.tell_life();
         self.review_membership();
         // Applying may propose (exposure, settled deliveries), and proposing makes something to write; both end after
         // few turns, since nothing is committed before it is durable.
@@ -239,7 +240,11 @@ impl Node {
             group.was_active = true;
             self.facts_changed = true;
         }
-        if group.serving.is_none() && group.id != GroupId::SYSTEM && group.leads_surely() {
+        if group.serving.is_none()
+            && group.id != GroupId::SYSTEM
+            && group.leads_surely()
+            && Self::gate(group).is_none()
+        {
             Self::leadership_won(group);
         }
     }

@@ -306,6 +306,13 @@ impl Node {
         let Some(replica) = &group.replica else {
             return Err((FaultCode::NotReady, "the virtual host is being made".into(), none(), 50));
         };
+        if let Some((there, needed)) = Self::gate(group).filter(|_| replica.is_leader()) {
+            let text = format!(
+                "virtual host {vhost} goes on from a store that an operator marked: {there} of {needed} members hold it, \
+                 clients are served once all {needed} do"
+            );
+            return Err((FaultCode::Waiting, text, none(), 200));
+        }
         if replica.is_leader() {
             return Err((FaultCode::NotReady, "this broker was just elected".into(), none(), 20));
         }

@@ -446,6 +446,7 @@ impl Node {
     /// A routine rewrite that nothing waits for.
     pub(super) fn refresh_stamp(&mut self) {
         self.stamp_changed = false;
+        self.note_acknowledged();
         let stamp = self.current_stamp();
         self.stamp = Some(stamp.clone());
         let ticket = self.ticket();

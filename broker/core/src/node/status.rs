@@ -1,6 +1,6 @@
 //! What this broker says about itself: to peers, before and while it is a member.
 
-use quorate_store::ids::{GroupId, Position, RaftId};
+use quorate_store::ids::{Epoch, GroupId, Position, RaftId, Term};
 use quorate_store::stamp::StampState;
 
 use super::Node;
@@ -57,10 +57,20 @@ impl Node {
                         store: member.store,
                         incarnation: member.incarnation,
                         run: member.run,
+                        positions: Vec::new(),
                     })
-                    .collect()
+                    .collect::<Vec<_>>()
             })
             .unwrap_or_default();
+        let recorded = recorded
+            .into_iter()
+            .chain(self.life.witnessed().map(|witness| RecordedRun {
+                store: witness.store,
+                incarnation: witness.incarnation,
+                run: Some(witness.run),
+                positions: witness.positions.clone(),
+            }))
+            .collect();
         InitialStatus {
             key: self.own,
             name: self.config.name.clone(),
@@ -76,12 +86,13 @@ impl Node {
             incarnation: self.incarnation,
             stamped_run: stamp.map(|stamp| stamp.run_id).or(self.transient.then_some(self.own.run)),
             recorded,
-            groups: self.groups.values().map(|group| self.group_status(group)).collect(),
+            groups: self.group_statuses(),
             wait_for: self.config.wait_for,
             allow_small: self.config.allow_small,
             recovery: self.config.recovery,
             peers,
             possible_members: stamp.map(|stamp| stamp.possible_members.clone()).unwrap_or_default(),
+            panicked: None,
         }
     }
 
@@ -150,16 +161,43 @@ impl Node {
         GroupStatus {
             group: group.id,
             vhost: group.vhost.clone(),
-            lineage: group.lineage.refs(),
+            lineage: group.lineage.entries().to_vec(),
+            client_epochs: (1..=group.client_epoch.0).map(Epoch).collect(),
             // Both move with every entry; they are told with the next change of anything else.
             position,
             term,
             voters: named(&configuration, true),
             learners: named(&configuration, false),
-            trusted: true,
+            trusted: !self.refilling.contains(&group.id) && !self.life.is_refused(),
             active: self.active_leader(group),
             was_active_this_run: group.was_active,
+            designated: None,
+            peer_silent: false,
         }
+    }
+
+    /// What it holds, and what it gave up to be filled again.
+    fn group_statuses(&self) -> Vec<GroupStatus> {
+        let given_up =
+            self.refilling.iter().filter(|id| !self.groups.contains_key(id)).map(|id| GroupStatus {
+                group: *id,
+                vhost: String::new(),
+                lineage: Vec::new(),
+                client_epochs: Vec::new(),
+                position: Position::default(),
+                term: Term(0),
+                voters: Vec::new(),
+                learners: Vec::new(),
+                trusted: false,
+                active: None,
+                was_active_this_run: false,
+                designated: None,
+                peer_silent: false,
+            });
+        let mut parts: Vec<GroupStatus> =
+            self.groups.values().map(|group| self.group_status(group)).chain(given_up).collect();
+        parts.sort_by_key(|part| part.group);
+        parts
     }
 
     /// Who leads the group with a quorum, as far as this broker knows now.

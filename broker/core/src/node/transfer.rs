@@ -15,6 +15,7 @@ use crate::io::{Output, PeerKey};
 use crate::machine::{SystemMachine, VhostMachine};
 use crate::peer::{LineageTag, PeerMessage, SnapshotOffer, SnapshotPair};
 use crate::replica::Offer;
+use crate::replica::wire::MembershipChange;
 
 /// A transfer whose receiver says nothing for so long is given up, in milliseconds.
 const IDLE_MILLIS: u64 = 30_000;

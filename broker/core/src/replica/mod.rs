@@ -150,8 +150,17 @@ impl Replica {
         let logger = slog::Logger::root(slog::Discard, slog::o!());
         let commit_written = log.hard_state().commit;
         let raw = RawNode::new(&config, log, &logger).expect("the configuration is valid by construction");
-        let mut replica =
-            Self { group, epoch, id, raw, timing, salt, unpersisted: VecDeque::new(), commit_written, barred: false };
+        let mut replica = Self {
+            group,
+            epoch,
+            id,
+            raw,
+            timing,
+            salt,
+            unpersisted: VecDeque::new(),
+            commit_written,
+            barred: false,
+        };
         replica.fix_election_timeout();
         replica
     }
