@@ -76,6 +76,8 @@ pub struct Config {
     pub log_retain: Size,
     /// RocksDB's buffers and cache.
     pub rocksdb_memory: Size,
+    /// Bytes in quarantine above which no image is made.
+    pub quarantine_max: Size,
     /// Between two stamps.
     pub store_stamp_interval: Span,
     /// Without a leader before an election.
@@ -205,6 +207,7 @@ impl Config {
                 Size(4 << 30)
             }),
             rocksdb_memory: settings.rocksdb_memory.unwrap_or(Size(128 << 20)),
+            quarantine_max: settings.quarantine_max.unwrap_or(Size(16 << 30)),
             store_stamp_interval: settings
                 .store_stamp_interval
                 .unwrap_or(Span(std::time::Duration::from_secs(5))),
@@ -360,6 +363,7 @@ impl Config {
             tls_key,
             log_retain: Some(self.log_retain),
             rocksdb_memory: Some(self.rocksdb_memory),
+            quarantine_max: Some(self.quarantine_max),
             store_stamp_interval: Some(self.store_stamp_interval),
             election_timeout: Some(self.election_timeout),
             heartbeat: Some(self.heartbeat),

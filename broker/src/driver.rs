@@ -16,6 +16,7 @@ use crate::clients::SessionOutlet;
 use crate::counters::Counters;
 use crate::exit::Exit;
 use crate::inbox::{Arrival, LinkId};
+use crate::keeper::KeepOrder;
 use crate::logging;
 use crate::order::Order;
 use crate::peers::{LinkOutlet, Peers};
@@ -103,8 +104,9 @@ impl Driver {
                 for outlet in self.sessions.values() {
                     outlet.close();
                 }
-                self.outlets.state.finish();
+                // The log's thread may still give the state's something to do.
                 self.outlets.storage.finish();
+                self.outlets.state.finish();
                 return exit;
             }
             self.wait();
@@ -188,6 +190,10 @@ impl Driver {
                     self.send(to, message);
                 }
             }
+            Input::NotKept { ticket, why } => {
+                self.order.persisted(ticket);
+                self.handle(Input::NotKept { ticket, why });
+            }
             Input::SessionClosed { session } => {
                 self.handle(Input::SessionClosed { session });
                 if let Some(outlet) = self.sessions.remove(&session) {
@@ -233,6 +239,9 @@ impl Driver {
             Output::WriteStamp { ticket, stamp } => self.outlets.storage.write_stamp(ticket, stamp),
             Output::WriteState { ticket, batch, flush, open_view } => {
                 self.outlets.state.give(StateWork::Write { ticket, batch, flush, open_view });
+            }
+            Output::Quarantine { ticket, reason, groups, stamp } => {
+                self.outlets.storage.keep(KeepOrder { ticket, reason, groups, stamp });
             }
             Output::Load { ticket, group, from, to, max_bytes } => {
                 self.outlets.storage.load(ticket, group, from, to, max_bytes);

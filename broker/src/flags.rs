@@ -154,6 +154,11 @@ pub struct Settings {
     #[arg(long, env = "QUORATE_ROCKSDB_MEMORY", value_name = "SIZE", global = true)]
     #[serde(alias = "rocksdb_memory")]
     pub rocksdb_memory: Option<Size>,
+    /// No image of the store is put into quarantine above so many bytes there: the update that would replace something
+    /// waits for the operator [default: 16GiB].
+    #[arg(long, env = "QUORATE_QUARANTINE_MAX", value_name = "SIZE", global = true)]
+    #[serde(alias = "quarantine_max")]
+    pub quarantine_max: Option<Size>,
     /// How often an active broker rewrites its stamp [default: 5s].
     #[arg(long, env = "QUORATE_STORE_STAMP_INTERVAL", value_name = "TIME", global = true)]
     #[serde(alias = "store_stamp_interval")]
@@ -208,6 +213,7 @@ impl Settings {
             tls_key,
             log_retain,
             rocksdb_memory,
+            quarantine_max,
             store_stamp_interval,
             election_timeout,
             heartbeat,

@@ -25,6 +25,7 @@ pub mod driver;
 pub mod exit;
 pub mod flags;
 pub mod inbox;
+pub mod keeper;
 pub mod lazy_state;
 pub mod load_pool;
 pub mod log_thread;

@@ -1,5 +1,6 @@
 //! The thread that owns the log's writing end: all batches that wait become one write and one sync.
 
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
@@ -14,6 +15,7 @@ use quorate_store::reserve::{Reserve, SpaceGuard, SpaceLimits};
 use crate::counters::Counters;
 use crate::exit::die_of_io;
 use crate::inbox::Inbox;
+use crate::keeper::{KeepOrder, Keeper};
 
 /// Bytes gathered into one write at most; more would make the first of them wait for the last.
 const WRITE_BYTES_MAX: usize = 32 << 20;
@@ -27,6 +29,8 @@ pub enum LogWork {
     Persist(Ticket, Batch),
     /// See `Output::Compact`.
     Compact(GroupId, Index),
+    /// See `Output::Quarantine`.
+    Keep(KeepOrder),
 }
 
 /// How much of the log is synced, for the stamp.
@@ -55,14 +59,16 @@ pub struct LogOwner {
     pub writer: LogWriter,
     /// Room for a full disk; none for a transient broker, whose disk is memory.
     pub reserve: Option<Arc<Reserve>>,
-    /// Bytes in quarantine, measured at the start.
-    pub quarantine_bytes: u64,
+    /// Bytes in quarantine.
+    pub quarantine_bytes: Arc<AtomicU64>,
     /// To the core.
     pub inbox: Inbox,
     /// The process's numbers.
     pub counters: Arc<Counters>,
     /// Told to the stamp's thread.
     pub synced: Synced,
+    /// Where images of the store go; none for a transient broker.
+    pub keeper: Option<Keeper>,
 }
 
 /// Gives work to the thread.
@@ -138,6 +144,7 @@ impl Running {
             let mut tickets = Vec::new();
             let mut batches = Vec::new();
             let mut compactions = Vec::new();
+            let mut orders = Vec::new();
             let mut bytes = 0;
             let mut next = Some(first);
             while let Some(work) = next {
@@ -148,6 +155,7 @@ impl Running {
                         batches.push(batch);
                     }
                     LogWork::Compact(group, index) => compactions.push((group, index)),
+                    LogWork::Keep(order) => orders.push(order),
                 }
                 next = if bytes < WRITE_BYTES_MAX { receiver.try_recv().ok() } else { None };
             }
@@ -156,6 +164,9 @@ impl Running {
             }
             if let Some(last) = tickets.last() {
                 self.owner.inbox.input(Input::Persisted { ticket: *last });
+            }
+            for order in orders {
+                self.keep(order);
             }
             // After the batches: what is let go of may have been appended, or begun anew, just before.
             for (group, index) in compactions {
@@ -166,6 +177,18 @@ impl Running {
             }
             self.look_after_segments();
             self.look_after_spares();
+        }
+    }
+
+    /// The log's part of an image of the store, made between two batches; the state's thread makes the rest.
+    fn keep(&mut self, order: KeepOrder) {
+        let ticket = order.ticket;
+        let begun = match &self.owner.keeper {
+            Some(keeper) => keeper.begin(order, &mut self.owner.writer, &self.owner.quarantine_bytes),
+            None => Err("a transient broker keeps nothing".to_owned()),
+        };
+        if let Err(why) = begun {
+            self.owner.inbox.input(Input::NotKept { ticket, why });
         }
     }
 
@@ -200,8 +223,9 @@ impl Running {
         if self.told_bytes != Some(log_bytes) {
             self.told_bytes = Some(log_bytes);
             counters.log_bytes.set(log_bytes);
-            counters.quarantine_bytes.set(*quarantine_bytes);
-            inbox.input(Input::Usage { log_bytes, quarantine_bytes: *quarantine_bytes });
+            let quarantine_bytes = quarantine_bytes.load(Ordering::Relaxed);
+            counters.quarantine_bytes.set(quarantine_bytes);
+            inbox.input(Input::Usage { log_bytes, quarantine_bytes });
         }
     }
 

@@ -28,7 +28,9 @@ impl Order {
     pub fn note(&mut self, output: &Output) {
         let (ticket, medium) = match output {
             Output::Persist { ticket, .. } => (*ticket, Medium::Log),
-            Output::WriteStamp { ticket, .. } | Output::WriteState { ticket, .. } => (*ticket, Medium::Other),
+            Output::WriteStamp { ticket, .. }
+            | Output::WriteState { ticket, .. }
+            | Output::Quarantine { ticket, .. } => (*ticket, Medium::Other),
             _ => return,
         };
         let previous = self.open.insert(ticket, medium);

@@ -14,6 +14,7 @@ use quorate_core::replica::Timing;
 use quorate_protocol::limits::Limits;
 use quorate_protocol::name::{Address, BrokerName, ClusterName};
 use quorate_protocol::peer_hello::{PeerConfig, PeerHello, PeerSecret};
+use quorate_store::files::real::RealFiles;
 use quorate_store::ids::ClusterId;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use sd_notify::NotifyState;
@@ -24,12 +25,13 @@ use crate::address::HostPort;
 use crate::admin_desk::AdminDesk;
 use crate::admin_http::{self, AdminState};
 use crate::clients::Clients;
-use crate::config::{Config, host_name};
+use crate::config::{Config, StoreChoice, host_name};
 use crate::counters::Counters;
 use crate::driver::{Clock, Driver, Outlets};
 use crate::exit::{Exit, ExitStatus};
 use crate::flags::{Flags, Recovery};
 use crate::inbox::Inbox;
+use crate::keeper::Keeper;
 use crate::log_thread::{LogOwner, Synced};
 use crate::logging::LogLevel;
 use crate::open_store::{Opened, open_store};
@@ -143,17 +145,28 @@ fn serve(
     let node = Node::new(node_config(config, &addresses, limits, clock), found, seed, clock.now());
     // What was synced before this process must not be forgotten by its first stamp.
     let synced = Synced::new(writer.synced_point());
+    let state = StateThread::start(state, inbox.clone(), Arc::clone(&counters)).map_err(internal)?;
+    let keeper = match &config.store {
+        StoreChoice::Directory(dir) => state.entrance().map(|entrance| Keeper {
+            files: Arc::new(RealFiles),
+            dir: dir.clone(),
+            bytes_max: config.quarantine_max.0,
+            state: entrance,
+        }),
+        StoreChoice::Transient => None,
+    };
     let owner = LogOwner {
         writer,
         reserve,
-        quarantine_bytes,
+        quarantine_bytes: Arc::new(quarantine_bytes.into()),
+        keeper,
         inbox: inbox.clone(),
         counters: Arc::clone(&counters),
         synced,
     };
     let outlets = Outlets {
         storage: Storage::start(owner, &reader, stamp).map_err(internal)?,
-        state: StateThread::start(state, inbox.clone(), Arc::clone(&counters)).map_err(internal)?,
+        state,
         peers: peers.clone(),
         desk: desk.clone(),
         counters: Arc::clone(&counters),

@@ -12,6 +12,7 @@ use quorate_store::state::{Family, Pair, StateBatch, StateError, StateStore, Vie
 use crate::counters::Counters;
 use crate::exit::die_of_io;
 use crate::inbox::Inbox;
+use crate::keeper::Begun;
 
 /// What the core asks of the state store.
 #[derive(Debug)]
@@ -44,6 +45,8 @@ pub enum StateWork {
     },
     /// The view is not needed any more.
     CloseView(ViewId),
+    /// End an image whose log is linked.
+    Keep(Box<Begun>),
 }
 
 /// Gives work to the thread.
@@ -60,6 +63,11 @@ impl StateThread {
         let owner = Owner { store, inbox, counters, views: BTreeMap::new() };
         let thread = thread::Builder::new().name("state".to_owned()).spawn(move || owner.run(&receiver))?;
         Ok(Self { work: Some(work), thread: Some(thread) })
+    }
+
+    /// Another way in, for whoever gives it work besides the core.
+    pub fn entrance(&self) -> Option<Sender<StateWork>> {
+        self.work.clone()
     }
 
     /// Adds work behind what is there.
@@ -97,6 +105,13 @@ impl Owner {
                 }
                 StateWork::Scan { ticket, family, from, to, max_bytes, view } => {
                     self.scan(ticket, family, &from, &to, max_bytes, view);
+                }
+                StateWork::Keep(begun) => {
+                    let ticket = begun.ticket;
+                    self.inbox.input(match begun.end(self.store.as_mut()) {
+                        Ok(()) => Input::Persisted { ticket },
+                        Err(why) => Input::NotKept { ticket, why },
+                    });
                 }
                 StateWork::CloseView(view) => {
                     if let Some(opened) = self.views.remove(&view) {

@@ -6,6 +6,7 @@ use quorate_store::log::LogReader;
 use quorate_store::record::Batch;
 use quorate_store::stamp::{Stamp, StampFile};
 
+use crate::keeper::KeepOrder;
 use crate::load_pool::{Load, LoadPool};
 use crate::log_thread::{LogOwner, LogThread, LogWork};
 use crate::stamp_thread::StampThread;
@@ -35,6 +36,11 @@ impl Storage {
     /// See `Output::Compact`.
     pub fn compact(&self, group: GroupId, index: Index) {
         self.log.give(LogWork::Compact(group, index));
+    }
+
+    /// See `Output::Quarantine`.
+    pub fn keep(&self, order: KeepOrder) {
+        self.log.give(LogWork::Keep(order));
     }
 
     /// See `Output::WriteStamp`.

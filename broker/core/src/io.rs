@@ -150,6 +150,13 @@ pub enum Input {
         /// Which.
         ticket: Ticket,
     },
+    /// An image asked for with [`Output::Quarantine`] could not be made; the store is as it was.
+    NotKept {
+        /// Which request.
+        ticket: Ticket,
+        /// Why, for people.
+        why: String,
+    },
     /// Log entries asked for with [`Output::Load`]; fewer than asked if `max_bytes` was reached.
     Loaded {
         /// Which request.
@@ -230,7 +237,7 @@ pub enum Output {
         open_view: Option<ViewId>,
     },
     /// Keep an image of the whole store, as it is after everything asked before, in quarantine; answer
-    /// [`Input::Persisted`].
+    /// [`Input::Persisted`], or [`Input::NotKept`].
     Quarantine {
         /// Names it.
         ticket: Ticket,
@@ -238,6 +245,8 @@ pub enum Output {
         reason: String,
         /// Because of which groups.
         groups: Vec<GroupId>,
+        /// What the stamp of the image says.
+        stamp: Box<Stamp>,
     },
     /// Read consecutive entries; answer [`Input::Loaded`].
     Load {

@@ -4,7 +4,7 @@ use quorate_core::event::Event;
 use quorate_core::io::{Input, Output};
 
 use super::schedule::{Happening, HostId, MILLI, ProcessStep};
-use super::storage::{LogWork, StateWork};
+use super::storage::{KeepOrder, LogWork, StateWork};
 use super::world::World;
 
 /// Simulated wall clocks begin in 2026.
@@ -124,7 +124,21 @@ impl World {
                 for input in inputs {
                     self.input(host, input);
                 }
+                self.keep(host);
                 self.begin_work(host);
+            }
+            Err(failed) => self.disk_failed(host, &failed.0),
+        }
+    }
+
+    fn keep(&mut self, host: HostId) {
+        let machine = &mut self.hosts[host];
+        let Some(process) = &mut machine.process else { return };
+        match process.storage.keep(&mut machine.medium) {
+            Ok(tickets) => {
+                for ticket in tickets {
+                    self.persisted(host, ticket);
+                }
             }
             Err(failed) => self.disk_failed(host, &failed.0),
         }
@@ -186,6 +200,10 @@ impl World {
             }
             Output::CloseView { view } => storage.state_queue.push_back(StateWork::CloseView(view)),
             Output::Compact { group, index } => storage.log_queue.push_back(LogWork::Compact(group, index)),
+            Output::Quarantine { ticket, reason, groups, stamp } => {
+                let order = KeepOrder { ticket, reason, groups, stamp };
+                storage.log_queue.push_back(LogWork::Keep(order));
+            }
             Output::Load { ticket, group, from, to, max_bytes } => {
                 let delay = self.hosts[host].read_delay();
                 self.process_after(host, delay, ProcessStep::Loaded { ticket, group, from, to, max_bytes });

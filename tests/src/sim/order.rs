@@ -19,7 +19,9 @@ impl Order {
     pub fn note(&mut self, output: &Output) {
         let (ticket, of_log) = match output {
             Output::Persist { ticket, .. } => (*ticket, true),
-            Output::WriteStamp { ticket, .. } | Output::WriteState { ticket, .. } => (*ticket, false),
+            Output::WriteStamp { ticket, .. }
+            | Output::WriteState { ticket, .. }
+            | Output::Quarantine { ticket, .. } => (*ticket, false),
             _ => return,
         };
         assert!(self.open.insert(ticket, of_log).is_none(), "ticket {} was used twice", ticket.0);

@@ -12,6 +12,7 @@ use quorate_store::ids::{GroupId, Index, RunId, StoreId};
 use quorate_store::log::{LogConfig, LogError, LogReader, LogWriter, RecoveredGroup};
 use quorate_store::model::StateModel;
 use quorate_store::open::{OpenError, OpenLog, OpenOptions, open};
+use quorate_store::quarantine::{Act, Draft, Note, QuarantineError};
 use quorate_store::record::{Batch, Entry};
 use quorate_store::stamp::{Stamp, StampFile, StampFound};
 use quorate_store::state::{Family, StateBatch, StateStore, ViewId};
@@ -48,7 +49,9 @@ pub struct Medium {
 impl Medium {
     /// An empty one.
     pub fn new() -> Self {
-        Self { files: CrashFiles::new(), state: StateModel::new() }
+        let files = CrashFiles::new();
+        let state = StateModel::on(Arc::new(files.clone()));
+        Self { files, state }
     }
 
     /// The process is gone; the operating system lives on. RocksDB runs without a log of its own, so what was not
@@ -122,6 +125,21 @@ pub enum LogWork {
     Persist(Ticket, Batch),
     /// Let go.
     Compact(GroupId, Index),
+    /// Keep an image of the store.
+    Keep(KeepOrder),
+}
+
+/// See `Output::Quarantine`.
+#[derive(Debug)]
+pub struct KeepOrder {
+    /// Names it.
+    pub ticket: Ticket,
+    /// Why.
+    pub reason: String,
+    /// Because of which groups.
+    pub groups: Vec<GroupId>,
+    /// What the image's stamp says.
+    pub stamp: Box<Stamp>,
 }
 
 /// What the state store's lane is asked to do.
@@ -180,6 +198,8 @@ pub struct Storage {
     pub log_queue: VecDeque<LogWork>,
     /// What the log's lane works on: written, not synced.
     pub log_flight: Option<LogFlight>,
+    /// Images that wait for a moment between two batches.
+    pub keep_queue: VecDeque<KeepOrder>,
     /// Waits for the stamp's lane.
     pub stamp_queue: VecDeque<(Ticket, Box<Stamp>)>,
     /// What the stamp's lane works on: nothing of it is written.
@@ -239,6 +259,7 @@ pub fn open_store(medium: &Medium, sizes: LogSizes, dice: &mut Dice) -> Opened {
         stamp: stamp_file,
         log_queue: VecDeque::new(),
         log_flight: None,
+        keep_queue: VecDeque::new(),
         stamp_queue: VecDeque::new(),
         stamp_flight: None,
         state_queue: VecDeque::new(),
@@ -277,6 +298,7 @@ impl Storage {
                     batches.push(batch);
                 }
                 LogWork::Compact(group, index) => compactions.push((group, index)),
+                LogWork::Keep(order) => self.keep_queue.push_back(order),
             }
         }
         let references: Vec<&Batch> = batches.iter().collect();
@@ -314,6 +336,27 @@ impl Storage {
             inputs.push(Input::Usage { log_bytes, quarantine_bytes: 0 });
         }
         Ok((tickets.last().copied(), batches, inputs))
+    }
+
+    /// Makes the images that were asked for; their tickets.
+    pub fn keep(&mut self, medium: &mut Medium) -> Result<Vec<Ticket>, DiskFailed> {
+        let mut kept = Vec::new();
+        for KeepOrder { ticket, reason, groups, stamp } in self.keep_queue.drain(..) {
+            let files: Arc<dyn Files> = Arc::new(medium.files.clone());
+            let note = Note { act: Act::Update, why: reason, groups, when_ms: 0 };
+            let make = || -> Result<(), QuarantineError> {
+                let draft = Draft::begin(Arc::clone(&files), Path::new(STORE_DIRECTORY), note)?;
+                let tail = self.writer.link_into(&draft.log_dir())?;
+                let end = tail.end();
+                tail.copy(files.as_ref(), &draft.log_dir())?;
+                medium.state.checkpoint(&draft.state_dir())?;
+                draft.finish(Some(&Stamp { log_synced: end, ..*stamp }))?;
+                Ok(())
+            };
+            make().map_err(|error| DiskFailed(error.to_string()))?;
+            kept.push(ticket);
+        }
+        Ok(kept)
     }
 
     /// Takes the latest of the stamps that wait; true if there is one.

@@ -32,6 +32,14 @@ impl Facts {
         Company::of(self).active(group)?.group(group)
     }
 
+    /// Whether the own store still holds everything that it acknowledged of this group, as far as anybody here knows.
+    pub fn is_trusted(&self, group: GroupId) -> bool {
+        let company = Company::of(self);
+        let assembly = company.assembly(group);
+        let own = assembly.standings().iter().find(|standing| standing.member.key == self.own.key);
+        own.is_some_and(|standing| standing.trusted)
+    }
+
     /// The cluster that this broker belongs to or would join by what it sees; none while none is there or while
     /// there is more than one candidate.
     pub fn cluster_id(&self) -> Option<ClusterId> {

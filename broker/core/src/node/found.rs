@@ -159,7 +159,7 @@ impl Node {
                 self.dial(address);
             }
         }
-        let first = self.groups.is_empty() && self.refilling.is_empty();
+        let first = !self.groups.contains_key(&GroupId::SYSTEM) && !self.refilling.contains(&GroupId::SYSTEM);
         for (id, vhost, lineage) in admission.groups {
             // Others come through the log of `system`.
             let wanted = first || (self.refilling.contains(&id) && !self.rejoining.contains(&id));

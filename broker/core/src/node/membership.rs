@@ -39,8 +39,10 @@ impl Node {
                 self.event(Event::Refused { who: format!("broker {name}"), why });
             }
         }
-        let status = self.own_status();
-        self.emit(Output::Send { to: key, message: PeerMessage::Status(Box::new(status)), after: None });
+        if !matches!(self.phase, Phase::Recovering(_)) {
+            let status = self.own_status();
+            self.emit(Output::Send { to: key, message: PeerMessage::Status(Box::new(status)), after: None });
+        }
     }
 
     pub(super) fn peer_unlinked(&mut self, key: PeerKey) {
@@ -144,6 +146,11 @@ impl Node {
 
     /// Tells every peer when the own status has changed. Called once a round.
     pub(super) fn tell_status(&mut self) {
+        if matches!(self.phase, Phase::Recovering(_)) {
+            // What it holds is not known yet: it would look as if it held nothing.
+            self.tell = true;
+            return;
+        }
         let status = self.own_status();
         let encoded = status.encode();
         if self.told_status.as_ref() == Some(&encoded) {

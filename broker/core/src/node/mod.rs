@@ -200,6 +200,9 @@ pub struct Node {
     refilling: BTreeSet<GroupId>,
     /// Groups that are being given up.
     rejoining: BTreeSet<GroupId>,
+    /// Those of them that could not be kept aside, and when to try again; and why.
+    unkept: BTreeMap<GroupId, Tick>,
+    kept_aside_problem: Option<String>,
     /// Takes no part any more: nothing is written but what closes the store.
     frozen: bool,
     /// The cluster is being shut down.
@@ -272,6 +275,8 @@ impl Node {
             life: life::Life::remembering(&witnessed),
             refilling,
             rejoining: BTreeSet::new(),
+            unkept: BTreeMap::new(),
+            kept_aside_problem: None,
             frozen: false,
             closing: None,
             askers: shutdown::Askers::default(),
@@ -313,6 +318,7 @@ impl Node {
             Input::PeerUnlinked { peer } => self.peer_unlinked(peer),
             Input::PeerMessage { from, message } => self.peer_message(from, message),
             Input::Persisted { ticket } => self.persisted(ticket),
+            Input::NotKept { ticket, why } => self.not_kept(ticket, why),
             Input::Loaded { ticket, entries } => self.loaded(ticket, entries),
             Input::Scanned { ticket, pairs, complete } => self.scanned(ticket, pairs, complete),
             Input::SegmentDue { up_to } => self.segment_due(up_to),

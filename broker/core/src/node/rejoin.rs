@@ -24,11 +24,18 @@ use quorate_store::state::StateBatch;
 use super::group::Group;
 use super::lineage::Lineage;
 use super::{Node, Phase, Then};
-use crate::event::Event;
+use crate::event::{Event, Level};
 use crate::formation::lineage::same_tip;
 use crate::formation::{Facts, Verdict, decide_group};
-use crate::io::Output;
+use crate::io::{Output, Ticket};
 use crate::replica::wire::MembershipChange;
+
+/// Between two attempts to keep an image, in milliseconds.
+const KEEP_AGAIN_MILLIS: u64 = 10_000;
+const KEEP_PROBLEM: &str =
+    "what this store holds must be kept in quarantine before it is filled again, and cannot be";
+const KEEP_NEXT: &str =
+    "quorate store quarantine list DIR, then purge what is not needed; or make room on the disk";
 
 impl Node {
     /// Starts the nodes of groups that may go on, gives up those that have to be filled again. Called whenever the
@@ -55,9 +62,13 @@ impl Node {
                 }
                 continue;
             }
-            let waits = group.recovered.is_some() && !self.refilling.contains(&id);
-            match decide_group(facts, id).verdict {
-                Verdict::Restore | Verdict::Resume | Verdict::Form if waits => {
+            let verdict = decide_group(facts, id).verdict;
+            // Whoever only is no voter keeps what it has: Raft brings it up to date.
+            let sound = !strange && facts.is_trusted(id);
+            match verdict {
+                Verdict::Restore | Verdict::Resume | Verdict::Form | Verdict::Join
+                    if sound && group.recovered.is_some() =>
+                {
                     if self.is_vouched(group) {
                         self.start_recovered(id);
                     }
@@ -106,13 +117,46 @@ impl Node {
             return;
         }
         let reason = format!("virtual host {} is filled again by the cluster", group.vhost);
+        let stamp = Box::new(self.current_stamp());
         let ticket = self.ticket();
         self.after(ticket, Then::Preserved(id));
-        self.emit(Output::Quarantine { ticket, reason, groups: vec![id] });
+        self.emit(Output::Quarantine { ticket, reason, groups: vec![id], stamp });
+    }
+
+    /// Nothing is given up that is not kept: it is tried again, and said.
+    pub(super) fn not_kept(&mut self, ticket: Ticket, why: String) {
+        let Some(waiting) = self.then.remove(&ticket) else { return };
+        for then in waiting {
+            if let Then::Preserved(id) = then {
+                self.unkept.insert(id, self.now.plus(KEEP_AGAIN_MILLIS));
+            }
+        }
+        self.facts_changed = true;
+        if self.kept_aside_problem.as_ref() != Some(&why) {
+            self.note(Level::Error, format!("{KEEP_PROBLEM}: {why}; next: {KEEP_NEXT}"));
+        }
+        self.kept_aside_problem = Some(why);
+    }
+
+    /// Tries again to keep aside what is to be given up. Called once a round.
+    pub(super) fn keep_again(&mut self) {
+        let due: Vec<GroupId> =
+            self.unkept.iter().filter(|(_, at)| **at <= self.now).map(|(id, _)| *id).collect();
+        for id in due {
+            self.unkept.remove(&id);
+            self.rejoin_stamped(id);
+        }
+    }
+
+    /// Why an update of this broker cannot begin, and what to type, if that is so.
+    pub(super) fn keeping_problem(&self) -> Option<(String, String)> {
+        let why = self.kept_aside_problem.as_ref()?;
+        Some((format!("{KEEP_PROBLEM}: {why}"), KEEP_NEXT.to_owned()))
     }
 
     /// What the group held is in quarantine.
     pub(super) fn preserved(&mut self, id: GroupId) {
+        self.kept_aside_problem = None;
         self.discard(id);
     }
 

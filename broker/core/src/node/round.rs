@@ -32,6 +32,7 @@ impl Node {
             self.decide_again();
         }
         self.tell_life();
+        self.keep_again();
         self.review_membership();
         // Applying may propose (exposure, settled deliveries), and proposing makes something to write; both end after
         // few turns, since nothing is committed before it is durable.

@@ -6,7 +6,7 @@
 //!                                                     │ applied by every process that it names
 //!      drain: no new work; each group's leader, when nothing of it is on the way, ends its log with the same entry
 //!                                                     │ applied in every group
-//!      complete: told to all; leaders stay until the others are complete
+//!      complete: told to all; everybody stays until the others are complete
 //!                                                     │
 //!      close: log synced, checkpoints flushed, then the stamp: clean   (not complete in time: dirty, as any stop)
 //!                                                     │
@@ -221,8 +221,8 @@ impl Node {
             self.tell_participants(closing, &ClosingStep::Complete);
         }
         let outcome = if open.is_empty() {
-            let leads = self.groups.values().any(|group| group.is_leader());
-            if leads && !self.others_complete(closing) && self.now < closing.until {
+            // Whoever left before would leave the others without a quorum if the leader died now.
+            if !self.others_complete(closing) && self.now < closing.until {
                 return;
             }
             self.why_not_a_voter()
