@@ -79,8 +79,8 @@ impl Space {
         StateWrite::Put(Family::Node, key.into(), self.from())
     }
 
-    /// Takes it away from the group.
-    pub(crate) fn unassign(self, group: GroupId) -> StateWrite {
+    /// The group has none any more.
+    pub(crate) fn unassign(group: GroupId) -> StateWrite {
         let mut key = SPACE_KEY.to_vec();
         key.extend_from_slice(&group.0.to_be_bytes());
         StateWrite::Delete(Family::Node, key.into())

@@ -23,11 +23,13 @@ use quorate_store::state::StateBatch;
 
 use super::group::Group;
 use super::lineage::Lineage;
+use super::meta::Space;
 use super::{Node, Phase, Then};
 use crate::event::{Event, Level};
 use crate::formation::lineage::same_tip;
 use crate::formation::{Facts, Verdict, decide_group};
 use crate::io::{Output, Ticket};
+use crate::machine::VhostMachine;
 use crate::replica::wire::MembershipChange;
 
 /// Between two attempts to keep an image, in milliseconds.
@@ -67,13 +69,11 @@ impl Node {
             let sound = !strange && facts.is_trusted(id);
             match verdict {
                 Verdict::Restore | Verdict::Resume | Verdict::Form | Verdict::Join
-                    if sound && group.recovered.is_some() =>
+                    if sound && group.recovered.is_some() && self.is_vouched(group) =>
                 {
-                    if self.is_vouched(group) {
-                        self.start_recovered(id);
-                    }
+                    self.start_recovered(id);
                 }
-                Verdict::Join if reference.is_some() => self.rejoin(id),
+                Verdict::Join if !sound && reference.is_some() => self.rejoin(id),
                 _ => {}
             }
         }
@@ -169,7 +169,7 @@ impl Node {
         self.log_ticket();
         self.records.push(Record::Remove(id));
         self.records.push(Record::HardState(id, epoch, kept));
-        let mut writes = vec![group.space.unassign(id)];
+        let mut writes = vec![Space::unassign(id)];
         writes.extend(group.space.wipe());
         let ticket = self.ticket();
         self.after(ticket, Then::Discarded(id));
@@ -214,7 +214,7 @@ impl Node {
             return;
         }
         let mut queues = BTreeMap::new();
-        for queue in group.machine.vhost().into_iter().flat_map(|machine| machine.queues()) {
+        for queue in group.machine.vhost().into_iter().flat_map(VhostMachine::queues) {
             let count = queue.live_from(0).filter(|(_, slot)| slot.index > fork.index).count();
             if count > 0 {
                 queues.insert(queue.name().to_string(), u64::try_from(count).unwrap_or(u64::MAX));

@@ -250,6 +250,9 @@ impl Node {
             return (VerdictWord::Waiting, "-".into(), "reading its store".into(), vec![WAIT_ACTIVE.into()]);
         };
         let row = decision.row.label().to_owned();
+        if let Some((problem, next)) = self.keeping_problem() {
+            return (VerdictWord::NeedsOperator, row, problem, vec![next]);
+        }
         let mut reason = decision.reason.clone();
         let mut next = decision.next.clone();
         let mut word = verdict_word(decision.verdict);

@@ -346,7 +346,12 @@ fn r4_the_acknowledged_run_stays_and_the_other_is_held() {
     assert_eq!(outcome(&facts(dirty(2), [dirty(1), copy.clone()])), (Row::W1, Verdict::Wait));
     // An active cluster acknowledged one of them.
     let mut witness = active(2);
-    witness.recorded = vec![RecordedRun { store: store(1), incarnation: Incarnation(1), run: Some(run(1)) }];
+    witness.recorded = vec![RecordedRun {
+        store: store(1),
+        incarnation: Incarnation(1),
+        run: Some(run(1)),
+        positions: Vec::new(),
+    }];
     let mut known = ran(1);
     known.groups[0].was_active_this_run = false;
     assert_eq!(outcome(&facts(known.clone(), [copy.clone(), witness.clone()])), (Row::J1, Verdict::Resume));
@@ -418,7 +423,12 @@ fn j1_the_word_of_the_highest_term_counts() {
 #[test]
 fn an_older_copy_of_a_store_is_not_trusted() {
     let record = |incarnation, run_id: Option<u128>| {
-        vec![RecordedRun { store: store(1), incarnation: Incarnation(incarnation), run: run_id.map(run) }]
+        vec![RecordedRun {
+            store: store(1),
+            incarnation: Incarnation(incarnation),
+            run: run_id.map(run),
+            positions: Vec::new(),
+        }]
     };
     // The stamp of `dirty(1)` says incarnation 1 and run 1001.
     for (recorded, trusted) in [
