@@ -198,6 +198,8 @@ fn config(stamp: Option<&Stamp>, store: StoreId) -> NodeConfig {
     let own = stamp.and_then(|stamp| stamp.members.iter().find(|member| member.store_id == store));
     let limits = quorate_protocol::limits::Limits::default();
     NodeConfig {
+        // Nothing is founded here.
+        tick_zero_ms: 0,
         name: stamp.map(|stamp| stamp.broker_name.clone()).unwrap_or_default(),
         cluster_name: stamp.map(|stamp| stamp.cluster_name.clone()).unwrap_or_default(),
         peers: Vec::new(),

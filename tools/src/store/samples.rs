@@ -1,11 +1,12 @@
 //! Statuses for tests: three brokers, one virtual host.
 
 use quorate_core::formation::InitialStatus;
-use quorate_core::formation::status::{EpochRef, GroupStatus, RecoveryMode, StoreState, VoterRef};
+use quorate_core::formation::status::{GroupStatus, RecoveryMode, StoreState, VoterRef};
 use quorate_core::io::PeerKey;
 use quorate_store::ids::{
     ClusterId, Epoch, GroupId, Incarnation, Index, Position, RaftId, RunId, StoreId, Term,
 };
+use quorate_store::stamp::{EpochCause, EpochEntry};
 use uuid::Uuid;
 
 use super::facts::{Facts, GroupFacts};
@@ -23,9 +24,19 @@ pub(crate) fn group(number: u32, epochs: &[u128], index: u64) -> GroupStatus {
         name: format!("b{id}"),
         raft_id: RaftId(u64::try_from(id).unwrap()),
     });
-    let lineage: Vec<EpochRef> = (1..)
+    let lineage = (1..)
         .zip(epochs)
-        .map(|(number, id)| EpochRef { number: Epoch(number), id: Uuid::from_u128(*id) })
+        .map(|(number, id)| EpochEntry {
+            number: Epoch(number),
+            id: Uuid::from_u128(*id),
+            fork: Position::default(),
+            term: Term(1),
+            cause: EpochCause::Founding,
+            left_out: Vec::new(),
+            who: String::new(),
+            when_ms: 0,
+            why: String::new(),
+        })
         .collect();
     let epoch = Epoch(u32::try_from(epochs.len()).unwrap());
     GroupStatus {
@@ -39,6 +50,9 @@ pub(crate) fn group(number: u32, epochs: &[u128], index: u64) -> GroupStatus {
         trusted: true,
         active: None,
         was_active_this_run: false,
+        client_epochs: Vec::new(),
+        designated: None,
+        peer_silent: false,
     }
 }
 
@@ -78,6 +92,7 @@ pub(crate) fn subject(number: u128, index: u64) -> Subject {
         recovery: RecoveryMode::Automatic,
         peers: Vec::new(),
         possible_members: Vec::new(),
+        panicked: None,
     };
     Subject {
         path: format!("/{name}"),

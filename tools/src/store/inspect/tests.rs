@@ -84,7 +84,7 @@ fn stores_of_two_clusters_are_told_apart() {
 fn a_store_of_which_a_later_life_is_recorded_was_rolled_back() {
     let mut witness = subject(1, 20);
     status(&mut witness).recorded =
-        vec![RecordedRun { store: store(2), incarnation: Incarnation(5), run: None }];
+        vec![RecordedRun { store: store(2), incarnation: Incarnation(5), run: None, positions: Vec::new() }];
     let judgement = judge(&[witness, subject(2, 90)]);
     assert_eq!((judgement.verdict, judgement.latest), (Verdict::NoSafeSet, Some(0)));
     assert!(judgement.remarks[1].iter().any(|remark| remark.contains("rolled back")));
