@@ -133,6 +133,13 @@ impl StateModel {
         Self { files: Some(files), ..Self::default() }
     }
 
+    /// The same content, whose checkpoints go elsewhere.
+    #[must_use]
+    pub fn moved_to(mut self, files: Arc<dyn Files>) -> Self {
+        self.files = Some(files);
+        self
+    }
+
     /// What a checkpoint holds.
     ///
     /// # Errors

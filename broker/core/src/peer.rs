@@ -111,6 +111,8 @@ pub enum LifeAnswer {
         told: Incarnation,
         /// The highest that is known.
         known: Incarnation,
+        /// It lacks what it is known to have acknowledged, whatever its life.
+        lost: bool,
     },
 }
 
@@ -293,10 +295,11 @@ impl PeerMessage {
                 out.put_u8(12);
                 out.put_u64_le(incarnation.0);
             }
-            Self::LifeAnswer(LifeAnswer::Stale { told, known }) => {
+            Self::LifeAnswer(LifeAnswer::Stale { told, known, lost }) => {
                 out.put_u8(13);
                 out.put_u64_le(told.0);
                 out.put_u64_le(known.0);
+                out.put_u8(u8::from(*lost));
             }
             Self::Closing { shutdown, step } => {
                 out.put_u8(10);
@@ -361,6 +364,7 @@ impl PeerMessage {
             13 => Self::LifeAnswer(LifeAnswer::Stale {
                 told: Incarnation(reader.u64("incarnation")?),
                 known: Incarnation(reader.u64("incarnation")?),
+                lost: reader.bool("lost")?,
             }),
             10 => {
                 let shutdown = reader.uuid("shutdown id")?;
@@ -533,7 +537,11 @@ mod tests {
             PeerMessage::SnapshotDone { transfer: 8, installed: true },
             PeerMessage::Life { incarnation: Incarnation(7) },
             PeerMessage::LifeAnswer(LifeAnswer::Noted { incarnation: Incarnation(7) }),
-            PeerMessage::LifeAnswer(LifeAnswer::Stale { told: Incarnation(7), known: Incarnation(8) }),
+            PeerMessage::LifeAnswer(LifeAnswer::Stale {
+                told: Incarnation(7),
+                known: Incarnation(8),
+                lost: true,
+            }),
             closing(ClosingStep::Complete),
             closing(ClosingStep::Closed { why_not_clean: None }),
             closing(ClosingStep::Closed { why_not_clean: Some("slow".into()) }),

@@ -54,6 +54,17 @@ impl Medium {
         Self { files, state }
     }
 
+    /// A copy of the medium as it is now, as an administrator or a snapshot of the volume makes it.
+    #[must_use]
+    pub fn clone_now(&self) -> Self {
+        let files = self.files.fork();
+        let state = self.state.clone().moved_to(Arc::new(files.clone()));
+        let mut copy = Self { files, state };
+        copy.files.kill();
+        copy.state.crash(0);
+        copy
+    }
+
     /// The process is gone; the operating system lives on. RocksDB runs without a log of its own, so what was not
     /// flushed is lost all the same.
     pub fn kill(&mut self, dice: &mut Dice) {

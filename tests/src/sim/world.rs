@@ -247,6 +247,14 @@ impl World {
         self.hosts[host].end(power);
     }
 
+    /// Puts another medium in the place of a host's that does not run: an older one, or a copy.
+    pub fn replace_medium(&mut self, host: HostId, medium: super::storage::Medium) {
+        assert!(self.hosts[host].process.is_none(), "only of a host that does not run");
+        self.hosts[host].medium = medium;
+        // What it had synced is not asked of it any more.
+        self.ledger.forget(host);
+    }
+
     pub(super) fn disk_failed(&mut self, host: HostId, why: &str) {
         let now = self.now();
         self.trace.line(now, || format!("host {host}: disk: {why}"));

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, VecDeque};
 
 use bytes::Bytes;
-use quorate_store::ids::{Epoch, GroupId, Index, RaftId, Term};
+use quorate_store::ids::{Epoch, GroupId, Incarnation, Index, RaftId, Term};
 use quorate_store::record::{Entry, EntryKind, HardState};
 use quorate_store::state::StateBatch;
 use uuid::Uuid;
@@ -110,6 +110,8 @@ pub(crate) struct Group {
     pub(crate) sink: Option<Sink>,
     /// Leader only: learners, with the index that each must reach before it votes.
     pub(crate) learners: BTreeMap<RaftId, Index>,
+    /// Leader only: in which life each store that has to be filled again was taken out of the configuration.
+    pub(crate) taken_out: BTreeMap<RaftId, Incarnation>,
     /// What the last round saw, to notice changes.
     pub(crate) seen_role: &'static str,
     pub(crate) seen_term: Term,
@@ -125,6 +127,8 @@ pub(crate) struct Group {
     pub(crate) ended: Option<Uuid>,
     /// Leader only: the term in which it proposed to end the log. Nothing else is proposed in it.
     pub(crate) ended_term: Option<Term>,
+    /// What is here may lack what was acknowledged: it is to be given up as soon as the cluster can fill it again.
+    pub(crate) stale: bool,
     /// While it is being refilled: the cluster has taken its vote.
     pub(crate) was_out: bool,
     /// While it is being given up: what its node had promised.
@@ -156,6 +160,7 @@ impl Group {
             sources: Sources::default(),
             sink: None,
             learners: BTreeMap::new(),
+            taken_out: BTreeMap::new(),
             seen_role: "waiting",
             seen_term: Term::default(),
             had_quorum: false,
@@ -165,6 +170,7 @@ impl Group {
             created_reported: false,
             ended: None,
             ended_term: None,
+            stale: false,
             was_out: false,
             kept_hard_state: HardState::default(),
             client_epoch: Epoch(0),

@@ -45,7 +45,9 @@ enum Judgement {
     Later,
     /// Just what is known: answer.
     Known,
-    /// An earlier one, another run of the same one, or less than it acknowledged: a copy, or rolled back.
+    /// It lacks what it acknowledged: it was rolled back.
+    Lost,
+    /// An earlier one, or another run of the same one: a copy.
     Stale,
 }
 
@@ -61,7 +63,7 @@ fn judge(
         ends.get(group).is_some_and(|end| end.is_none_or(|end| end < *acknowledged))
     });
     if lost {
-        return Judgement::Stale;
+        return Judgement::Lost;
     }
     match told.0.cmp(&known.incarnation) {
         std::cmp::Ordering::Greater => Judgement::Later,
@@ -86,11 +88,13 @@ impl Life {
         self.refused.is_some()
     }
 
-    /// A new life begins, later than everything that is known of it.
-    pub(crate) fn renew(&mut self, incarnation: Incarnation, now: Tick) -> Incarnation {
+    /// A new life begins, later than everything that is known of it. Told once its stamp is written, see
+    /// [`Node::tell_life_now`].
+    pub(crate) fn renew(&mut self, incarnation: Incarnation) -> Incarnation {
         let known = self.refused.take().unwrap_or_default();
         self.noted_by.clear();
-        self.next_tell = now;
+        // Not before the stamp says so.
+        self.next_tell = Tick(u64::MAX);
         Incarnation(incarnation.0.max(known.0).saturating_add(1))
     }
 
@@ -158,7 +162,7 @@ impl Node {
                 let stamp = self.current_stamp();
                 self.write_stamp(stamp, Then::LifeNoted(from, incarnation));
             }
-            Judgement::Stale => {
+            judgement @ (Judgement::Lost | Judgement::Stale) => {
                 let known = known.map(|known| known.incarnation).unwrap_or_default();
                 let why = format!(
                     "SAFE-2003: its store is an older copy of itself: incarnation {incarnation} was told, and {known} \
@@ -166,7 +170,8 @@ impl Node {
                 );
                 let who = format!("broker {}", status.name);
                 self.event(Event::Refused { who, why });
-                self.answer_life(from, LifeAnswer::Stale { told: incarnation, known });
+                let lost = judgement == Judgement::Lost;
+                self.answer_life(from, LifeAnswer::Stale { told: incarnation, known, lost });
             }
         }
     }
@@ -190,14 +195,15 @@ impl Node {
                 self.life.noted_by.insert(from.store);
                 self.facts_changed = true;
             }
-            LifeAnswer::Stale { told, known } if told == self.incarnation => {
-                // A node that runs has a majority that knows this very life: whoever says otherwise is the odd one.
-                if self.groups.values().any(|group| group.recovered.is_none() && group.replica.is_some()) {
-                    return;
+            LifeAnswer::Stale { told, known, lost } if told == self.incarnation => {
+                // A node that runs has a majority that knows this very life: who knows another one met a copy. But who
+                // knows more than this store has is believed, whoever else knows less.
+                let runs = self.groups.values().any(|group| group.replica.is_some() && !group.stale);
+                if lost || !runs {
+                    let known = self.life.refused.unwrap_or_default().max(known);
+                    self.life.refused = Some(known);
+                    self.distrust_store();
                 }
-                let known = self.life.refused.unwrap_or_default().max(known);
-                self.life.refused = Some(known);
-                self.facts_changed = true;
             }
             LifeAnswer::Noted { .. } | LifeAnswer::Stale { .. } => {}
         }
@@ -302,7 +308,7 @@ mod tests {
                 6,
                 60,
                 BTreeMap::from([(GroupId(1), Some(at(3, 99)))]),
-                Judgement::Stale,
+                Judgement::Lost,
             ),
             (
                 "a later life whose tail a later leader replaced",
@@ -318,7 +324,7 @@ mod tests {
                 6,
                 60,
                 BTreeMap::from([(GroupId(1), None)]),
-                Judgement::Stale,
+                Judgement::Lost,
             ),
             ("a later life that is being refilled", Some(&known), 6, 60, BTreeMap::new(), Judgement::Later),
         ];
@@ -331,8 +337,8 @@ mod tests {
     fn a_renewed_life_is_later_than_all_that_is_known() {
         let mut life = Life { refused: Some(Incarnation(9)), ..Life::default() };
         life.noted_by.insert(StoreId(Uuid::from_u128(1)));
-        assert_eq!(life.renew(Incarnation(4), Tick(7)), Incarnation(10));
+        assert_eq!(life.renew(Incarnation(4)), Incarnation(10));
         assert!(life.noted_by.is_empty() && !life.is_refused());
-        assert_eq!(life.renew(Incarnation(10), Tick(8)), Incarnation(11));
+        assert_eq!(life.renew(Incarnation(10)), Incarnation(11));
     }
 }

@@ -46,6 +46,8 @@ impl Node {
     }
 
     pub(super) fn peer_unlinked(&mut self, key: PeerKey) {
+        // What it acknowledged until now is remembered: it may come back with less.
+        self.note_acknowledged();
         let Some(identity) = self.peers.unlinked(key) else { return };
         self.facts_changed = true;
         self.event(Event::ContactLost { member: identity.name, peer: key });
@@ -106,8 +108,9 @@ impl Node {
                     if group.lineage.tag() != lineage {
                         return;
                     }
+                    // What is about to be given up acknowledges nothing any more.
                     // While a snapshot is received, the old log must not move on under it.
-                    if group.sink.is_some() && !message.entries.is_empty() {
+                    if group.stale || (group.sink.is_some() && !message.entries.is_empty()) {
                         return;
                     }
                     if let Some(replica) = &mut group.replica {
@@ -328,6 +331,7 @@ impl Node {
     fn review_group(&mut self, group: &mut Group, members: &[(StoreId, RaftId)], places: &[StoreId]) {
         if !group.leads_surely() {
             group.learners.clear();
+            group.taken_out.clear();
             return;
         }
         let Some(replica) = &mut group.replica else { return };
@@ -335,19 +339,25 @@ impl Node {
             return;
         }
         for (store, raft_id) in members {
-            // Whoever has to be filled again has no vote meanwhile, and its acknowledgements do not count.
-            let refills = self
-                .peers
-                .get(*store)
-                .and_then(|peer| peer.status.as_ref())
-                .and_then(|status| status.group(group.id))
-                .is_some_and(|part| !part.trusted);
-            if refills
-                && group.configuration.voters.contains(&raft_id.0)
-                && group.configuration.voters.len() > 1
+            // Whoever has to be filled again has no vote meanwhile, its acknowledgements do not count, and what Raft
+            // remembers of its log is not true any more: it is taken out, and comes back as a learner of whom nothing
+            // is known.
+            let refilling = self.peers.get(*store).and_then(|peer| peer.status.as_ref()).and_then(|status| {
+                let part = status.group(group.id).filter(|part| !part.trusted)?;
+                Some((status.incarnation, part.position.index == Index(0)))
+            });
+            if let Some((incarnation, is_empty)) = refilling
+                && group.configuration.contains(raft_id.0)
+                && group.configuration.voters.iter().any(|voter| *voter != raft_id.0)
             {
-                replica.propose_membership(MembershipChange::Learner(raft_id.0));
-                return;
+                let votes = group.configuration.voters.contains(&raft_id.0);
+                let known = group.taken_out.get(raft_id).copied();
+                if votes || (is_empty && known != Some(incarnation)) {
+                    if replica.propose_membership(MembershipChange::Remove(raft_id.0)) {
+                        group.taken_out.insert(*raft_id, incarnation);
+                    }
+                    return;
+                }
             }
             if !group.configuration.contains(raft_id.0) {
                 if self.peers.is_linked(*store) {

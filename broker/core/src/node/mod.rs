@@ -90,6 +90,8 @@ enum Then {
     StopLogged,
     /// A peer's life is in the stamp.
     LifeNoted(PeerKey, Incarnation),
+    /// A later life of the store is in the stamp.
+    LifeRenewed,
     /// The stamp says that the group is being refilled.
     RejoinStamped(GroupId),
     /// What the group held is in quarantine.
@@ -452,6 +454,7 @@ impl Node {
                 Then::SinkWritten(group, transfer) => self.sink_written(group, transfer),
                 Then::SinkAssigned(group, transfer) => self.sink_assigned(group, transfer),
                 Then::LifeNoted(peer, incarnation) => self.life_is_noted(peer, incarnation),
+                Then::LifeRenewed => self.tell_life_now(),
                 Then::RejoinStamped(group) => self.rejoin_stamped(group),
                 Then::Preserved(group) => self.preserved(group),
                 Then::Discarded(group) => self.discarded(group),

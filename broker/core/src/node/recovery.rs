@@ -414,6 +414,7 @@ impl Node {
         let reset = latest.is_none();
         let latest = latest.unwrap_or_else(|| group.configuration.clone());
         let marked = RecoveredLog::awaits_mark(&group, found.epoch);
+        group.stale = self.refilling.contains(&group.id);
         group.recovered = Some(RecoveredLog { found, tail, latest, reset, marked });
         self.groups.insert(group.id, group);
         self.recover_next();

@@ -54,13 +54,20 @@ impl Node {
             let reference = facts.reference(id);
             let strange =
                 reference.is_some_and(|reference| !same_tip(&reference.lineage, group.lineage.entries()));
-            if group.recovered.is_none() && !strange {
+            if group.recovered.is_none() && !strange && !group.stale {
                 continue;
             }
             if strange && group.is_bare() {
                 let lineage = reference.and_then(|reference| Lineage::from_stamp(&reference.lineage));
                 if let Some(lineage) = lineage {
                     self.adopt(id, lineage);
+                }
+                continue;
+            }
+            if group.stale {
+                let led = reference.and_then(|reference| reference.active);
+                if led.is_some_and(|active| active.leader != self.own.store) {
+                    self.rejoin(id);
                 }
                 continue;
             }
@@ -77,6 +84,29 @@ impl Node {
                 _ => {}
             }
         }
+        // Nothing is left that this life could claim too much of.
+        if self.life.is_refused() && self.groups.keys().all(|id| self.refilling.contains(id)) {
+            self.incarnation = self.life.renew(self.incarnation);
+            let stamp = self.current_stamp();
+            self.write_stamp(stamp, Then::LifeRenewed);
+        }
+    }
+
+    /// This store lacks what it acknowledged, or is a copy: it takes no part in any election until the cluster has filled
+    /// it again.
+    pub(super) fn distrust_store(&mut self) {
+        for id in self.group_ids() {
+            self.refilling.insert(id);
+            self.with_group(id, |_, group| {
+                group.stale = true;
+                if let Some(replica) = &mut group.replica {
+                    replica.bar(true);
+                    replica.step_down();
+                }
+            });
+        }
+        self.stamp_changed = true;
+        self.facts_changed = true;
     }
 
     /// A group that holds nothing yet follows another lineage than it was told at first.
@@ -91,7 +121,7 @@ impl Node {
         self.rejoining.insert(id);
         self.refilling.insert(id);
         if self.life.is_refused() {
-            self.incarnation = self.life.renew(self.incarnation, self.now);
+            self.incarnation = self.life.renew(self.incarnation);
         }
         self.with_group(id, |node, group| {
             node.report_surplus(group);
@@ -111,6 +141,7 @@ impl Node {
 
     /// The stamp says that the group is being refilled.
     pub(super) fn rejoin_stamped(&mut self, id: GroupId) {
+        self.tell_life_now();
         let Some(group) = self.groups.get(&id) else { return };
         if self.transient {
             self.discard(id);

@@ -31,7 +31,6 @@ impl Node {
             self.tell = true;
             self.decide_again();
         }
-        self.tell_life();
         self.keep_again();
         self.review_membership();
         // Applying may propose (exposure, settled deliveries), and proposing makes something to write; both end after
@@ -55,6 +54,8 @@ impl Node {
         if std::mem::take(&mut self.tell) || self.facts_changed {
             self.tell_status();
         }
+        // After the status: what is told of this life is judged by that.
+        self.tell_life();
         self.write_batch();
         self.drive_closing();
         self.drive_stop();

@@ -182,6 +182,15 @@ impl Replica {
         self.barred = barred;
     }
 
+    /// Leads no more.
+    pub(crate) fn step_down(&mut self) {
+        let raft = &mut self.raw.raft;
+        if raft.state != StateRole::Follower {
+            raft.become_follower(raft.term, 0);
+            self.fix_election_timeout();
+        }
+    }
+
     /// What it has promised.
     pub(crate) fn hard_state(&self) -> HardState {
         let state = self.raw.raft.hard_state();

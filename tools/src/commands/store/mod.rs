@@ -36,6 +36,7 @@ pub enum StoreCommand {
     /// Take that back before the first start; or make a cleanly closed store dirty
     Unmark(mark::UnmarkArguments),
     /// What was put aside: list it, put it back, remove it
+    #[command(after_help = "Example:\n  quorate store quarantine list /var/lib/quorate")]
     Quarantine {
         /// What to do.
         #[command(subcommand)]

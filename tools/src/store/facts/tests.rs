@@ -1,12 +1,17 @@
 use std::path::PathBuf;
 
 use bytes::Bytes;
+use quorate_core::control::{Control, Shutdown};
+use quorate_core::io::PeerKey;
+use quorate_core::machine::VhostMachine;
 use quorate_store::files::Files;
 use quorate_store::ids::{ClusterId, Epoch, Incarnation, Index, Position, RaftId, RunId, Term};
 use quorate_store::log::LogConfig;
 use quorate_store::open::{OpenOptions, OpenStore, open};
 use quorate_store::record::{Batch, Entry, EntryKind, HardState, Record};
 use quorate_store::stamp::{Durability, DurabilityPolicy, EpochCause, EpochEntry, GroupStamp, StampMember};
+use quorate_store::state::{Family, STATE_DIRECTORY, StateStore, StateWrite};
+use quorate_store_rocks::{RocksConfig, RocksStore};
 use tempfile::TempDir;
 use uuid::Uuid;
 
@@ -97,6 +102,22 @@ fn stamp(state: StampState) -> Stamp {
     }
 }
 
+/// The first state of group 1, at the beginning of its log.
+fn write_state(dir: &Path) {
+    let space = GroupId(1);
+    // Version, applied index and term, no voters, no learners, the most voters, the last epoch with clients' work.
+    let mut meta = vec![1];
+    meta.extend_from_slice(&[0; 8 + 8 + 4 + 4 + 4 + 4]);
+    let mut batch = VhostMachine::new().checkpoint(space, meta.into());
+    let mut key = b"space/".to_vec();
+    key.extend_from_slice(&1_u32.to_be_bytes());
+    let value = Bytes::copy_from_slice(&space.0.to_be_bytes());
+    batch.writes.push(StateWrite::Put(Family::Node, key.into(), value));
+    let mut state = RocksStore::open(&dir.join(STATE_DIRECTORY), RocksConfig::default()).unwrap();
+    state.write(&batch).unwrap();
+    state.flush().unwrap();
+}
+
 /// A store in use, as a broker leaves it: stamped, with entries in the log beyond what the stamp says.
 fn used(state: StampState) -> TempDir {
     let temporary = tempfile::tempdir().unwrap();
@@ -113,6 +134,12 @@ fn used(state: StampState) -> TempDir {
     };
     let hard_state = HardState { term: Term(3), vote: 1, commit: Index(4) };
     let mut records: Vec<Record> = (1..=5).map(entry).collect();
+    if let (StampState::Clean { shutdown }, Some(Record::Entry(_, _, last))) = (state, records.last_mut()) {
+        let life = PeerKey { store: ID, run: stamp(state).run_id };
+        let control = Shutdown { id: shutdown, initiator: ID, participants: vec![life] };
+        (last.kind, last.data) = (EntryKind::Control, Control::Shutdown(control).encode());
+    }
+    write_state(temporary.path());
     records.push(Record::HardState(GroupId(1), Epoch(1), hard_state));
     log.writer.append(&[&Batch { records }]).unwrap();
     log.writer.sync().unwrap();

@@ -1,0 +1,131 @@
+//! Stores that were copied or rolled back: what they no longer hold must not be voted away.
+
+use quorate_core::admin::Status;
+use quorate_core::event::Event;
+use quorate_tests::sim::schedule::{HostId, MILLI, SECOND};
+use quorate_tests::sim::storage::LogSizes;
+use quorate_tests::sim::world::World;
+
+use crate::stage::{TINY, finish, follower, lead, publish_all, publisher, serving, sound};
+
+fn voters(status: &Status) -> usize {
+    status.members.iter().filter(|member| member.voter).count()
+}
+
+/// Images in quarantine on a host.
+fn images(world: &World, host: HostId) -> usize {
+    let files = world.hosts[host].medium.files.everything();
+    files
+        .keys()
+        .filter(|path| path.ends_with("store-id") && path.to_string_lossy().contains("/quarantine/"))
+        .count()
+}
+
+fn is_refused(world: &World) -> bool {
+    let stale = |event: &Event| matches!(event, Event::Refused { why, .. } if why.contains("SAFE-2003"));
+    world.events.iter().any(|(_, _, event)| stale(event))
+}
+
+/// All three vote again, and the store that was stale kept what it had.
+fn healed(world: &mut World, stale: HostId) {
+    let all_vote = |world: &World| {
+        (0..3).all(|host| world.statuses.get(&host).is_some_and(|status| voters(status) == 3))
+    };
+    assert!(world.run_until(60 * SECOND, |world| all_vote(world)), "all vote again: {:#?}", world.statuses);
+    assert!(images(world, stale) > 0, "what it held is in quarantine");
+}
+
+#[test]
+fn a_store_that_was_rolled_back_is_filled_again_before_it_votes() {
+    for sizes in [LogSizes::default(), TINY] {
+        let mut world = serving(sizes);
+        let client = publisher(&mut world, "q", 2000);
+        world.run_for(500 * MILLI);
+        let stale = follower(&mut world);
+        let older = world.hosts[stale].medium.clone_now();
+        publish_all(&mut world, client);
+        world.run_for(SECOND);
+        world.end(stale, true);
+        world.replace_medium(stale, older);
+        world.start(stale);
+        assert!(world.run_until(20 * SECOND, |world| is_refused(world)), "somebody notices");
+        healed(&mut world, stale);
+        finish(world);
+    }
+}
+
+#[test]
+fn the_original_of_a_copy_that_ran_meanwhile_is_filled_again() {
+    let mut world = serving(LogSizes::default());
+    let client = publisher(&mut world, "q", 3000);
+    world.run_for(500 * MILLI);
+    let host = follower(&mut world);
+    world.end(host, false);
+    // The copy runs in its place and acknowledges.
+    let original = world.hosts[host].medium.clone_now();
+    world.start(host);
+    lead(&mut world);
+    publish_all(&mut world, client);
+    world.run_for(SECOND);
+    world.end(host, false);
+    // The original begins the same incarnation as another run.
+    world.replace_medium(host, original);
+    world.start(host);
+    assert!(world.run_until(20 * SECOND, |world| is_refused(world)), "somebody notices");
+    healed(&mut world, host);
+    finish(world);
+}
+
+#[test]
+fn a_rolled_back_store_is_no_vote_for_a_majority_that_would_lose_messages() {
+    // Confirmed by the leader and the follower while the third was away; then the follower's disk goes back in time, and
+    // it meets only those who know better when the leader returns.
+    let mut world = serving(LogSizes::default());
+    let stale = follower(&mut world);
+    let leader = lead(&mut world);
+    let away = 3 - leader - stale;
+    world.end(away, true);
+    let client = publisher(&mut world, "q", 500);
+    world.run_for(100 * MILLI);
+    let older = world.hosts[stale].medium.clone_now();
+    publish_all(&mut world, client);
+    // The leader's stamp says what the follower acknowledged.
+    world.run_for(6 * SECOND);
+    world.end(leader, true);
+    world.end(stale, true);
+    world.replace_medium(stale, older);
+    world.start(leader);
+    world.start(stale);
+    world.run_for(10 * SECOND);
+    // Neither a majority of trusted voters, nor anything lost: the third one is waited for.
+    world.start(away);
+    lead(&mut world);
+    sound(&world);
+    healed(&mut world, stale);
+    finish(world);
+}
+
+#[test]
+fn a_refilling_broker_killed_at_any_step_is_never_a_source() {
+    for step in 0..30 {
+        let mut world = serving(TINY);
+        let client = publisher(&mut world, "q", 1500);
+        world.run_for(300 * MILLI);
+        let stale = follower(&mut world);
+        let older = world.hosts[stale].medium.clone_now();
+        publish_all(&mut world, client);
+        world.run_for(SECOND);
+        world.end(stale, false);
+        world.replace_medium(stale, older);
+        world.start(stale);
+        world.run_for(step * 4 * MILLI);
+        world.end(stale, step % 2 == 0);
+        // A total outage in the middle of it.
+        for host in 0..3 {
+            world.end(host, true);
+        }
+        world.start_all();
+        lead(&mut world);
+        finish(world);
+    }
+}
