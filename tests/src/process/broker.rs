@@ -72,6 +72,19 @@ impl Broker {
         self.flags.extend(flags.iter().map(|&flag| flag.to_owned()));
     }
 
+    /// Takes a flag and its value from the next start, if they were given.
+    pub fn remove_flag(&mut self, flag: &str) {
+        if let Some(at) = self.flags.iter().position(|given| given == flag) {
+            self.flags.drain(at..(at + 2).min(self.flags.len()));
+        }
+    }
+
+    /// Gives a flag another value at the next start.
+    pub fn set_flag(&mut self, flag: &str, value: &str) {
+        self.remove_flag(flag);
+        self.add_flags(&[flag, value]);
+    }
+
     /// Its name in the cluster.
     pub fn name(&self) -> &str {
         &self.name

@@ -3,7 +3,10 @@
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
+use quorate_store::files::real::RealFiles;
+use quorate_store::stamp::{Stamp, StampFile, StampFound};
 use tempfile::TempDir;
 
 /// A temporary directory, gone with the test.
@@ -32,6 +35,18 @@ impl Place {
     /// A path in it.
     pub fn path(&self, name: &str) -> PathBuf {
         self.directory.path().join(name)
+    }
+}
+
+/// What the stamp in a store's directory says; none if there is no stamp.
+///
+/// # Panics
+/// It cannot be read, or is damaged.
+pub fn stamp(directory: &Path) -> Option<Stamp> {
+    match StampFile::open(Arc::new(RealFiles), directory.to_owned()).expect("the stamp can be read").1 {
+        StampFound::Absent => None,
+        StampFound::Stamp(stamp) => Some(*stamp),
+        StampFound::Damaged { reason, .. } => panic!("{}: {reason}", directory.display()),
     }
 }
 

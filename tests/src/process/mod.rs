@@ -13,6 +13,7 @@ pub mod cluster;
 pub mod directory;
 pub mod full_disk;
 pub mod messages;
+pub mod outage;
 pub mod patience;
 pub mod ports;
 pub mod programs;

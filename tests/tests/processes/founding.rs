@@ -2,22 +2,12 @@
 
 use std::path::Path;
 use std::process::Output;
-use std::sync::Arc;
 
 use quorate_protocol::fault::FaultCode;
-use quorate_store::files::real::RealFiles;
-use quorate_store::stamp::{Stamp, StampFile, StampFound, StampState};
+use quorate_store::stamp::{Stamp, StampState};
+use quorate_tests::process::directory::stamp;
 use quorate_tests::process::{Broker, ClusterPlan, Place, RawClient, Snapshot, messages, programs, status};
 use serde_json::Value;
-
-/// What the stamp in a directory says; none if there is no stamp.
-fn stamp(directory: &Path) -> Option<Stamp> {
-    match StampFile::open(Arc::new(RealFiles), directory.to_owned()).expect("the stamp can be read").1 {
-        StampFound::Absent => None,
-        StampFound::Stamp(stamp) => Some(*stamp),
-        StampFound::Damaged { reason, .. } => panic!("{reason}"),
-    }
-}
 
 fn facts(directory: &Path) -> (Output, Value) {
     let output =

@@ -5,6 +5,7 @@
 mod bad_input;
 mod exits;
 mod failover;
+mod forming_again;
 mod founding;
 mod full_disk;
 mod inspecting;
@@ -12,4 +13,8 @@ mod joining;
 mod memory;
 mod queues;
 mod routes;
+mod shutting_down;
+mod stamps;
 mod tool;
+mod updating;
+mod waiting;
