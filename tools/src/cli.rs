@@ -48,6 +48,13 @@ pub enum Command {
         #[command(subcommand)]
         command: commands::cluster::ClusterCommand,
     },
+    /// Members: list, add, remove, replace, drain, resume
+    #[command(after_help = "Examples:\n  quorate member list\n  quorate member replace --name b3")]
+    Member {
+        /// What to do.
+        #[command(subcommand)]
+        command: commands::member::MemberCommand,
+    },
     /// Publish messages, and wait until they are confirmed
     Publish(commands::publish::PublishArguments),
     /// Consume messages from a queue

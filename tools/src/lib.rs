@@ -77,6 +77,7 @@ fn dispatch(command: Command, settings: &Settings, console: &mut Console) -> Res
         Command::Exchange { command } => commands::exchange::run(command, settings, console),
         Command::Binding { command } => commands::binding::run(command, settings, console),
         Command::Vhost { command } => commands::vhost::run(command, settings, console),
+        Command::Member { command } => commands::member::run(command, settings, console),
         Command::Cluster { command } => commands::cluster::run(&command, settings, console),
         Command::Store { command } => commands::store::run(command, settings, console),
         Command::Sandbox { command } => commands::sandbox::run(command, settings, console),

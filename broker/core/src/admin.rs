@@ -20,6 +20,34 @@ pub enum AdminRequest {
         /// Why, for the log.
         reason: String,
     },
+    /// Changes who belongs to the cluster, or who leads; answered once it is so everywhere, or with how far it is.
+    Member(MemberRequest),
+}
+
+/// What is wanted of a member.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct MemberRequest {
+    /// What.
+    pub act: MemberAct,
+    /// The broker's name.
+    pub name: String,
+    /// With `Add`: the cluster address to look for it at.
+    pub address: Option<String>,
+}
+
+/// What may be wanted of a member.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum MemberAct {
+    /// It becomes a voter, now or when it comes.
+    Add,
+    /// It leaves every group and the cluster; its store never comes back.
+    Remove,
+    /// Its lost store is retired; an empty one under its name takes its place.
+    Replace,
+    /// It hands its leaderships over and does not lead while another one can.
+    Drain,
+    /// It may lead again.
+    Resume,
 }
 
 /// The answer.
@@ -31,6 +59,8 @@ pub enum AdminReply {
     Metrics(Box<Metrics>),
     /// To [`AdminRequest::Shutdown`].
     ShutDown(Box<ShutdownReport>),
+    /// To [`AdminRequest::Member`].
+    Member(Box<MemberReport>),
     /// What a command asked for is so.
     Done {
         /// The command made it so; if not, it was so before.
@@ -47,6 +77,21 @@ pub enum AdminReply {
         /// Where the leader is, if that is the reason.
         leader_admin_address: Option<String>,
     },
+}
+
+/// How far a change of membership has come.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct MemberReport {
+    /// The member.
+    pub name: String,
+    /// Its store, if one is known; the retired one of a member that is gone.
+    pub store_id: Option<StoreId>,
+    /// This command decided it; if not, it was decided before.
+    pub changed: bool,
+    /// It is so in every group. If not it goes on by itself.
+    pub complete: bool,
+    /// For people.
+    pub detail: String,
 }
 
 /// How an administrative shutdown ended.
@@ -165,6 +210,10 @@ pub struct MemberStatus {
     pub present: bool,
     /// A voter of `system`.
     pub voter: bool,
+    /// Not to lead.
+    pub drained: bool,
+    /// What an operator wants of it and is not so yet.
+    pub change: Option<String>,
 }
 
 /// One group as this broker sees it.

@@ -95,6 +95,16 @@ pub enum PeerMessage {
         /// What the sender has come to.
         step: ClosingStep,
     },
+    /// The leader of a group says, to that of `system`, that the group is done with a member that leaves: its removal is
+    /// committed, and a majority of those who stay has synced everything up to it.
+    Departed {
+        /// Which group.
+        group: GroupId,
+        /// Who leaves.
+        store: StoreId,
+    },
+    /// The receiver's store was removed from the cluster for good.
+    Retired,
 }
 
 /// What a peer says to a life that it was told.
@@ -177,6 +187,8 @@ pub struct SnapshotOffer {
     pub learners: Vec<u64>,
     /// The most voters at one time in the epoch, up to that place.
     pub peak: u32,
+    /// Removed in the epoch, up to that place.
+    pub gone: Vec<u64>,
 }
 
 fn put_tag(out: &mut BytesMut, group: GroupId, tag: LineageTag) {
@@ -256,6 +268,7 @@ impl PeerMessage {
                 put_numbers(out, &offer.voters);
                 put_numbers(out, &offer.learners);
                 out.put_u32_le(offer.peak);
+                put_numbers(out, &offer.gone);
             }
             Self::SnapshotPull { transfer, chunk } => {
                 out.put_u8(6);
@@ -301,6 +314,12 @@ impl PeerMessage {
                 out.put_u64_le(known.0);
                 out.put_u8(u8::from(*lost));
             }
+            Self::Departed { group, store } => {
+                out.put_u8(14);
+                out.put_u32_le(group.0);
+                put_uuid(out, store.0);
+            }
+            Self::Retired => out.put_u8(15),
             Self::Closing { shutdown, step } => {
                 out.put_u8(10);
                 put_uuid(out, *shutdown);
@@ -348,6 +367,7 @@ impl PeerMessage {
                     voters: read_numbers(reader)?,
                     learners: read_numbers(reader)?,
                     peak: reader.u32("most voters")?,
+                    gone: read_numbers(reader)?,
                 };
                 Self::SnapshotOffer { group, lineage, offer }
             }
@@ -366,6 +386,10 @@ impl PeerMessage {
                 known: Incarnation(reader.u64("incarnation")?),
                 lost: reader.bool("lost")?,
             }),
+            14 => {
+                Self::Departed { group: GroupId(reader.u32("group")?), store: StoreId(reader.uuid("store")?) }
+            }
+            15 => Self::Retired,
             10 => {
                 let shutdown = reader.uuid("shutdown id")?;
                 let step = match reader.u8("closing step")? {
@@ -506,6 +530,7 @@ mod tests {
             voters: vec![1, 2, 3],
             learners: vec![4],
             peak: 3,
+            gone: vec![5],
         };
         let pair = |family, key: &'static [u8]| SnapshotPair {
             family,
@@ -546,6 +571,8 @@ mod tests {
             closing(ClosingStep::Closed { why_not_clean: None }),
             closing(ClosingStep::Closed { why_not_clean: Some("slow".into()) }),
             closing(ClosingStep::Noted),
+            PeerMessage::Departed { group: GroupId(1), store: StoreId(Uuid::from_u128(7)) },
+            PeerMessage::Retired,
             append(&[7; 10_000], 10),
         ]
     }

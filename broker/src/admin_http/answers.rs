@@ -82,13 +82,19 @@ impl From<NoAnswer> for ApiError {
 }
 
 /// Maps the core's refusal of a command to HTTP. Its codes are the names of the wire's registry.
-fn failed(code: &'static str, message: String, next: Vec<String>, leader: Option<String>) -> ApiError {
+pub(super) fn failed(
+    code: &'static str,
+    message: String,
+    next: Vec<String>,
+    leader: Option<String>,
+) -> ApiError {
     let fault = FaultCode::ALL.iter().find(|fault| fault.name() == code);
     let status = match fault {
         _ if leader.is_some() => StatusCode::MISDIRECTED_REQUEST,
         Some(fault) if fault.is_retryable() => StatusCode::SERVICE_UNAVAILABLE,
         Some(_) if code.ends_with("_EXISTS") => StatusCode::CONFLICT,
-        Some(_) if code.ends_with("_NOT_FOUND") => StatusCode::NOT_FOUND,
+        _ if code.ends_with("_NOT_FOUND") => StatusCode::NOT_FOUND,
+        None if code.starts_with("MEMBER_") => StatusCode::CONFLICT,
         Some(fault) if fault.blame() == Blame::Caller => StatusCode::BAD_REQUEST,
         Some(fault) if fault.blame() == Blame::Bug => StatusCode::INTERNAL_SERVER_ERROR,
         _ => StatusCode::SERVICE_UNAVAILABLE,
@@ -97,7 +103,7 @@ fn failed(code: &'static str, message: String, next: Vec<String>, leader: Option
 }
 
 /// A reply that does not fit its request is a bug here, not in the client.
-fn unexpected() -> ApiError {
+pub(super) fn unexpected() -> ApiError {
     ApiError::new(StatusCode::INTERNAL_SERVER_ERROR, "internal", "unexpected reply of the core", &[])
 }
 
@@ -107,7 +113,10 @@ pub(super) async fn ask_status(state: &AdminState) -> Result<Status, ApiError> {
         AdminReply::Failed { code, message, next, leader_admin_address } => {
             Err(failed(code, message, next, leader_admin_address))
         }
-        AdminReply::Metrics(_) | AdminReply::Done { .. } | AdminReply::ShutDown(_) => Err(unexpected()),
+        AdminReply::Metrics(_)
+        | AdminReply::Done { .. }
+        | AdminReply::ShutDown(_)
+        | AdminReply::Member(_) => Err(unexpected()),
     }
 }
 
@@ -146,7 +155,9 @@ pub(super) async fn create_vhost(
         AdminReply::Failed { code, message, next, leader_admin_address } => {
             Err(failed(code, message, next, leader_admin_address))
         }
-        AdminReply::Status(_) | AdminReply::Metrics(_) | AdminReply::ShutDown(_) => Err(unexpected()),
+        AdminReply::Status(_) | AdminReply::Metrics(_) | AdminReply::ShutDown(_) | AdminReply::Member(_) => {
+            Err(unexpected())
+        }
     }
 }
 
@@ -178,7 +189,9 @@ pub(super) async fn shutdown(
         AdminReply::Failed { code, message, next, leader_admin_address } => {
             Err(failed(code, message, next, leader_admin_address))
         }
-        AdminReply::Status(_) | AdminReply::Metrics(_) | AdminReply::Done { .. } => Err(unexpected()),
+        AdminReply::Status(_) | AdminReply::Metrics(_) | AdminReply::Done { .. } | AdminReply::Member(_) => {
+            Err(unexpected())
+        }
     }
 }
 
@@ -200,7 +213,10 @@ fn shutdown_json(report: &ShutdownReport) -> Value {
 }
 
 /// Only JSON that says so: a web page of somebody else cannot send that here without asking first.
-fn read_json<T: serde::de::DeserializeOwned>(headers: &HeaderMap, body: &[u8]) -> Result<T, ApiError> {
+pub(super) fn read_json<T: serde::de::DeserializeOwned>(
+    headers: &HeaderMap,
+    body: &[u8],
+) -> Result<T, ApiError> {
     let kind = headers.get(CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
     if !kind.split(';').next().is_some_and(|kind| kind.trim().eq_ignore_ascii_case("application/json")) {
         return Err(ApiError::new(

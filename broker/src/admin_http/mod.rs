@@ -2,6 +2,7 @@
 
 mod answers;
 mod health;
+mod members;
 mod metrics;
 mod status_json;
 
@@ -46,7 +47,7 @@ struct Route {
 }
 
 /// What is served. The test compares it with `openapi.json`.
-const ROUTES: [Route; 12] = [
+const ROUTES: [Route; 17] = [
     Route { method: "get", path: "/health/startup", handler: || get(health::startup) },
     Route { method: "get", path: "/health/live", handler: || get(health::live) },
     Route { method: "get", path: "/health/ready", handler: || get(health::ready) },
@@ -55,6 +56,11 @@ const ROUTES: [Route; 12] = [
     Route { method: "get", path: "/metrics", handler: || get(answers::metrics) },
     Route { method: "get", path: "/api/v1/status", handler: || get(answers::status) },
     Route { method: "get", path: "/api/v1/members", handler: || get(answers::members) },
+    Route { method: "post", path: "/api/v1/members/add", handler: || post(members::add) },
+    Route { method: "post", path: "/api/v1/members/remove", handler: || post(members::remove) },
+    Route { method: "post", path: "/api/v1/members/replace", handler: || post(members::replace) },
+    Route { method: "post", path: "/api/v1/members/drain", handler: || post(members::drain) },
+    Route { method: "post", path: "/api/v1/members/resume", handler: || post(members::resume) },
     Route { method: "get", path: "/api/v1/vhosts", handler: || get(answers::list_vhosts) },
     Route { method: "post", path: "/api/v1/vhosts", handler: || post(answers::create_vhost) },
     Route { method: "post", path: "/api/v1/cluster/shutdown", handler: || post(answers::shutdown) },

@@ -40,6 +40,10 @@ pub(super) struct MemberJson {
     state: &'static str,
     present: bool,
     voter: bool,
+    /// Not to lead while another one can.
+    drained: bool,
+    /// What an operator wants of it and is not so yet.
+    change: Option<String>,
 }
 
 #[derive(Debug, Serialize)]
@@ -118,6 +122,8 @@ impl From<MemberStatus> for MemberJson {
             state: member.state,
             present: member.present,
             voter: member.voter,
+            drained: member.drained,
+            change: member.change,
         }
     }
 }

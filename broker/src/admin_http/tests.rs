@@ -3,8 +3,8 @@ use std::sync::mpsc;
 use std::thread;
 
 use quorate_core::admin::{
-    AdminReply, AdminRequest, GroupStatusView, MemberShutdown, MemberStatus, Metrics, NodeStatus,
-    ShutdownReport, Status, VerdictWord,
+    AdminReply, AdminRequest, GroupStatusView, MemberAct, MemberReport, MemberShutdown, MemberStatus,
+    Metrics, NodeStatus, ShutdownReport, Status, VerdictWord,
 };
 use quorate_core::io::Input;
 use quorate_store::ids::{ClusterId, Epoch, GroupId, Incarnation, Index, StoreId, Term};
@@ -38,6 +38,8 @@ fn sample_status() -> Status {
             state: "dirty",
             present: true,
             voter: true,
+            drained: false,
+            change: None,
         }],
         quarantine_bytes: 4,
         log_bytes: 5,
@@ -92,6 +94,19 @@ fn answer(desk: &AdminDesk, arrivals: &mpsc::Receiver<Arrival>, status: &Status)
                 next: Vec::new(),
                 leader_admin_address: None,
             },
+            AdminRequest::Member(request) if request.name == "nobody" => AdminReply::Failed {
+                code: "MEMBER_NOT_FOUND",
+                message: "no".into(),
+                next: Vec::new(),
+                leader_admin_address: None,
+            },
+            AdminRequest::Member(request) => AdminReply::Member(Box::new(MemberReport {
+                name: request.name,
+                store_id: Some(status.store_id),
+                changed: true,
+                complete: request.act == MemberAct::Add,
+                detail: format!("{:?} {:?}", request.act, request.address),
+            })),
             AdminRequest::Shutdown { .. } => AdminReply::ShutDown(Box::new(ShutdownReport {
                 id: Uuid::from_u128(7),
                 transient: false,
@@ -145,7 +160,7 @@ fn the_status_has_the_promised_shape() {
         let (code, status) = get(&format!("{address}/api/v1/status"));
         assert_eq!(code, 200);
         let member = json!({"name": "b1", "store_id": "00000000-0000-0000-0000-000000000001", "incarnation": 3, "address": "h:1",
-            "client_address": "h:2", "admin_address": "h:3", "state": "dirty", "present": true, "voter": true});
+            "client_address": "h:2", "admin_address": "h:3", "state": "dirty", "present": true, "voter": true, "drained": false, "change": null});
         let group = |number: u32, vhost: &str, role: &str, quorum: bool| {
             json!({"group": number, "vhost": vhost, "leader": "b1", "leader_client_address": "h:2", "epoch": 1, "term": 6,
                 "commit": 7, "applied": 7, "quorum": quorum, "role": role, "own_lag": 10, "digest": "0000000000000abc",
@@ -296,6 +311,33 @@ fn a_shutdown_is_reported_member_by_member() {
         for reason in ["", "  ", "two\\nlines"] {
             let (code, error) = post(&url, "application/json", &format!(r#"{{"reason": "{reason}"}}"#));
             assert_eq!((code, error["code"].as_str()), (400, Some("invalid")), "{reason:?}");
+        }
+    });
+}
+
+#[test]
+fn a_change_of_membership_says_whether_it_is_complete() {
+    with_server(sample_status(), |address| {
+        let address = address.to_owned();
+        let post = |act: &str, body: Value| {
+            let mut response =
+                agent().post(format!("{address}/api/v1/members/{act}")).send_json(body).unwrap();
+            let status = response.status().as_u16();
+            (status, response.body_mut().read_json::<Value>().unwrap())
+        };
+        let (status, report) = post("add", json!({"name": "b4", "address": "h4:1"}));
+        let id = Uuid::from_u128(1).to_string();
+        let expected = json!({"name": "b4", "store_id": id, "changed": true, "complete": true, "detail": "Add Some(\"h4:1\")"});
+        assert_eq!((status, report), (200, expected));
+        for (act, word) in
+            [("remove", "Remove"), ("replace", "Replace"), ("drain", "Drain"), ("resume", "Resume")]
+        {
+            let (status, report) = post(act, json!({"name": "b1"}));
+            assert_eq!((status, &report["complete"]), (202, &json!(false)));
+            assert_eq!(report["detail"], format!("{word} None"));
+            assert_eq!(post(act, json!({"name": "nobody"})).0, 404);
+            assert_eq!(post(act, json!({"name": ""})).0, 400);
+            assert_eq!(post(act, json!({"name": "b1", "address": "h4:1"})).0, 400);
         }
     });
 }

@@ -1,6 +1,6 @@
 //! The one loop: hosts, network and clients, driven by the schedule.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use quorate_core::admin::{AdminReply, AdminRequest, Status};
 use quorate_core::event::Event;
@@ -52,6 +52,8 @@ pub struct World {
     pub replies: BTreeMap<u64, AdminReply>,
     /// Faults still to come, by the plan's numbers.
     pub plan: Vec<(Micros, Fault)>,
+    /// Hosts that are not started any more, and not waited for.
+    pub away: BTreeSet<HostId>,
     /// Restarts after faults happen only while true.
     pub restarts: bool,
     pub(super) dice: Dice,
@@ -87,6 +89,7 @@ impl World {
             events: Vec::new(),
             replies: BTreeMap::new(),
             plan: Vec::new(),
+            away: BTreeSet::new(),
             restarts: true,
             dice: Dice::new(seed, "world"),
             next_admin: SCRIPTED,
@@ -204,7 +207,7 @@ impl World {
 
     /// Starts a host's process.
     pub fn start(&mut self, host: HostId) {
-        if self.hosts[host].process.is_some() {
+        if self.hosts[host].process.is_some() || self.away.contains(&host) {
             return;
         }
         let now = self.now();
@@ -381,7 +384,7 @@ impl World {
     pub fn is_settled(&self) -> bool {
         let mut seen = BTreeMap::new();
         self.leader().is_some()
-            && self.hosts.iter().all(|host| {
+            && self.hosts.iter().filter(|host| !self.away.contains(&host.id)).all(|host| {
                 host.process.is_some()
                     && self.statuses.get(&host.id).is_some_and(|status| {
                         status.groups.len() >= 2

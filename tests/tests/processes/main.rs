@@ -10,6 +10,7 @@ mod founding;
 mod full_disk;
 mod inspecting;
 mod joining;
+mod members;
 mod memory;
 mod queues;
 mod routes;

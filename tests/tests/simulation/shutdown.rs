@@ -7,7 +7,7 @@ use quorate_tests::sim::storage::LogSizes;
 use quorate_tests::sim::world::World;
 
 use crate::stage::{
-    TINY, finish, follower, lead, publish_all, publisher, serving, snapshots, sound, verdict,
+    TINY, finish, follower, lead, publish_all, publisher, serving, snapshots, sound, system_leader, verdict,
 };
 
 fn ask(world: &mut World, host: HostId) -> u64 {
@@ -39,20 +39,6 @@ fn shut_down(world: &mut World) -> ShutdownReport {
     let report = report(world, id);
     assert!(world.run_until(SECOND, |world| gone(world)), "all have ended");
     report
-}
-
-fn system_leader(world: &mut World) -> HostId {
-    lead(world);
-    let leads = |world: &World, host: &HostId| {
-        world.statuses.get(host).is_some_and(|status| {
-            status
-                .groups
-                .iter()
-                .any(|group| group.vhost == "system" && group.role == "leader" && group.quorum)
-        })
-    };
-    assert!(world.run_until(5 * SECOND, |world| (0..world.hosts.len()).any(|host| leads(world, &host))));
-    (0..world.hosts.len()).find(|host| leads(world, host)).expect("just seen")
 }
 
 fn stamp_state(world: &World, host: HostId) -> StampState {

@@ -99,3 +99,18 @@ pub(crate) fn snapshots(world: &World, host: HostId) -> usize {
     let installed = |event: &Event| matches!(event, Event::Update { vhost, progress, .. } if vhost == "/" && progress.contains("installed"));
     world.events.iter().filter(|(_, of, event)| *of == host && installed(event)).count()
 }
+
+/// Waits for a leader of the group `system`.
+pub(crate) fn system_leader(world: &mut World) -> HostId {
+    lead(world);
+    let leads = |world: &World, host: &HostId| {
+        world.statuses.get(host).is_some_and(|status| {
+            status
+                .groups
+                .iter()
+                .any(|group| group.vhost == "system" && group.role == "leader" && group.quorum)
+        })
+    };
+    assert!(world.run_until(5 * SECOND, |world| (0..world.hosts.len()).any(|host| leads(world, &host))));
+    (0..world.hosts.len()).find(|host| leads(world, host)).expect("just seen")
+}

@@ -296,7 +296,7 @@ fn group_table(view: &View, console: &mut Console) -> Result<(), Failure> {
     console.table(&["group", "leader", "quorum", "epoch", "term", "commit", "nodes"], rows.collect())
 }
 
-fn members(view: &View, console: &mut Console) -> Result<Status, Failure> {
+pub(super) fn members(view: &View, console: &mut Console) -> Result<Status, Failure> {
     let absent = view.members().iter().filter(|member| member["present"] != true).count();
     let damaged = view.damaged().len();
     let status = if absent == 0 && damaged == 0 { Status::Done } else { Status::Warning };
@@ -314,6 +314,8 @@ fn members(view: &View, console: &mut Console) -> Result<Status, Failure> {
         "state",
         "present",
         "voter",
+        "drained",
+        "change",
         "incarnation",
         "client_address",
         "address",
@@ -321,8 +323,19 @@ fn members(view: &View, console: &mut Console) -> Result<Status, Failure> {
         "store_id",
     ];
     let rows = view.members().iter().map(|member| row(member, &fields)).collect();
-    let header =
-        ["broker", "state", "present", "voter", "incarnation", "clients", "cluster", "admin", "store"];
+    let header = [
+        "broker",
+        "state",
+        "present",
+        "voter",
+        "drained",
+        "change",
+        "incarnation",
+        "clients",
+        "cluster",
+        "admin",
+        "store",
+    ];
     console.table(&header, rows)?;
     Ok(status)
 }

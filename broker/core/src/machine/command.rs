@@ -230,6 +230,32 @@ pub enum Command {
         /// Which.
         store: StoreId,
     },
+    /// `system`: the broker of this name becomes a voter, now or when it comes.
+    PermitMember {
+        /// Its name.
+        name: String,
+        /// Where to look for it; empty if it finds the cluster by itself.
+        address: String,
+    },
+    /// `system`: a permission that nobody has used yet is taken back.
+    ForgetMember {
+        /// The name.
+        name: String,
+    },
+    /// `system`: a member is to leave every group, and then the cluster.
+    LeaveMember {
+        /// Which.
+        store: StoreId,
+        /// Another store comes under its name.
+        replaced: bool,
+    },
+    /// `system`: a member is not to lead any more, or may lead again.
+    DrainMember {
+        /// Which.
+        store: StoreId,
+        /// Not to lead.
+        drained: bool,
+    },
     /// `system`: a vhost with a group of its own.
     CreateVhost {
         /// Its name.
@@ -263,6 +289,10 @@ impl Command {
             Self::RemoveMember { .. } => 67,
             Self::CreateVhost { .. } => 68,
             Self::DeleteVhost { .. } => 69,
+            Self::PermitMember { .. } => 70,
+            Self::ForgetMember { .. } => 71,
+            Self::LeaveMember { .. } => 72,
+            Self::DrainMember { .. } => 73,
         }
     }
 
@@ -334,6 +364,15 @@ impl Command {
             }
             Self::UpdateMember(member) => member.write(out),
             Self::RemoveMember { store } => out.uuid(store.0),
+            Self::PermitMember { name, address } => {
+                out.string(name);
+                out.string(address);
+            }
+            Self::ForgetMember { name } => out.string(name),
+            Self::LeaveMember { store, replaced: flag } | Self::DrainMember { store, drained: flag } => {
+                out.uuid(store.0);
+                out.bool(*flag);
+            }
         }
     }
 
@@ -379,6 +418,10 @@ impl Command {
             67 => Self::RemoveMember { store: StoreId(from.uuid()?) },
             68 => Self::CreateVhost { name: read_name(from, VhostName::new)? },
             69 => Self::DeleteVhost { name: read_name(from, VhostName::new)? },
+            70 => Self::PermitMember { name: from.string()?, address: from.string()? },
+            71 => Self::ForgetMember { name: from.string()? },
+            72 => Self::LeaveMember { store: StoreId(from.uuid()?), replaced: from.bool("replaced")? },
+            73 => Self::DrainMember { store: StoreId(from.uuid()?), drained: from.bool("drained")? },
             _ => return Err(DecodeError::Value("command kind")),
         };
         reader.finish()?;

@@ -24,6 +24,7 @@ mod chunk;
 mod codec;
 pub mod command;
 mod digest;
+mod intents;
 pub mod limits;
 pub mod outcome;
 mod producer;
@@ -38,12 +39,13 @@ pub use checkpoint::{ExportedRecord, RestoreError, export_state, meta_key};
 pub use chunk::SlotView;
 pub use codec::DecodeError;
 pub use command::{Command, CommandReader, Founding, Member, Place, QueueDefinition, QueueId};
+pub use intents::{Intents, Leaving};
 pub use outcome::{Outcome, Published};
 pub use queue::Queue;
 pub use quorate_protocol::frame::NumberRange as Range;
 pub use routing::ExchangeView;
 pub use spill::{body_key, group_keys, parse_body_key};
-pub use system::SystemMachine;
+pub use system::{Retired, SystemMachine};
 pub use vhost::{Candidate, Resume, VhostMachine};
 
 #[cfg(test)]

@@ -1,6 +1,6 @@
 //! The state machine of the group `system`: the cluster's identity, its members, its virtual hosts.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 use bytes::Bytes;
 use quorate_protocol::fault::FaultCode;
@@ -12,13 +12,23 @@ use super::checkpoint::{MACHINE, META, RestoreError, key, split_key};
 use super::codec::{DecodeError, Reader, Writer};
 use super::command::{Command, CommandReader, Founding, Member, Place, read_name};
 use super::digest::Digest;
+use super::intents::{Intents, Leaving};
 use super::limits::{MAX_ADDRESS_BYTES, MAX_MEMBERS, MAX_PLACES, MAX_VHOSTS};
 use super::outcome::Outcome;
 use super::vhost::Applied;
 
-const FORMAT: u8 = 1;
+const FORMAT: u8 = 2;
 /// The vhost that every cluster begins with, and its group.
 const FIRST_VHOST: (&str, GroupId) = ("/", GroupId(1));
+
+/// A store that was a member and never will be again.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Retired {
+    /// The name it had last.
+    pub name: String,
+    /// Its number inside Raft, which nobody is given again.
+    pub raft_id: RaftId,
+}
 
 /// All that is replicated about the cluster itself. Small: every checkpoint writes it whole.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -27,7 +37,8 @@ pub struct SystemMachine {
     name: String,
     members: BTreeMap<StoreId, Member>,
     /// Stores that were members and never will be again.
-    retired: BTreeSet<StoreId>,
+    retired: BTreeMap<StoreId, Retired>,
+    intents: Intents,
     places: Vec<Place>,
     /// The last Raft id given.
     last_raft_id: u64,
@@ -68,6 +79,12 @@ impl SystemMachine {
             Command::AddMember { member, place } => self.add_member(member, place),
             Command::UpdateMember(member) => self.update_member(member),
             Command::RemoveMember { store } => Ok(self.remove_member(store)),
+            Command::PermitMember { name, address } => self.permit_member(name, address),
+            Command::ForgetMember { name } => {
+                Ok(Outcome::Done { affected: self.intents.wanted.remove(&name).is_some().into() })
+            }
+            Command::LeaveMember { store, replaced } => self.leave_member(Leaving { store, replaced }),
+            Command::DrainMember { store, drained } => self.drain_member(store, drained),
             Command::CreateVhost { name } => self.create_vhost(name),
             Command::DeleteVhost { name } => self.delete_vhost(&name),
             _ => Err((FaultCode::MalformedFrame, "a command for a virtual host's group".to_owned())),
@@ -116,7 +133,7 @@ impl SystemMachine {
 
     /// Whether a store can become a member.
     fn check_new(&self, member: &Member) -> Result<(), (FaultCode, String)> {
-        if self.retired.contains(&member.store) {
+        if self.is_retired(member.store) {
             let text =
                 format!("store {} was removed from the cluster: start with an empty one", member.store);
             return Err((FaultCode::PeerRefused, text));
@@ -166,6 +183,7 @@ impl SystemMachine {
         }
         let raft_id = RaftId(self.last_raft_id.checked_add(1).ok_or_else(no_numbers)?);
         self.last_raft_id = raft_id.0;
+        self.intents.arrived(&member.name, member.store);
         self.members.insert(member.store, Member { raft_id, ..member });
         Ok(Outcome::MemberAdded(raft_id))
     }
@@ -184,16 +202,73 @@ impl SystemMachine {
         self.check_member(&member)?;
         let member = Member { raft_id: existing.raft_id, ..member };
         let changed = *existing != member;
+        self.intents.arrived(&member.name, member.store);
         self.members.insert(member.store, member);
         Ok(Outcome::Done { affected: changed.into() })
     }
 
     fn remove_member(&mut self, store: StoreId) -> Outcome {
-        if self.members.remove(&store).is_none() {
+        let Some(member) = self.members.remove(&store) else {
             return Outcome::Done { affected: 0 };
+        };
+        if self.intents.leaving == Some(Leaving { store, replaced: true }) {
+            self.intents.wanted.insert(member.name.clone(), String::new());
         }
-        self.retired.insert(store);
+        self.intents.forget(store);
+        self.retired.insert(store, Retired { name: member.name, raft_id: member.raft_id });
         Outcome::Done { affected: 1 }
+    }
+
+    fn permit_member(&mut self, name: String, address: String) -> Applied {
+        check_text(&name)?;
+        check_text(&address)?;
+        if name.is_empty() {
+            return Err((FaultCode::InvalidName, "a broker's name is not empty".to_owned()));
+        }
+        if let Some(member) = self.members.values().find(|member| member.name == name) {
+            let store = member.store;
+            if self.is_leaving(store) {
+                let text = format!("{name} is on its way out: add it again when it is gone");
+                return Err((FaultCode::DeclarationDiffers, text));
+            }
+            let changed = !self.may_vote(store) && self.intents.named.insert(store);
+            return Ok(Outcome::Done { affected: changed.into() });
+        }
+        if self.members.len() + self.intents.wanted.len() >= MAX_MEMBERS
+            && !self.intents.wanted.contains_key(&name)
+        {
+            return Err((FaultCode::LimitReached, format!("the cluster has {MAX_MEMBERS} members")));
+        }
+        let before = self.intents.wanted.insert(name, address.clone());
+        Ok(Outcome::Done { affected: (before != Some(address)).into() })
+    }
+
+    fn leave_member(&mut self, leaving: Leaving) -> Applied {
+        if !self.members.contains_key(&leaving.store) {
+            let text = format!("store {} is not a member", leaving.store);
+            return Err((FaultCode::DeclarationDiffers, text));
+        }
+        match self.intents.leaving {
+            Some(present) if present == leaving => Ok(Outcome::Done { affected: 0 }),
+            Some(present) => {
+                let who = self.member(present.store).map(|member| member.name.as_str()).unwrap_or_default();
+                let text = format!("{who} is on its way out: one member after the other");
+                Err((FaultCode::DeclarationDiffers, text))
+            }
+            None => {
+                self.intents.leaving = Some(leaving);
+                Ok(Outcome::Done { affected: 1 })
+            }
+        }
+    }
+
+    fn drain_member(&mut self, store: StoreId, drained: bool) -> Applied {
+        if !self.members.contains_key(&store) {
+            return Err((FaultCode::DeclarationDiffers, format!("store {store} is not a member")));
+        }
+        let drains = &mut self.intents.drained;
+        let changed = if drained { drains.insert(store) } else { drains.remove(&store) };
+        Ok(Outcome::Done { affected: changed.into() })
     }
 
     fn create_vhost(&mut self, name: VhostName) -> Applied {
@@ -249,7 +324,31 @@ impl SystemMachine {
 
     /// Whether this store was a member once and never will be again.
     pub fn is_retired(&self, store: StoreId) -> bool {
-        self.retired.contains(&store)
+        self.retired.contains_key(&store)
+    }
+
+    /// Stores that were members, with their last names.
+    pub fn retired(&self) -> impl ExactSizeIterator<Item = (StoreId, &Retired)> {
+        self.retired.iter().map(|(store, retired)| (*store, retired))
+    }
+
+    /// What operators want of the membership.
+    pub fn intents(&self) -> &Intents {
+        &self.intents
+    }
+
+    /// Whether this member may become a voter: it has a place of the founding rule's union, or an operator named it.
+    pub fn may_vote(&self, store: StoreId) -> bool {
+        self.intents.named.contains(&store) || self.places.iter().any(|place| place.store == Some(store))
+    }
+
+    fn is_leaving(&self, store: StoreId) -> bool {
+        self.intents.leaving.is_some_and(|leaving| leaving.store == store)
+    }
+
+    /// The Raft id of the member that is on its way out.
+    pub fn leaving_id(&self) -> Option<RaftId> {
+        self.member(self.intents.leaving?.store).map(|member| member.raft_id)
     }
 
     /// All virtual hosts by name, with their groups.
@@ -311,7 +410,12 @@ impl SystemMachine {
         out.count(self.members.len());
         self.members.values().for_each(|member| member.write(&mut out));
         out.count(self.retired.len());
-        self.retired.iter().for_each(|store| out.uuid(store.0));
+        for (store, retired) in &self.retired {
+            out.uuid(store.0);
+            out.string(&retired.name);
+            out.u64(retired.raft_id.0);
+        }
+        self.intents.write(&mut out);
         out.count(self.places.len());
         self.places.iter().for_each(|place| place.write(&mut out));
         out.u64(self.last_raft_id);
@@ -340,9 +444,12 @@ impl SystemMachine {
                 return Err(DecodeError::Value("members"));
             }
         }
-        for _ in 0..reader.count(16)? {
-            machine.retired.insert(StoreId(reader.uuid()?));
+        for _ in 0..reader.count(26)? {
+            let store = StoreId(reader.uuid()?);
+            let retired = Retired { name: reader.string()?, raft_id: RaftId(reader.u64()?) };
+            machine.retired.insert(store, retired);
         }
+        machine.intents = Intents::read(&mut reader)?;
         for _ in 0..reader.count(3)? {
             machine.places.push(Place::read(&mut reader)?);
         }

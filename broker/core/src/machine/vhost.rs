@@ -129,6 +129,10 @@ impl VhostMachine {
             | Command::AddMember { .. }
             | Command::UpdateMember(_)
             | Command::RemoveMember { .. }
+            | Command::PermitMember { .. }
+            | Command::ForgetMember { .. }
+            | Command::LeaveMember { .. }
+            | Command::DrainMember { .. }
             | Command::CreateVhost { .. }
             | Command::DeleteVhost { .. } => {
                 Err((FaultCode::MalformedFrame, "a command for the group `system`".to_owned()))

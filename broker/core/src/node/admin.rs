@@ -23,6 +23,10 @@ impl Node {
                 Ok(()) => return,
                 Err(reply) => reply,
             },
+            AdminRequest::Member(request) => match self.ask_member(id, request) {
+                Ok(()) => return,
+                Err(reply) => reply,
+            },
             AdminRequest::Shutdown { reason } => match self.ask_shutdown(id, &reason) {
                 Ok(()) => return,
                 Err(reply) => reply,

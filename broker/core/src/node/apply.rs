@@ -12,7 +12,7 @@ use super::group::{Group, Machine};
 use super::origin::Origin;
 use crate::admin::AdminReply;
 use crate::io::Output;
-use crate::machine::{Outcome, Published};
+use crate::machine::{Outcome, Published, SystemMachine};
 use crate::replica::Committed;
 use crate::replica::wire::MembershipChange;
 
@@ -58,8 +58,10 @@ impl Node {
         if group.id == GroupId::SYSTEM && !outcomes.is_empty() {
             self.stamp_changed = true;
             for id in outcomes.iter().filter_map(Outcome::new_vhost) {
-                let name = group.machine.system().map(|system| system.vhost_name(id)).unwrap_or_default();
-                let configuration = group.configuration.clone();
+                let system = group.machine.system();
+                let name = system.map(|system| system.vhost_name(id)).unwrap_or_default();
+                let leaving = system.and_then(SystemMachine::leaving_id);
+                let configuration = group.configuration.for_new_group(leaving);
                 self.vhost_created(id, &name, &configuration);
             }
         }
@@ -116,6 +118,7 @@ impl Node {
             Origin::AddMember(store) | Origin::UpdateMember(store) => {
                 self.admissions.remove(&store);
             }
+            Origin::Member(id) => self.wish_decided(id, outcome),
             Origin::Admin(id) => {
                 let reply = match outcome {
                     Outcome::Failed(code, message) => AdminReply::Failed {

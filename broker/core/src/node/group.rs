@@ -17,6 +17,7 @@ use super::recovery::RecoveredLog;
 use super::serving::Serving;
 use super::sink::Sink;
 use super::source::Sources;
+use super::steps::Parting;
 use crate::io::Tick;
 use crate::machine::{Command, CommandReader, SystemMachine, VhostMachine};
 use crate::replica::Replica;
@@ -112,6 +113,8 @@ pub(crate) struct Group {
     pub(crate) learners: BTreeMap<RaftId, Index>,
     /// Leader only: in which life each store that has to be filled again was taken out of the configuration.
     pub(crate) taken_out: BTreeMap<RaftId, Incarnation>,
+    /// Leader only: how far it is with a member that leaves.
+    pub(crate) parting: Option<Parting>,
     /// What the last round saw, to notice changes.
     pub(crate) seen_role: &'static str,
     pub(crate) seen_term: Term,
@@ -161,6 +164,7 @@ impl Group {
             sink: None,
             learners: BTreeMap::new(),
             taken_out: BTreeMap::new(),
+            parting: None,
             seen_role: "waiting",
             seen_term: Term::default(),
             had_quorum: false,

@@ -55,6 +55,7 @@ impl Node {
             member.state = self.state_word(member.store_id);
             member.present = member.store_id == self.own.store || self.peers.is_linked(member.store_id);
             member.voter = voters.contains(&member.store_id);
+            member.change = self.change_of(member.store_id);
         }
         let mut members: Vec<MemberStatus> = members.into_values().collect();
         members.sort_by(|a, b| a.name.cmp(&b.name).then(a.store_id.cmp(&b.store_id)));
@@ -64,6 +65,7 @@ impl Node {
     fn members_of_system(&self) -> Option<Vec<MemberStatus>> {
         let system = self.system().filter(|system| system.cluster().is_some())?;
         let members = system.members().map(|member| MemberStatus {
+            drained: system.intents().drained.contains(&member.store),
             incarnation: member.incarnation,
             address: member.cluster_address.clone(),
             client_address: member.client_address.clone(),
@@ -108,6 +110,25 @@ impl Node {
         })
     }
 
+    /// What an operator wants of a member and is not so yet.
+    fn change_of(&self, store: StoreId) -> Option<String> {
+        let system = self.system()?;
+        let member = system.member(store)?;
+        if self.is_leaving(store) {
+            return Some(self.departure(member));
+        }
+        let number = member.raft_id.0;
+        let lacks = self.groups.values().any(|group| !group.configuration.voters.contains(&number));
+        let joins = system.may_vote(store) && lacks;
+        joins.then(|| format!("{} is updated and becomes a voter", member.name))
+    }
+
+    /// Names that operators permitted and that nobody answers to yet.
+    pub(super) fn awaited(&self) -> Vec<String> {
+        let wanted = self.system().into_iter().flat_map(|system| system.intents().wanted.keys());
+        wanted.map(|name| format!("{name} becomes a voter when it comes with an empty store")).collect()
+    }
+
     fn state_word(&self, store: StoreId) -> &'static str {
         if store == self.own.store {
             return store_word(&self.store_state());
@@ -133,6 +154,8 @@ fn unseen(store_id: StoreId, name: String) -> MemberStatus {
         state: "unknown",
         present: false,
         voter: false,
+        drained: false,
+        change: None,
     }
 }
 

@@ -5,12 +5,14 @@ use quorate_store::ids::{GroupId, Index, RaftId, StoreId};
 use super::group::Group;
 use super::origin::Origin;
 use super::peers::Linked;
+use super::steps::Roster;
 use super::{Node, Phase};
 use crate::event::Event;
 use crate::formation::InitialStatus;
 use crate::io::{Output, PeerIdentity, PeerKey};
 use crate::machine::{Command, Member};
 use crate::peer::{Admission, PeerMessage};
+use crate::replica::Replica;
 use crate::replica::wire::MembershipChange;
 
 /// How often membership is looked over, and an unanswered admission repeated, in milliseconds.
@@ -121,6 +123,8 @@ impl Node {
             PeerMessage::Life { incarnation } => self.life_told(from, incarnation),
             PeerMessage::LifeAnswer(answer) => self.life_answered(from, answer),
             PeerMessage::Closing { shutdown, step } => self.closing_told(from, shutdown, step),
+            PeerMessage::Departed { group, store } => self.departed_told(group, store),
+            PeerMessage::Retired => self.retired_told(from),
             _ if self.frozen => {}
             PeerMessage::SnapshotOffer { group, lineage, offer } => {
                 self.snapshot_offered(from, group, lineage, offer);
@@ -195,16 +199,10 @@ impl Node {
                 node.review_newcomers(group);
             }
         });
-        let members: Vec<(StoreId, RaftId)> = self
-            .system()
-            .map(|system| system.members().map(|member| (member.store, member.raft_id)).collect())
-            .unwrap_or_default();
-        let places: Vec<StoreId> = self
-            .system()
-            .map(|system| system.places().iter().filter_map(|place| place.store).collect())
-            .unwrap_or_default();
+        self.read_roster();
+        let roster = self.steps.roster.clone();
         for id in self.group_ids() {
-            self.with_group(id, |node, group| node.review_group(group, &members, &places));
+            self.with_group(id, |node, group| node.review_group(group, &roster));
         }
     }
 
@@ -213,6 +211,7 @@ impl Node {
         let Some(system) = group.machine.system() else { return };
         let mut commands = Vec::new();
         let mut admit = Vec::new();
+        let mut retired = Vec::new();
         for peer in self.peers.all_linked() {
             let Some(status) = &peer.status else { continue };
             let store = peer.identity.key.store;
@@ -221,7 +220,13 @@ impl Node {
                 && status.cluster_id.is_none_or(|id| Some(id) == self.cluster_id)
                 && status.cluster_id_wanted.is_none_or(|id| Some(id) == self.cluster_id)
                 && !matches!(status.state, crate::formation::status::StoreState::Damaged { .. });
-            if !fits || system.is_retired(store) {
+            if system.is_retired(store) {
+                if status.cluster_id.is_some() && status.cluster_id == self.cluster_id {
+                    retired.push(peer.identity.key);
+                }
+                continue;
+            }
+            if !fits {
                 continue;
             }
             let told = self.admissions.get(&store).copied();
@@ -258,6 +263,9 @@ impl Node {
                 _ => Origin::UpdateMember(store),
             };
             group.propose(command, origin);
+        }
+        for to in retired {
+            self.emit(Output::Send { to, message: PeerMessage::Retired, after: None });
         }
         for (key, raft_id) in admit {
             self.admissions.insert(key.store, self.now);
@@ -328,17 +336,21 @@ impl Node {
     }
 
     /// The leader of a group makes members learners, and learners that caught up voters, one step at a time.
-    fn review_group(&mut self, group: &mut Group, members: &[(StoreId, RaftId)], places: &[StoreId]) {
+    fn review_group(&mut self, group: &mut Group, roster: &Roster) {
         if !group.leads_surely() {
             group.learners.clear();
             group.taken_out.clear();
+            group.parting = None;
+            return;
+        }
+        if group.replica.as_ref().is_none_or(Replica::membership_pending)
+            || self.yield_leadership(group)
+            || roster.leaving.is_some_and(|leaving| self.part(group, leaving))
+        {
             return;
         }
         let Some(replica) = &mut group.replica else { return };
-        if replica.membership_pending() {
-            return;
-        }
-        for (store, raft_id) in members {
+        for (store, raft_id) in &roster.members {
             // Whoever has to be filled again has no vote meanwhile, its acknowledgements do not count, and what Raft
             // remembers of its log is not true any more: it is taken out, and comes back as a learner of whom nothing
             // is known.
@@ -358,6 +370,10 @@ impl Node {
                     }
                     return;
                 }
+            }
+            let leaves = roster.leaving.is_some_and(|(_, leaving)| leaving == *raft_id);
+            if leaves || group.configuration.gone.contains(&raft_id.0) {
+                continue;
             }
             if !group.configuration.contains(raft_id.0) {
                 if self.peers.is_linked(*store) {
@@ -381,7 +397,9 @@ impl Node {
             let caught_up = replica.matched(*raft_id).is_some_and(|matched| matched >= mark)
                 && replica.commit() >= mark
                 && mark > Index(0);
-            if caught_up && places.contains(store) {
+            // `system` first: whoever is removed from it last was in it first.
+            let in_turn = group.id == GroupId::SYSTEM || roster.system_voters.contains(&raft_id.0);
+            if caught_up && in_turn && roster.may_vote.contains(store) {
                 replica.propose_membership(MembershipChange::Voter(raft_id.0));
                 return;
             }

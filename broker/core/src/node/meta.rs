@@ -20,7 +20,7 @@ pub(crate) struct Meta {
     pub(crate) client_epoch: Epoch,
 }
 
-const VERSION: u8 = 1;
+const VERSION: u8 = 2;
 
 impl Meta {
     pub(crate) fn encode(&self) -> Bytes {

@@ -42,10 +42,12 @@ mod sink;
 mod source;
 mod startup;
 mod status;
+mod steps;
 mod stop;
 #[cfg(test)]
 mod tests;
 mod transfer;
+mod wishes;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
@@ -210,6 +212,10 @@ pub struct Node {
     /// The cluster is being shut down.
     closing: Option<shutdown::Closing>,
     askers: shutdown::Askers,
+    /// Who is to be a member, and how far that is.
+    steps: steps::Steps,
+    /// Operators' commands about members that are not answered yet.
+    wishes: Vec<wishes::Wish>,
     exited: bool,
 }
 
@@ -282,6 +288,8 @@ impl Node {
             frozen: false,
             closing: None,
             askers: shutdown::Askers::default(),
+            steps: steps::Steps::default(),
+            wishes: Vec::new(),
             exited: false,
             config,
         };
@@ -518,7 +526,7 @@ impl Node {
         let (id, voter) = match change {
             MembershipChange::Voter(id) => (id, Some(true)),
             MembershipChange::Learner(id) => (id, Some(false)),
-            MembershipChange::Remove(id) => (id, None),
+            MembershipChange::Remove(id) | MembershipChange::Retire(id) => (id, None),
             MembershipChange::Nothing => return,
         };
         self.stamp_changed = true;

@@ -20,6 +20,8 @@ pub(crate) enum Origin {
     Settle { consumer: ConsumerKey, request: u32, queue: QueueId, ranges: Vec<Range> },
     /// An operator's command.
     Admin(AdminId),
+    /// An operator's command about a member.
+    Member(AdminId),
     /// A newcomer is made a member.
     AddMember(StoreId),
     /// A member's addresses or incarnation changed.

@@ -389,7 +389,8 @@ impl Node {
                         let outcomes = machine.apply(entry.index, &entry.data);
                         for id in outcomes.iter().filter_map(Outcome::new_vhost) {
                             let name = machine.vhost_name(id);
-                            self.unmade.vhosts.insert(id, (name, group.configuration.clone()));
+                            let configuration = group.configuration.for_new_group(machine.leaving_id());
+                            self.unmade.vhosts.insert(id, (name, configuration));
                         }
                     }
                     Machine::Vhost(machine) => drop(machine.apply(entry.index, &entry.data)),

@@ -33,6 +33,7 @@ impl Node {
         }
         self.keep_again();
         self.review_membership();
+        self.answer_wishes();
         // Applying may propose (exposure, settled deliveries), and proposing makes something to write; both end after
         // few turns, since nothing is committed before it is durable.
         let mut turns = 0;
@@ -82,11 +83,13 @@ impl Node {
                 break;
             }
         }
+        let drained = self.is_drained();
         for id in self.group_ids() {
             self.with_group(id, |node, group| {
                 let now = node.now;
                 let again = node.roll_between(10, 40);
                 let Some(replica) = &mut group.replica else { return };
+                replica.hold_back(drained);
                 for _ in 0..ticks {
                     replica.tick();
                 }

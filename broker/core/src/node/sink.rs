@@ -64,6 +64,7 @@ impl Sink {
             voters: self.offer.voters.iter().copied().collect(),
             learners: self.offer.learners.iter().copied().collect(),
             peak: self.offer.peak,
+            gone: self.offer.gone.iter().copied().collect(),
         }
     }
 

@@ -478,6 +478,11 @@ impl Node {
                 self.dial(&address);
             }
         }
+        let wanted: Vec<String> =
+            self.system().into_iter().flat_map(|system| system.intents().wanted.values()).cloned().collect();
+        for address in wanted {
+            self.dial(&address);
+        }
     }
 
     /// The cluster this broker belongs to, for groups that begin.

@@ -231,6 +231,7 @@ impl Node {
         notes.extend(
             self.peers.refusals().map(|(address, why)| format!("the peer at {address} is not linked: {why}")),
         );
+        notes.extend(self.awaited());
         if matches!(self.phase, Phase::Deciding) {
             notes.extend(self.peers.untried().map(|address| format!("{address} was not tried yet")));
         }

@@ -1,6 +1,5 @@
 //! SIGTERM: hand leaderships over, make everything durable, go.
 
-use quorate_store::ids::RaftId;
 use quorate_store::stamp::StampState;
 use uuid::Uuid;
 
@@ -48,7 +47,7 @@ impl Node {
                 if !group.is_leader() {
                     return;
                 }
-                let best = best_successor(node, group);
+                let best = node.best_successor(group);
                 if let (Some(to), Some(replica)) = (best, &mut group.replica) {
                     replica.transfer(to);
                 }
@@ -136,17 +135,4 @@ impl Node {
             self.exit(0, "stopped as asked".into());
         }
     }
-}
-
-/// The linked voter whose log is longest.
-fn best_successor(node: &Node, group: &super::group::Group) -> Option<RaftId> {
-    let replica = group.replica.as_ref()?;
-    group
-        .configuration
-        .voters
-        .iter()
-        .map(|id| RaftId(*id))
-        .filter(|id| *id != replica.id())
-        .filter(|id| node.peers.store_of(*id).is_some_and(|store| node.peers.is_linked(store)))
-        .max_by_key(|id| replica.matched(*id))
 }

@@ -88,6 +88,7 @@ impl Node {
             voters: source.configuration.voters.iter().copied().collect(),
             learners: source.configuration.learners.iter().copied().collect(),
             peak: source.configuration.peak,
+            gone: source.configuration.gone.iter().copied().collect(),
         };
         let message = PeerMessage::SnapshotOffer { group: group.id, lineage: group.lineage.tag(), offer };
         if !self.send_raft(group, to, message, None)

@@ -70,6 +70,9 @@ fn proposed(kind: EntryKind, data: Bytes) -> eraftpb::Entry {
     entry_into_raft(Entry { term: Term(0), index: Index(0), kind, data })
 }
 
+/// One that is held back waits so many times as long for a leader before it asks for votes.
+const HELD_BACK_FACTOR: usize = 10;
+
 /// What only those take part in who hold all that they ever acknowledged.
 const ELECTION_KINDS: [eraftpb::MessageType; 3] = [
     eraftpb::MessageType::MsgRequestVote,
@@ -109,6 +112,10 @@ pub(crate) struct Replica {
     timing: Timing,
     /// Takes no part in elections.
     barred: bool,
+    /// It lets the others become leader, and asks for votes only when none of them does for long.
+    held_back: bool,
+    /// Ticks for which it has held back from asking for votes since it last heard of a leader.
+    held_ticks: usize,
     /// What fixes this node's election timeouts, in place of raft-rs's own randomness.
     salt: u64,
     /// Readies handed out whose records wait for a ticket: `(ticket, ready number)`.
@@ -160,6 +167,8 @@ impl Replica {
             unpersisted: VecDeque::new(),
             commit_written,
             barred: false,
+            held_back: false,
+            held_ticks: 0,
         };
         replica.fix_election_timeout();
         replica
@@ -174,6 +183,8 @@ impl Replica {
         mixed = mixed.wrapping_mul(0xBF58_476D_1CE4_E5B9);
         mixed ^= mixed >> 32;
         let spread = usize::try_from(mixed % ticks as u64).unwrap_or(0);
+        // One that is held back stops short of its timeout, and must be past its leader's lease there, to vote.
+        let spread = if self.held_back { spread.max(1) } else { spread };
         self.raw.raft.set_randomized_election_timeout(ticks + spread);
     }
 
@@ -187,6 +198,14 @@ impl Replica {
         let raft = &mut self.raw.raft;
         if raft.state != StateRole::Follower {
             raft.become_follower(raft.term, 0);
+            self.fix_election_timeout();
+        }
+    }
+
+    /// Lets the others lead, or not any more. It votes as before.
+    pub(crate) fn hold_back(&mut self, held_back: bool) {
+        if self.held_back != held_back {
+            self.held_back = held_back;
             self.fix_election_timeout();
         }
     }
@@ -275,8 +294,24 @@ impl Replica {
                 return;
             }
         }
+        if self.holds_back_now() {
+            return;
+        }
         self.raw.tick();
         self.fix_election_timeout();
+    }
+
+    /// Whether time must not pass, since this node would ask for votes now and is to leave that to the others.
+    fn holds_back_now(&mut self) -> bool {
+        let raft = &self.raw.raft;
+        let would_ask = raft.state != StateRole::Leader
+            && raft.election_elapsed + 1 >= raft.randomized_election_timeout();
+        if !self.held_back || !would_ask {
+            self.held_ticks = 0;
+            return false;
+        }
+        self.held_ticks += 1;
+        self.held_ticks < HELD_BACK_FACTOR * self.timing.election_ticks
     }
 
     /// A closed connection is evidence that the leader is gone: forget it, so that nobody waits for a lease.
@@ -300,6 +335,7 @@ impl Replica {
         if raft.raft_log.persisted != raft.raft_log.last_index()
             || !raft.promotable()
             || self.barred
+            || self.held_back
             || self.awaits_snapshot()
         {
             return;

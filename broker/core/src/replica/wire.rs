@@ -246,6 +246,9 @@ pub fn entry_into_raft(entry: Entry) -> eraftpb::Entry {
     out
 }
 
+/// Tells a removal for good from one after which the node may come back, inside raft-rs.
+const RETIRE_CONTEXT: &[u8] = b"for good";
+
 /// One step of a change of a group's membership: what an entry of kind `Membership` carries.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum MembershipChange {
@@ -253,8 +256,10 @@ pub enum MembershipChange {
     Voter(u64),
     /// Makes this node a learner.
     Learner(u64),
-    /// Takes this node out.
+    /// Takes this node out; it may come back.
     Remove(u64),
+    /// Takes this node out for good.
+    Retire(u64),
     /// Changes nothing: an entry that no version of this program writes. It keeps `apply` total.
     Nothing,
 }
@@ -267,6 +272,7 @@ impl MembershipChange {
             Self::Voter(id) => (1, id),
             Self::Learner(id) => (2, id),
             Self::Remove(id) => (3, id),
+            Self::Retire(id) => (4, id),
         };
         let mut out = BytesMut::with_capacity(9);
         out.put_u8(kind);
@@ -281,6 +287,7 @@ impl MembershipChange {
             (Ok(1), Ok(id), Ok(())) if id != 0 => Self::Voter(id),
             (Ok(2), Ok(id), Ok(())) if id != 0 => Self::Learner(id),
             (Ok(3), Ok(id), Ok(())) if id != 0 => Self::Remove(id),
+            (Ok(4), Ok(id), Ok(())) if id != 0 => Self::Retire(id),
             _ => Self::Nothing,
         }
     }
@@ -292,8 +299,11 @@ impl MembershipChange {
             Self::Nothing => return change,
             Self::Voter(id) => (eraftpb::ConfChangeType::AddNode, id),
             Self::Learner(id) => (eraftpb::ConfChangeType::AddLearnerNode, id),
-            Self::Remove(id) => (eraftpb::ConfChangeType::RemoveNode, id),
+            Self::Remove(id) | Self::Retire(id) => (eraftpb::ConfChangeType::RemoveNode, id),
         };
+        if let Self::Retire(_) = self {
+            change.context = Bytes::from_static(RETIRE_CONTEXT);
+        }
         let mut single = eraftpb::ConfChangeSingle::default();
         single.set_change_type(kind);
         single.node_id = id;
@@ -315,6 +325,9 @@ impl MembershipChange {
             Some(single) => match single.get_change_type() {
                 eraftpb::ConfChangeType::AddNode => Self::Voter(single.node_id),
                 eraftpb::ConfChangeType::AddLearnerNode => Self::Learner(single.node_id),
+                eraftpb::ConfChangeType::RemoveNode if change.context == RETIRE_CONTEXT => {
+                    Self::Retire(single.node_id)
+                }
                 eraftpb::ConfChangeType::RemoveNode => Self::Remove(single.node_id),
             },
             None => Self::Nothing,
@@ -328,8 +341,12 @@ mod tests {
 
     #[test]
     fn a_change_of_membership_survives_raft_rs_and_back() {
-        for change in [MembershipChange::Voter(7), MembershipChange::Learner(8), MembershipChange::Remove(9)]
-        {
+        for change in [
+            MembershipChange::Voter(7),
+            MembershipChange::Learner(8),
+            MembershipChange::Remove(9),
+            MembershipChange::Retire(9),
+        ] {
             let entry =
                 Entry { term: Term(2), index: Index(3), kind: EntryKind::Membership, data: change.encode() };
             assert_eq!(entry_from_raft(entry_into_raft(entry.clone())), entry);

@@ -165,3 +165,76 @@ fn a_checkpoint_gives_an_equal_machine() {
     let empty = SystemMachine::restore(GroupId::SYSTEM, []);
     assert_eq!(empty.unwrap_err(), RestoreError::Missing { group: GroupId::SYSTEM, kind: 0 });
 }
+
+#[test]
+fn a_permitted_name_may_vote_whether_it_comes_before_or_after() {
+    let mut machine = founded();
+    let permit = |name: &str| Command::PermitMember { name: name.to_owned(), address: String::new() };
+    let add = |number, name: &str| Command::AddMember { member: member(number, name), place: None };
+    assert_eq!(apply(&mut machine, permit("c")), Outcome::Done { affected: 1 });
+    assert_eq!(apply(&mut machine, permit("c")), Outcome::Done { affected: 0 });
+    apply(&mut machine, add(10, "c"));
+    apply(&mut machine, add(11, "d"));
+    assert_eq!((machine.may_vote(store(10)), machine.may_vote(store(11))), (true, false));
+    assert_eq!(apply(&mut machine, permit("d")), Outcome::Done { affected: 1 });
+    assert_eq!(apply(&mut machine, permit("d")), Outcome::Done { affected: 0 });
+    assert!(machine.may_vote(store(11)));
+    assert_eq!(code(apply(&mut machine, permit(""))), FaultCode::InvalidName);
+    // Taken back before anybody used it.
+    apply(&mut machine, permit("e"));
+    let forget = Command::ForgetMember { name: "e".to_owned() };
+    assert_eq!(apply(&mut machine, forget.clone()), Outcome::Done { affected: 1 });
+    assert_eq!(apply(&mut machine, forget), Outcome::Done { affected: 0 });
+    apply(&mut machine, add(12, "e"));
+    assert!(!machine.may_vote(store(12)));
+}
+
+#[test]
+fn one_member_leaves_at_a_time_and_its_store_never_comes_back() {
+    let mut machine = founded();
+    let leave = |number, replaced| Command::LeaveMember { store: store(number), replaced };
+    assert_eq!(apply(&mut machine, leave(1, true)), Outcome::Done { affected: 1 });
+    assert_eq!(apply(&mut machine, leave(1, true)), Outcome::Done { affected: 0 });
+    assert_eq!(machine.leaving_id(), Some(RaftId(1)));
+    assert_eq!(code(apply(&mut machine, leave(2, false))), FaultCode::DeclarationDiffers);
+    assert_eq!(code(apply(&mut machine, leave(77, false))), FaultCode::DeclarationDiffers);
+    let permit = Command::PermitMember { name: "a".to_owned(), address: String::new() };
+    assert_eq!(code(apply(&mut machine, permit)), FaultCode::DeclarationDiffers);
+    apply(&mut machine, Command::DrainMember { store: store(1), drained: true });
+    apply(&mut machine, Command::RemoveMember { store: store(1) });
+    assert_eq!(machine.leaving_id(), None);
+    assert_eq!(
+        machine.retired().next().map(|(id, retired)| (id, retired.name.as_str())),
+        Some((store(1), "a"))
+    );
+    // Whoever comes under its name takes its place, with a number of its own, and is not drained.
+    let again = Command::AddMember { member: member(10, "a"), place: None };
+    assert_eq!(apply(&mut machine, again), Outcome::MemberAdded(RaftId(3)));
+    assert!(machine.may_vote(store(10)));
+    assert!(machine.intents().drained.is_empty());
+    let back = Command::AddMember { member: member(1, "z"), place: None };
+    assert_eq!(code(apply(&mut machine, back)), FaultCode::PeerRefused);
+}
+
+#[test]
+fn what_operators_want_survives_a_checkpoint() {
+    let mut machine = founded();
+    for command in [
+        Command::PermitMember { name: "c".to_owned(), address: "c:7421".to_owned() },
+        Command::AddMember { member: member(10, "c"), place: None },
+        Command::PermitMember { name: "d".to_owned(), address: "d:7421".to_owned() },
+        Command::DrainMember { store: store(2), drained: true },
+        Command::LeaveMember { store: store(10), replaced: false },
+        Command::RemoveMember { store: store(10) },
+        Command::LeaveMember { store: store(1), replaced: true },
+    ] {
+        assert!(!matches!(apply(&mut machine, command), Outcome::Failed(..)));
+    }
+    let batch = machine.checkpoint(GroupId::SYSTEM, Bytes::from_static(b"meta"));
+    let pairs = batch.writes.into_iter().filter_map(|write| match write {
+        StateWrite::Put(_, key, value) => Some((key, value)),
+        _ => None,
+    });
+    let (_, restored) = SystemMachine::restore(GroupId::SYSTEM, pairs).unwrap();
+    assert_eq!((restored.digest(), &restored), (machine.digest(), &machine));
+}

@@ -1,0 +1,215 @@
+//! Steps of membership that operators want: leaving, being replaced, being drained.
+//!
+//! ```text
+//!  operator ──> leader of `system` ── Leave{store} ──> log of `system`: from here on every leader drives it
+//!      each virtual host's leader, itself not the one that leaves (it hands over first):
+//!        a majority of those who stay has synced all that was committed  ──> removal in the group's log
+//!        a majority of those who stay has synced the removal             ──> Departed to the leader of `system`
+//!      all virtual hosts departed ──> removal in `system`, in the same way ──> Remove{store}: retired for ever
+//! ```
+//!
+//! Nothing here is kept by a process: whoever leads next sees the intent in `system` and the configurations in the
+//! groups, and goes on. A group never takes back whom it removed, even under a leader that does not know why yet.
+
+use std::collections::BTreeSet;
+
+use quorate_store::ids::{GroupId, Index, RaftId, StoreId};
+
+use super::Node;
+use super::group::Group;
+use super::origin::Origin;
+use crate::io::{Output, PeerKey, Tick};
+use crate::machine::Command;
+use crate::peer::PeerMessage;
+use crate::replica::wire::MembershipChange;
+
+/// Between two proposals of the last step, in milliseconds.
+const RETIRE_MILLIS: u64 = 1000;
+
+/// What `system` says about members, as this broker knows it.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Roster {
+    pub(crate) members: Vec<(StoreId, RaftId)>,
+    pub(crate) may_vote: BTreeSet<StoreId>,
+    pub(crate) leaving: Option<(StoreId, RaftId)>,
+    /// Members that are not to lead.
+    pub(crate) drained: BTreeSet<RaftId>,
+    /// Voters of `system`.
+    pub(crate) system_voters: BTreeSet<u64>,
+    /// Groups of virtual hosts.
+    pub(crate) vhosts: Vec<GroupId>,
+}
+
+/// Leader only: how far its group has come with a member that leaves.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Parting {
+    id: RaftId,
+    /// Those who stay must have synced everything up to here before it goes.
+    before: Index,
+    /// And up to here once it has gone.
+    after: Option<Index>,
+}
+
+/// What the leader of `system` has heard.
+#[derive(Debug, Default)]
+pub(crate) struct Steps {
+    pub(crate) roster: Roster,
+    /// Groups that are done with a member. True for ever once it is: raft ids do not come back.
+    departed: BTreeSet<(GroupId, StoreId)>,
+    next_retire: Tick,
+}
+
+impl Node {
+    /// Reads `system` again.
+    pub(super) fn read_roster(&mut self) {
+        let Some(group) = self.groups.get(&GroupId::SYSTEM) else { return };
+        let Some(system) = group.machine.system() else { return };
+        let number = |store: StoreId| system.member(store).map(|member| member.raft_id);
+        let intents = system.intents();
+        self.steps.roster = Roster {
+            members: system.members().map(|member| (member.store, member.raft_id)).collect(),
+            may_vote: system
+                .members()
+                .map(|member| member.store)
+                .filter(|store| system.may_vote(*store))
+                .collect(),
+            leaving: intents.leaving.and_then(|leaving| Some((leaving.store, number(leaving.store)?))),
+            drained: intents.drained.iter().filter_map(|store| number(*store)).collect(),
+            system_voters: group.configuration.voters.clone(),
+            vhosts: system.vhosts().map(|(_, group)| group).collect(),
+        };
+        let leaving = self.steps.roster.leaving.map(|(store, _)| store);
+        self.steps.departed.retain(|(_, store)| Some(*store) == leaving);
+    }
+
+    /// Whether this broker is not to lead while another one can.
+    pub(super) fn is_drained(&self) -> bool {
+        self.raft_id.is_some_and(|own| self.steps.roster.drained.contains(&own))
+    }
+
+    /// The linked voter that leadership is best handed to: not one that leaves; one that is drained only for want of
+    /// another; of those the one whose log is longest.
+    pub(super) fn best_successor(&self, group: &Group) -> Option<RaftId> {
+        let replica = group.replica.as_ref()?;
+        let roster = &self.steps.roster;
+        group
+            .configuration
+            .voters
+            .iter()
+            .map(|id| RaftId(*id))
+            .filter(|id| *id != replica.id() && roster.leaving.is_none_or(|(_, leaving)| leaving != *id))
+            .filter(|id| self.peers.store_of(*id).is_some_and(|store| self.peers.is_linked(store)))
+            .max_by_key(|id| (!roster.drained.contains(id), replica.matched(*id)))
+    }
+
+    /// A leader that leaves or is drained hands over; true if it does.
+    pub(super) fn yield_leadership(&self, group: &mut Group) -> bool {
+        let Some(own) = self.raft_id else { return false };
+        let leaves = self.steps.roster.leaving.is_some_and(|(_, leaving)| leaving == own);
+        let drained = self.is_drained();
+        if !leaves && !drained {
+            return false;
+        }
+        let successor = self.best_successor(group);
+        let successor = successor.filter(|to| leaves || !self.steps.roster.drained.contains(to));
+        match (successor, &mut group.replica) {
+            (Some(to), Some(replica)) => {
+                replica.transfer(to);
+                true
+            }
+            _ => false,
+        }
+    }
+
+    /// Takes the next step with the member that leaves; true if something was proposed.
+    pub(super) fn part(&mut self, group: &mut Group, (store, id): (StoreId, RaftId)) -> bool {
+        let Some(replica) = &mut group.replica else { return false };
+        let parting = group.parting.filter(|parting| parting.id == id).unwrap_or_else(|| Parting {
+            id,
+            before: replica.commit(),
+            after: None,
+        });
+        group.parting = Some(parting);
+        let staying: Vec<RaftId> =
+            group.configuration.voters.iter().map(|id| RaftId(*id)).filter(|other| *other != id).collect();
+        let majority_has = |mark: Index| {
+            let have = staying.iter().filter(|other| {
+                let refills =
+                    self.peers.store_of(**other).and_then(|store| self.peers.get(store)).is_some_and(
+                        |peer| {
+                            let part = peer.status.as_ref().and_then(|status| status.group(group.id));
+                            part.is_some_and(|part| !part.trusted)
+                        },
+                    );
+                !refills && replica.matched(**other).is_some_and(|matched| matched >= mark)
+            });
+            have.count() > staying.len() / 2
+        };
+        if !group.configuration.gone.contains(&id.0) {
+            let is_last = group.id == GroupId::SYSTEM;
+            let departed = |vhost: &GroupId| self.steps.departed.contains(&(*vhost, store));
+            if id == replica.id() || (is_last && !self.steps.roster.vhosts.iter().all(departed)) {
+                return false;
+            }
+            let votes = group.configuration.voters.contains(&id.0);
+            return (!votes || majority_has(parting.before))
+                && replica.propose_membership(MembershipChange::Retire(id.0));
+        }
+        let after = parting.after.unwrap_or(group.applied);
+        group.parting = Some(Parting { after: Some(after), ..parting });
+        if majority_has(after) {
+            self.group_departed(group, store);
+        }
+        false
+    }
+
+    /// The group is done with this member.
+    fn group_departed(&mut self, group: &mut Group, store: StoreId) {
+        if group.id == GroupId::SYSTEM {
+            if self.now >= self.steps.next_retire {
+                self.steps.next_retire = self.now.plus(RETIRE_MILLIS);
+                group.propose(Command::RemoveMember { store }, Origin::Internal);
+            }
+            return;
+        }
+        let leader = self.groups.get(&GroupId::SYSTEM).and_then(|system| self.active_leader(system));
+        match leader.map(|active| active.leader) {
+            Some(leader) if leader == self.own.store => {
+                self.steps.departed.insert((group.id, store));
+            }
+            Some(leader) => {
+                if let Some(to) = self.peers.key(leader) {
+                    let message = PeerMessage::Departed { group: group.id, store };
+                    self.emit(Output::Send { to, message, after: None });
+                }
+            }
+            None => {}
+        }
+    }
+
+    /// Another leader says that its group is done with a member.
+    pub(super) fn departed_told(&mut self, group: GroupId, store: StoreId) {
+        let roster = &self.steps.roster;
+        if roster.leaving.is_some_and(|(leaving, _)| leaving == store) && roster.vhosts.contains(&group) {
+            self.steps.departed.insert((group, store));
+        }
+    }
+
+    /// The cluster has retired this store.
+    pub(super) fn retired_told(&mut self, from: PeerKey) {
+        let status = self.peers.get(from.store).and_then(|peer| peer.status.as_ref());
+        let by_member = status.is_some_and(|status| {
+            status.cluster_id.is_some()
+                && status.cluster_id == self.cluster_id
+                && status.is_active(GroupId::SYSTEM)
+        });
+        if by_member && self.stop.is_none() {
+            let reason = format!(
+                "store {} was removed from the cluster by its operator and is never taken back; it is left as it is; \
+                 to use this host again: start with an empty data directory, and quorate member add --name {}",
+                self.own.store, self.config.name
+            );
+            self.exit(3, reason);
+        }
+    }
+}

@@ -1,0 +1,56 @@
+//! Membership changed with the tool: acceptance G10, and a replaced disk.
+
+use quorate_tests::process::{Cluster, ClusterPlan, messages, programs};
+use serde_json::Value;
+
+/// Runs `quorate member`; gives its exit status and the JSON that it printed.
+fn member(cluster: &Cluster, arguments: &[&str]) -> (i32, Value) {
+    let admins: Vec<String> = (0..cluster.size()).map(|number| cluster[number].admin_address()).collect();
+    let mut command = programs::command("quorate");
+    command.args(["-o", "json", "--admin", &admins.join(","), "member"]).args(arguments);
+    let output = command.output().unwrap();
+    let text = String::from_utf8_lossy(&output.stdout);
+    let value = serde_json::from_str(&text).unwrap_or_else(|error| {
+        panic!("{arguments:?}: {error}: {text}{}", String::from_utf8_lossy(&output.stderr))
+    });
+    (output.status.code().expect("it ends by itself"), value)
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn acceptance_g10_members_are_drained_replaced_and_removed_with_the_tool() {
+    let mut cluster = ClusterPlan::of(3).wait_for(2).prepare();
+    cluster.start_all();
+    let leader = cluster.wait_active();
+    let client = messages::connect_with_queue(&cluster.url(), "q").await;
+    let publisher = client.publisher().unwrap();
+    messages::confirmed(messages::publish(&publisher, "q", 0..500, 100).await).await;
+
+    assert_eq!(member(&cluster, &["remove", "--name", "nobody", "--yes"]).0, 2);
+    let name = cluster[leader].name().to_owned();
+    assert_eq!(member(&cluster, &["drain", "--name", &name]).0, 0);
+    assert_ne!(cluster.wait_active(), leader);
+    let (_, list) = member(&cluster, &["list"]);
+    let drained: Vec<&Value> =
+        list.as_array().unwrap().iter().filter(|member| member["drained"] == true).collect();
+    assert_eq!((drained.len(), &drained[0]["name"]), (1, &Value::from(name.as_str())), "{list}");
+    assert_eq!(member(&cluster, &["resume", "--name", &name]).0, 0);
+
+    // Its disk is lost: replaced, by an empty store under its name.
+    assert_eq!(member(&cluster, &["replace", "--name", &name, "--yes"]).0, 2, "it is alive");
+    cluster[leader].kill();
+    std::fs::remove_dir_all(cluster.data(leader)).unwrap();
+    cluster[leader].start();
+    let (status, report) = member(&cluster, &["replace", "--name", &name, "--yes"]);
+    assert_eq!((status, &report["complete"]), (0, &Value::from(true)), "{report}");
+    messages::confirmed(messages::publish(&publisher, "q", 500..600, 100).await).await;
+
+    // Removed, it ends by itself and stays out.
+    let (status, report) = member(&cluster, &["remove", "--name", &name, "--yes"]);
+    assert_eq!(status, 0, "{report}");
+    let ended = cluster[leader].wait_end(std::time::Duration::from_secs(20));
+    assert_eq!(ended.status, Some(3));
+    let (_, list) = member(&cluster, &["list"]);
+    let voters = list.as_array().unwrap().iter().filter(|member| member["voter"] == true).count();
+    assert_eq!(voters, 2, "{list}");
+    assert_eq!(messages::drain(&client, "q").await.unwrap(), (0..600).collect::<Vec<_>>());
+}

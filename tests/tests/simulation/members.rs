@@ -1,0 +1,396 @@
+//! Membership changed while it runs: whatever happens meanwhile, it comes to its end, and nothing confirmed is lost.
+
+use quorate_core::admin::{AdminReply, AdminRequest, MemberAct, MemberReport, MemberRequest};
+use quorate_tests::sim::fault::{Fault, Target};
+use quorate_tests::sim::schedule::{ClientId, HostId, MILLI, SECOND};
+use quorate_tests::sim::storage::LogSizes;
+use quorate_tests::sim::world::World;
+
+use crate::stage::{
+    SEED, TINY, finish, follower, lead, publish_all, publisher, serving, sound, system_leader,
+};
+
+/// Codes after which the tool asks again.
+const AGAIN: [&str; 3] = ["NOT_LEADER", "NO_QUORUM", "SHUTTING_DOWN"];
+
+fn request(act: MemberAct, name: &str) -> AdminRequest {
+    AdminRequest::Member(MemberRequest { act, name: name.to_owned(), address: None })
+}
+
+/// Asks as the tool does, again and again, until the answer is a last one.
+fn ask(world: &mut World, act: MemberAct, name: &str) -> Result<MemberReport, &'static str> {
+    let mut last = None;
+    for _ in 0..20 {
+        let leader = system_leader(world);
+        let id = world.ask(leader, request(act, name));
+        world.run_until(25 * SECOND, |world| {
+            world.replies.contains_key(&id) || world.hosts[leader].process.is_none()
+        });
+        match world.replies.remove(&id) {
+            Some(AdminReply::Member(report)) if report.complete => return Ok(*report),
+            Some(AdminReply::Failed { code, .. }) if !AGAIN.contains(&code) => return Err(code),
+            other => last = other,
+        }
+        world.run_for(200 * MILLI);
+    }
+    panic!("{act:?} {name} does not come to its end: {last:?}");
+}
+
+fn done(world: &mut World, act: MemberAct, name: &str) -> MemberReport {
+    ask(world, act, name).unwrap_or_else(|code| panic!("{act:?} {name}: {code}"))
+}
+
+/// The voters' names as each running member has them, in every group.
+fn voters(world: &mut World) -> Vec<String> {
+    assert!(world.settle(60 * SECOND), "all are equal: {:#?}", world.statuses);
+    let mut all: Vec<Vec<String>> = Vec::new();
+    for status in world.statuses.values() {
+        for group in &status.groups {
+            let mut names: Vec<String> = group
+                .nodes
+                .iter()
+                .filter(|node| node.role != "learner")
+                .map(|node| node.name.clone())
+                .collect();
+            names.sort();
+            all.push(names);
+        }
+    }
+    all.dedup();
+    assert_eq!(all.len(), 1, "the groups agree: {all:?}");
+    all.remove(0)
+}
+
+fn new_host(world: &mut World, name: Option<&str>) -> HostId {
+    let config = world.hosts[0].config.clone();
+    let host = world.add_host(SEED, config);
+    if let Some(name) = name {
+        world.hosts[host].name = name.to_owned();
+    }
+    host
+}
+
+/// A host that is gone for good.
+fn lose(world: &mut World, host: HostId) {
+    world.end(host, true);
+    world.away.insert(host);
+}
+
+/// The process of a removed broker ends by itself, and says why.
+fn refused(world: &mut World, host: HostId) {
+    assert!(
+        world.run_until(10 * SECOND, |world| world.hosts[host].process.is_none()),
+        "host {host} is told that it was removed"
+    );
+    let (status, why) = world.hosts[host].exit.clone().expect("it ended by itself");
+    assert_eq!(status, 3, "{why}");
+    assert!(why.contains("removed from the cluster"), "{why}");
+    world.away.insert(host);
+}
+
+fn busy() -> (World, ClientId) {
+    let mut world = serving(TINY);
+    let client = publisher(&mut world, "q", 3000);
+    world.run_for(500 * MILLI);
+    (world, client)
+}
+
+#[test]
+fn a_fourth_and_a_fifth_become_voters_and_hold_the_cluster_up() {
+    let (mut world, client) = busy();
+    for name in ["b4", "b5"] {
+        let host = new_host(&mut world, None);
+        world.start(host);
+        let report = done(&mut world, MemberAct::Add, name);
+        assert!(report.changed, "{report:?}");
+        assert!(!done(&mut world, MemberAct::Add, name).changed, "a second time it is so already");
+    }
+    assert_eq!(voters(&mut world), ["b1", "b2", "b3", "b4", "b5"]);
+    // Two of the founders may go now, and a virtual host made now is on all five.
+    let leader = system_leader(&mut world);
+    world.ask(leader, AdminRequest::CreateVhost { name: "later".into() });
+    world.run_for(2 * SECOND);
+    assert_eq!(voters(&mut world).len(), 5);
+    world.end(0, true);
+    world.end(1, true);
+    publish_all(&mut world, client);
+    finish(world);
+}
+
+#[test]
+fn a_permission_may_come_before_the_broker() {
+    let (mut world, client) = busy();
+    let leader = system_leader(&mut world);
+    let id = world.ask(leader, request(MemberAct::Add, "b4"));
+    world.run_for(SECOND);
+    assert!(!world.replies.contains_key(&id), "it is waited for");
+    let host = new_host(&mut world, None);
+    world.start(host);
+    assert!(world.run_until(20 * SECOND, |world| world.replies.contains_key(&id)));
+    assert_eq!(voters(&mut world).len(), 4);
+    publish_all(&mut world, client);
+    finish(world);
+}
+
+#[test]
+fn a_dead_member_is_removed_and_the_quorum_is_recomputed() {
+    let (mut world, client) = busy();
+    let dead = follower(&mut world);
+    let name = world.hosts[dead].name.clone();
+    lose(&mut world, dead);
+    assert_eq!(ask(&mut world, MemberAct::Remove, "nobody"), Err("MEMBER_NOT_FOUND"));
+    assert!(done(&mut world, MemberAct::Remove, &name).changed);
+    assert!(!done(&mut world, MemberAct::Remove, &name).changed, "a second time it is so already");
+    assert_eq!(voters(&mut world).len(), 2);
+    publish_all(&mut world, client);
+    // Of two one may go, and the last one never.
+    let other = follower(&mut world);
+    let other_name = world.hosts[other].name.clone();
+    world.copies = 1;
+    done(&mut world, MemberAct::Remove, &other_name);
+    refused(&mut world, other);
+    let left = system_leader(&mut world);
+    let name = world.hosts[left].name.clone();
+    assert_eq!(ask(&mut world, MemberAct::Remove, &name), Err("MEMBER_NEEDED"));
+    finish(world);
+}
+
+#[test]
+fn a_leader_that_is_removed_hands_over_first_and_is_refused_after() {
+    let (mut world, client) = busy();
+    for _ in 0..2 {
+        let leader = lead(&mut world);
+        let name = world.hosts[leader].name.clone();
+        world.copies = 1;
+        done(&mut world, MemberAct::Remove, &name);
+        refused(&mut world, leader);
+        // Its store is never taken back.
+        world.away.remove(&leader);
+        world.start(leader);
+        refused(&mut world, leader);
+    }
+    assert_eq!(voters(&mut world).len(), 1);
+    publish_all(&mut world, client);
+    finish(world);
+}
+
+#[test]
+fn a_removed_name_comes_back_with_an_empty_store_only_by_permission() {
+    let (mut world, client) = busy();
+    let gone = follower(&mut world);
+    let name = world.hosts[gone].name.clone();
+    done(&mut world, MemberAct::Remove, &name);
+    refused(&mut world, gone);
+    let again = new_host(&mut world, Some(&name));
+    world.start(again);
+    world.run_for(5 * SECOND);
+    assert_eq!(voters(&mut world).len(), 2, "it is a learner");
+    done(&mut world, MemberAct::Add, &name);
+    assert_eq!(voters(&mut world).len(), 3);
+    publish_all(&mut world, client);
+    finish(world);
+}
+
+#[test]
+fn a_lost_disk_is_replaced_before_or_after_the_new_one_is_there() {
+    for early in [false, true] {
+        let (mut world, client) = busy();
+        let dead = follower(&mut world);
+        let name = world.hosts[dead].name.clone();
+        assert_eq!(ask(&mut world, MemberAct::Replace, &name), Err("MEMBER_ALIVE"));
+        lose(&mut world, dead);
+        world.run_for(SECOND);
+        if early {
+            done(&mut world, MemberAct::Replace, &name);
+        }
+        let fresh = new_host(&mut world, Some(&name));
+        world.start(fresh);
+        if !early {
+            world.run_for(2 * SECOND);
+            assert!(done(&mut world, MemberAct::Replace, &name).changed);
+        }
+        world.run_for(5 * SECOND);
+        assert_eq!(voters(&mut world), ["b1", "b2", "b3"]);
+        // The disk that was thought lost turns up again.
+        world.away.remove(&dead);
+        world.start(dead);
+        assert!(world.run_until(10 * SECOND, |world| world.hosts[dead].process.is_none()));
+        assert_eq!(world.hosts[dead].exit.as_ref().map(|exit| exit.0), Some(3));
+        world.away.insert(dead);
+        publish_all(&mut world, client);
+        finish(world);
+    }
+}
+
+#[test]
+fn nobody_is_removed_whom_the_quorum_needs() {
+    let (mut world, client) = busy();
+    let absent = follower(&mut world);
+    world.end(absent, false);
+    world.run_for(SECOND);
+    let needed = (0..3).find(|host| *host != absent).expect("two are left");
+    let name = world.hosts[needed].name.clone();
+    assert_eq!(ask(&mut world, MemberAct::Remove, &name), Err("MEMBER_NEEDED"));
+    assert_eq!(ask(&mut world, MemberAct::Replace, &name), Err("MEMBER_ALIVE"));
+    world.start(absent);
+    publish_all(&mut world, client);
+    finish(world);
+}
+
+#[test]
+fn a_drained_broker_votes_and_does_not_lead_until_it_is_resumed() {
+    let (mut world, client) = busy();
+    let leader = lead(&mut world);
+    let name = world.hosts[leader].name.clone();
+    done(&mut world, MemberAct::Drain, &name);
+    let next = lead(&mut world);
+    assert_ne!(next, leader);
+    // One of the two others goes: the drained one votes, and the third leads.
+    world.end(next, false);
+    world.run_for(3 * SECOND);
+    assert_ne!(lead(&mut world), leader);
+    // Nobody else is left to lead: better it than nobody.
+    world.start(next);
+    assert!(world.settle(20 * SECOND));
+    let others: Vec<String> =
+        (0..3).filter(|host| *host != leader).map(|host| world.hosts[host].name.clone()).collect();
+    done(&mut world, MemberAct::Drain, &others[0]);
+    assert_eq!(ask(&mut world, MemberAct::Drain, &others[1]), Err("MEMBER_NEEDED"));
+    done(&mut world, MemberAct::Resume, &name);
+    done(&mut world, MemberAct::Drain, &others[1]);
+    assert!(world.run_until(10 * SECOND, |world| world.leader() == Some(leader)), "it leads again");
+    world.end(leader, false);
+    world.away.insert(leader);
+    world.statuses.clear();
+    assert!(world.wait_for_leader(30 * SECOND).is_some(), "drained ones lead for want of others");
+    world.away.remove(&leader);
+    publish_all(&mut world, client);
+    finish(world);
+}
+
+#[test]
+fn a_cluster_shrinks_to_one_and_grows_from_it_again_and_again() {
+    let (mut world, client) = busy();
+    world.copies = 1;
+    let mut present: Vec<HostId> = vec![0, 1, 2];
+    for turn in 0..2 {
+        while present.len() > 1 {
+            let gone = present.remove(turn % present.len());
+            let name = world.hosts[gone].name.clone();
+            done(&mut world, MemberAct::Remove, &name);
+            refused(&mut world, gone);
+        }
+        assert_eq!(voters(&mut world).len(), 1);
+        for _ in 0..2 {
+            let host = new_host(&mut world, None);
+            let name = world.hosts[host].name.clone();
+            world.start(host);
+            done(&mut world, MemberAct::Add, &name);
+            present.push(host);
+        }
+        assert_eq!(voters(&mut world).len(), 3);
+    }
+    publish_all(&mut world, client);
+    finish(world);
+}
+
+#[test]
+fn two_removed_in_a_row_leave_the_last_entries_with_those_who_stay() {
+    // Five; two of them stay behind in `/` while the other three confirm, and two of those three are removed.
+    let mut world = serving(LogSizes::default());
+    for name in ["b4", "b5"] {
+        let host = new_host(&mut world, None);
+        world.start(host);
+        done(&mut world, MemberAct::Add, name);
+    }
+    world.copies = 1;
+    let leader = lead(&mut world);
+    let mut others: Vec<HostId> = (0..5).filter(|host| *host != leader).collect();
+    let slow = others.split_off(2);
+    for host in &slow {
+        world.end(*host, false);
+    }
+    let client = publisher(&mut world, "q", 1000);
+    publish_all(&mut world, client);
+    for host in &slow {
+        world.start(*host);
+        world.hosts[*host].speed.factor = 50;
+    }
+    world.run_for(50 * MILLI);
+    for host in &others {
+        let name = world.hosts[*host].name.clone();
+        // Until the two that were away are there and known to be sound, it is refused.
+        while ask(&mut world, MemberAct::Remove, &name) == Err("MEMBER_NEEDED") {
+            world.run_for(20 * MILLI);
+        }
+        // As soon as the command says that it is done, its disk may go.
+        lose(&mut world, *host);
+    }
+    // A disk of one that stays is lost too: two of the three are left, and hold everything.
+    lose(&mut world, leader);
+    for host in &slow {
+        world.hosts[*host].speed.factor = 1;
+    }
+    finish(world);
+}
+
+/// Kills or cuts whoever leads at many moments of a change; asked again, it comes to its end.
+fn interrupted(act: MemberAct, power: bool) {
+    for step in 0..24 {
+        let (mut world, client) = busy();
+        world.copies = 1;
+        let subject = match act {
+            MemberAct::Add => {
+                let host = new_host(&mut world, None);
+                world.start(host);
+                host
+            }
+            _ => follower(&mut world),
+        };
+        let name = world.hosts[subject].name.clone();
+        if act == MemberAct::Replace {
+            lose(&mut world, subject);
+            let fresh = new_host(&mut world, Some(&name));
+            world.start(fresh);
+            world.run_for(SECOND);
+        }
+        let leader = system_leader(&mut world);
+        world.ask(leader, request(act, &name));
+        world.run_for(step * step * 2 * MILLI);
+        let fault = if power {
+            Fault::Power(Target::Host(leader), 300 * MILLI)
+        } else {
+            Fault::Kill(Target::Host(leader), 300 * MILLI)
+        };
+        world.apply(&fault);
+        world.run_for(SECOND);
+        done(&mut world, act, &name);
+        if act == MemberAct::Remove {
+            refused(&mut world, subject);
+        }
+        let expected = match act {
+            MemberAct::Add => 4,
+            MemberAct::Remove => 2,
+            _ => 3,
+        };
+        publish_all(&mut world, client);
+        assert_eq!(voters(&mut world).len(), expected, "step {step}");
+        sound(&world);
+        finish(world);
+    }
+}
+
+#[test]
+fn an_addition_survives_the_death_of_the_leader_at_any_step() {
+    interrupted(MemberAct::Add, false);
+}
+
+#[test]
+fn a_removal_survives_the_death_of_the_leader_at_any_step() {
+    interrupted(MemberAct::Remove, true);
+}
+
+#[test]
+fn a_replacement_survives_the_death_of_the_leader_at_any_step() {
+    interrupted(MemberAct::Replace, false);
+}

@@ -1,0 +1,141 @@
+//! `quorate member`.
+
+use std::time::Instant;
+
+use clap::{Args, Subcommand};
+use serde_json::{Value, json};
+
+use super::cluster::{ask, members};
+use crate::admin::{self, Admin};
+use crate::console::Console;
+use crate::exit::{Failure, Status};
+use crate::settings::Settings;
+
+/// What to do with the members.
+#[derive(Debug, Subcommand)]
+pub enum MemberCommand {
+    /// The members: which vote, which are drained, and what is still to come
+    #[command(after_help = "Example:\n  quorate member list -o json")]
+    List,
+    /// Let a broker become a voter, now or when it comes
+    #[command(
+        after_help = "Examples:\n  quorate member add --name b4\n  quorate member add --name b4 --address h4:7421\n\n\
+        Start it with an empty data directory and --cluster-peers that lead to the cluster.\n\
+        Exit status: 0 it votes in every group, 1 not yet within --timeout (it goes on), 2 refused, 3 nobody answers."
+    )]
+    Add {
+        /// The broker's name
+        #[arg(long)]
+        name: String,
+        /// Cluster address to look for it at
+        #[arg(long)]
+        address: Option<String>,
+    },
+    /// Take a broker out of every group and out of the cluster, for good
+    #[command(after_help = "Example:\n  quorate member remove --name b3\n\n\
+        Its data directory may be deleted once the command has ended with status 0, not before.\n\
+        Exit status: 0 it is gone, 1 not yet within --timeout (it goes on), 2 refused, 3 nobody answers.")]
+    Remove(Confirmed),
+    /// Retire a member's lost store; an empty one under its name takes its place
+    #[command(after_help = "Example:\n  quorate member replace --name b3\n\n\
+        The new store may be started before or after this.\n\
+        Exit status: 0 done, 1 not yet within --timeout (it goes on), 2 refused, 3 nobody answers.")]
+    Replace(Confirmed),
+    /// Hand a broker's leaderships over, and let it lead no more until resumed; it votes on
+    #[command(after_help = "Example:\n  quorate member drain --name b1")]
+    Drain(Named),
+    /// Let a drained broker lead again
+    #[command(after_help = "Example:\n  quorate member resume --name b1")]
+    Resume(Named),
+}
+
+/// Which member.
+#[derive(Debug, Args)]
+pub struct Named {
+    /// The broker's name
+    #[arg(long)]
+    name: String,
+}
+
+/// Which member, for good.
+#[derive(Debug, Args)]
+pub struct Confirmed {
+    /// The broker's name
+    #[arg(long)]
+    name: String,
+    /// Do it without asking
+    #[arg(long)]
+    yes: bool,
+}
+
+/// Carries it out.
+///
+/// # Errors
+/// As the brokers say.
+pub fn run(command: MemberCommand, settings: &Settings, console: &mut Console) -> Result<Status, Failure> {
+    let admin = Admin::new(settings);
+    match command {
+        MemberCommand::List => {
+            let (view, _) = ask(&admin)?;
+            members(&view, console)
+        }
+        MemberCommand::Add { name, address } => {
+            change(&admin, "add", &json!({ "name": name, "address": address }), settings, console)
+        }
+        MemberCommand::Remove(Confirmed { name, yes }) => {
+            console
+                .confirm(&format!("Remove {name} from the cluster? Its store is never taken back."), yes)?;
+            change(&admin, "remove", &json!({ "name": name }), settings, console)
+        }
+        MemberCommand::Replace(Confirmed { name, yes }) => {
+            console.confirm(&format!("Retire the store of {name}? It is never taken back."), yes)?;
+            change(&admin, "replace", &json!({ "name": name }), settings, console)
+        }
+        MemberCommand::Drain(Named { name }) => {
+            change(&admin, "drain", &json!({ "name": name }), settings, console)
+        }
+        MemberCommand::Resume(Named { name }) => {
+            change(&admin, "resume", &json!({ "name": name }), settings, console)
+        }
+    }
+}
+
+/// Asks until it is so in every group or the time is over; whoever leads goes on with it in any case.
+fn change(
+    admin: &Admin,
+    act: &str,
+    body: &Value,
+    settings: &Settings,
+    console: &mut Console,
+) -> Result<Status, Failure> {
+    let deadline = Instant::now() + settings.timeout;
+    let mut changed = false;
+    let answer = loop {
+        let (answer, _) = admin.post(&format!("/api/v1/members/{act}"), body)?;
+        if answer.status >= 300 {
+            return Err(admin::refused(&answer));
+        }
+        changed |= answer.body["changed"] == true;
+        if answer.body["complete"] == true || Instant::now() >= deadline {
+            break answer;
+        }
+    };
+    let complete = answer.body["complete"] == true;
+    let status = if complete { Status::Done } else { Status::Warning };
+    if console.is_json() {
+        let mut value = answer.body;
+        value["changed"] = json!(changed);
+        console.json(&value)?;
+        return Ok(status);
+    }
+    let word = match (complete, changed) {
+        (true, true) => "DONE",
+        (true, false) => "NOTHING TO DO",
+        (false, _) => "UNDER WAY",
+    };
+    console.verdict(status, word, answer.body["detail"].as_str().unwrap_or_default())?;
+    if !complete {
+        console.next(&["quorate member list".to_owned()])?;
+    }
+    Ok(status)
+}
