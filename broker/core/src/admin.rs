@@ -3,11 +3,15 @@
 use quorate_store::ids::{ClusterId, Epoch, GroupId, Incarnation, Index, StoreId, Term};
 use uuid::Uuid;
 
+use crate::formation::{Decision, Facts, decide_group};
+
 /// An operator's question or command.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum AdminRequest {
     /// The whole status; also answered while waiting.
     Status,
+    /// What the table decides now for every group, and by what facts; also answered while waiting.
+    Explain,
     /// Counters and gauges for `/metrics`.
     Metrics,
     /// Creates a virtual host; answered once it exists.
@@ -55,6 +59,8 @@ pub enum MemberAct {
 pub enum AdminReply {
     /// To [`AdminRequest::Status`].
     Status(Box<Status>),
+    /// To [`AdminRequest::Explain`].
+    Explain(Box<Explanation>),
     /// To [`AdminRequest::Metrics`].
     Metrics(Box<Metrics>),
     /// To [`AdminRequest::Shutdown`].
@@ -92,6 +98,50 @@ pub struct MemberReport {
     pub complete: bool,
     /// For people.
     pub detail: String,
+}
+
+/// What the decision table says now, and what it says that by.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Explanation {
+    /// What this broker knows of itself and of the peers linked now.
+    pub facts: Facts,
+    /// Every group, `system` first.
+    pub groups: Vec<GroupExplanation>,
+}
+
+impl Explanation {
+    /// Decides every group by these facts.
+    pub fn of(facts: Facts) -> Self {
+        let groups = facts
+            .groups()
+            .into_iter()
+            .map(|group| {
+                let held = facts.seen.iter().chain([&facts.own]).find_map(|member| member.group(group));
+                let vhost = if group == GroupId::SYSTEM {
+                    Some("system")
+                } else {
+                    held.map(|part| part.vhost.as_str())
+                };
+                GroupExplanation {
+                    group,
+                    vhost: vhost.unwrap_or_default().to_owned(),
+                    decision: decide_group(&facts, group),
+                }
+            })
+            .collect();
+        Self { facts, groups }
+    }
+}
+
+/// One group's decision.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct GroupExplanation {
+    /// Which.
+    pub group: GroupId,
+    /// Its virtual host; `system` for group 0.
+    pub vhost: String,
+    /// What the table decides.
+    pub decision: Decision,
 }
 
 /// How an administrative shutdown ended.

@@ -11,6 +11,7 @@ use quorate_protocol::fault::{Blame, FaultCode};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
+use super::explain_json::ExplanationJson;
 use super::status_json::{self, StatusJson};
 use super::{AdminState, COMMAND_TIMEOUT, QUESTION_TIMEOUT, metrics};
 use crate::admin_desk::NoAnswer;
@@ -113,16 +114,23 @@ pub(super) async fn ask_status(state: &AdminState) -> Result<Status, ApiError> {
         AdminReply::Failed { code, message, next, leader_admin_address } => {
             Err(failed(code, message, next, leader_admin_address))
         }
-        AdminReply::Metrics(_)
-        | AdminReply::Done { .. }
-        | AdminReply::ShutDown(_)
-        | AdminReply::Member(_) => Err(unexpected()),
+        _ => Err(unexpected()),
     }
 }
 
 pub(super) async fn status(State(state): State<AdminState>) -> Result<Json<StatusJson>, ApiError> {
     let status = ask_status(&state).await?;
     Ok(Json(StatusJson::new(status, state.insecure)))
+}
+
+pub(super) async fn explain(State(state): State<AdminState>) -> Result<Json<ExplanationJson>, ApiError> {
+    match state.desk.ask(AdminRequest::Explain, QUESTION_TIMEOUT).await? {
+        AdminReply::Explain(explanation) => Ok(Json(ExplanationJson::from(*explanation))),
+        AdminReply::Failed { code, message, next, leader_admin_address } => {
+            Err(failed(code, message, next, leader_admin_address))
+        }
+        _ => Err(unexpected()),
+    }
 }
 
 pub(super) async fn members(State(state): State<AdminState>) -> Result<Json<Value>, ApiError> {
@@ -155,9 +163,7 @@ pub(super) async fn create_vhost(
         AdminReply::Failed { code, message, next, leader_admin_address } => {
             Err(failed(code, message, next, leader_admin_address))
         }
-        AdminReply::Status(_) | AdminReply::Metrics(_) | AdminReply::ShutDown(_) | AdminReply::Member(_) => {
-            Err(unexpected())
-        }
+        _ => Err(unexpected()),
     }
 }
 
@@ -189,9 +195,7 @@ pub(super) async fn shutdown(
         AdminReply::Failed { code, message, next, leader_admin_address } => {
             Err(failed(code, message, next, leader_admin_address))
         }
-        AdminReply::Status(_) | AdminReply::Metrics(_) | AdminReply::Done { .. } | AdminReply::Member(_) => {
-            Err(unexpected())
-        }
+        _ => Err(unexpected()),
     }
 }
 

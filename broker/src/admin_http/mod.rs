@@ -1,6 +1,7 @@
 //! HTTP on the admin port: health, metrics and the API. State never changes by GET.
 
 mod answers;
+mod explain_json;
 mod health;
 mod members;
 mod metrics;
@@ -47,7 +48,7 @@ struct Route {
 }
 
 /// What is served. The test compares it with `openapi.json`.
-const ROUTES: [Route; 17] = [
+const ROUTES: [Route; 18] = [
     Route { method: "get", path: "/health/startup", handler: || get(health::startup) },
     Route { method: "get", path: "/health/live", handler: || get(health::live) },
     Route { method: "get", path: "/health/ready", handler: || get(health::ready) },
@@ -55,6 +56,7 @@ const ROUTES: [Route; 17] = [
     Route { method: "get", path: "/health/replica", handler: || get(health::replica) },
     Route { method: "get", path: "/metrics", handler: || get(answers::metrics) },
     Route { method: "get", path: "/api/v1/status", handler: || get(answers::status) },
+    Route { method: "get", path: "/api/v1/explain", handler: || get(answers::explain) },
     Route { method: "get", path: "/api/v1/members", handler: || get(answers::members) },
     Route { method: "post", path: "/api/v1/members/add", handler: || post(members::add) },
     Route { method: "post", path: "/api/v1/members/remove", handler: || post(members::remove) },

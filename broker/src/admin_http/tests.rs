@@ -3,11 +3,16 @@ use std::sync::mpsc;
 use std::thread;
 
 use quorate_core::admin::{
-    AdminReply, AdminRequest, GroupStatusView, MemberAct, MemberReport, MemberShutdown, MemberStatus,
-    Metrics, NodeStatus, ShutdownReport, Status, VerdictWord,
+    AdminReply, AdminRequest, Explanation, GroupStatusView, MemberAct, MemberReport, MemberShutdown,
+    MemberStatus, Metrics, NodeStatus, ShutdownReport, Status, VerdictWord,
 };
-use quorate_core::io::Input;
-use quorate_store::ids::{ClusterId, Epoch, GroupId, Incarnation, Index, StoreId, Term};
+use quorate_core::formation::status::{GroupStatus, RecoveryMode, StoreState, VoterRef};
+use quorate_core::formation::{Facts, InitialStatus};
+use quorate_core::io::{Input, PeerKey};
+use quorate_store::ids::{
+    ClusterId, Epoch, GroupId, Incarnation, Index, Position, RaftId, RunId, StoreId, Term,
+};
+use quorate_store::stamp::{EpochCause, EpochEntry};
 use serde_json::{Value, json};
 use uuid::Uuid;
 
@@ -73,12 +78,90 @@ fn group(number: u32, vhost: &str, role: &'static str, quorum: bool) -> GroupSta
     }
 }
 
+/// A broker that waits for a second one.
+fn sample_explanation() -> Explanation {
+    let store = StoreId(Uuid::from_u128(1));
+    let part = GroupStatus {
+        group: GroupId::SYSTEM,
+        vhost: "system".into(),
+        lineage: vec![EpochEntry {
+            number: Epoch(1),
+            id: Uuid::from_u128(3),
+            fork: Position::default(),
+            term: Term(1),
+            cause: EpochCause::Founding,
+            left_out: Vec::new(),
+            who: "founding".into(),
+            when_ms: 0,
+            why: "new".into(),
+        }],
+        client_epochs: Vec::new(),
+        position: Position { epoch: Epoch(1), term: Term(6), index: Index(7) },
+        term: Term(6),
+        voters: [(1, "b1"), (2, "b2")]
+            .map(|(number, name)| VoterRef {
+                store: StoreId(Uuid::from_u128(number)),
+                name: name.into(),
+                raft_id: RaftId(1),
+            })
+            .to_vec(),
+        learners: Vec::new(),
+        trusted: true,
+        active: None,
+        was_active_this_run: false,
+        designated: None,
+        peer_silent: false,
+    };
+    let own = InitialStatus {
+        key: PeerKey { store, run: RunId(Uuid::from_u128(4)) },
+        name: "b1".into(),
+        cluster_name: "quorate".into(),
+        cluster_address: "h:1".into(),
+        client_address: "h:2".into(),
+        admin_address: "h:3".into(),
+        state: StoreState::Dirty,
+        cluster_id: Some(ClusterId(Uuid::from_u128(2))),
+        cluster_id_wanted: None,
+        founded_ms: None,
+        messages: None,
+        incarnation: Incarnation(3),
+        stamped_run: None,
+        recorded: Vec::new(),
+        groups: vec![part],
+        wait_for: 1,
+        allow_small: false,
+        recovery: RecoveryMode::Automatic,
+        peers: Vec::new(),
+        possible_members: Vec::new(),
+        panicked: None,
+    };
+    Explanation::of(Facts { own, seen: Vec::new() })
+}
+
+#[test]
+fn an_explanation_has_the_row_the_facts_and_what_was_tried() {
+    with_server(sample_status(), |address| {
+        let (code, explained) = get(&format!("{address}/api/v1/explain"));
+        assert_eq!(code, 200);
+        let group = &explained["groups"][0];
+        assert_eq!((&group["row"], &group["verdict"]), (&json!("W2"), &json!("wait")));
+        assert_eq!(group["missing"], json!(["b2"]));
+        let tried: Vec<&str> =
+            group["earlier"].as_array().unwrap().iter().map(|row| row["row"].as_str().unwrap()).collect();
+        assert_eq!(tried.first(), Some(&"S1"));
+        assert_eq!(tried.last(), Some(&"C1"));
+        let holds = &group["members"][0]["holds"];
+        assert_eq!((&holds["position"], &holds["voters"]), (&json!("1.6.7"), &json!(["b1", "b2"])));
+    });
+}
+
 /// A core that gives the same answers always.
 fn answer(desk: &AdminDesk, arrivals: &mpsc::Receiver<Arrival>, status: &Status) {
     for arrival in arrivals {
         let Arrival::Input(Input::Admin { id, request }, None) = arrival else { panic!("{arrival:?}") };
         let reply = match request {
             AdminRequest::Status => AdminReply::Status(Box::new(status.clone())),
+            AdminRequest::Explain => AdminReply::Explain(Box::new(sample_explanation())),
             AdminRequest::Metrics => AdminReply::Metrics(Box::new(Metrics { samples: Vec::new() })),
             AdminRequest::CreateVhost { name } if name == "new" => AdminReply::Done { changed: true },
             AdminRequest::CreateVhost { name } if name == "old" => AdminReply::Done { changed: false },
@@ -264,16 +347,24 @@ fn the_document_lists_exactly_what_is_served() {
 }
 
 #[test]
-fn the_document_describes_the_status_as_it_is() {
+fn the_document_describes_the_answers_as_they_are() {
     let document: Value = serde_json::from_str(answers::OPENAPI).unwrap();
     let schemas = &document["components"]["schemas"];
     let keys = |value: &Value| value.as_object().unwrap().keys().cloned().collect::<BTreeSet<_>>();
     let status = serde_json::to_value(status_json::StatusJson::new(sample_status(), true)).unwrap();
+    let explained = serde_json::to_value(explain_json::ExplanationJson::from(sample_explanation())).unwrap();
+    let group = &explained["groups"][0];
     let shapes: BTreeMap<&str, &Value> = BTreeMap::from([
         ("Status", &status),
         ("Member", &status["members"][0]),
         ("Group", &status["groups"][0]),
         ("Node", &status["groups"][0]["nodes"][0]),
+        ("Explanation", &explained),
+        ("GroupExplanation", group),
+        ("EarlierRow", &group["earlier"][0]),
+        ("MemberFacts", &group["members"][0]),
+        ("GroupFacts", &group["members"][0]["holds"]),
+        ("EpochFacts", &group["members"][0]["holds"]["lineage"][0]),
     ]);
     for (name, value) in shapes {
         assert_eq!(keys(&schemas[name]["properties"]), keys(value), "{name}");

@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 use clap::Subcommand;
 use serde_json::{Value, json};
 
+use super::cluster_explain::explain;
 use super::cluster_view::{View, best};
 use crate::admin::{self, Admin, Answer, Silent};
 use crate::console::Console;
@@ -22,6 +23,18 @@ pub enum ClusterCommand {
         All brokers given are asked; the answer of the one that knows most is shown.\n\
         Exit status: 0 active and complete, 1 waiting or degraded, 2 needs the operator, 3 nobody answers.")]
     Status,
+    /// Why a broker starts, waits or asks, group by group: the row, the facts, the rows before it
+    #[command(after_help = "Examples:\n  quorate cluster explain\n  \
+        quorate --admin h2:7422 cluster explain --group orders\n  \
+        quorate cluster explain -o json\n\n\
+        The first broker of --admin that answers is shown: give one to see its view. What is decided is what the table\n\
+        says to the facts of this moment; all brokers that see the same facts come to the same row.\n\
+        Exit status: 0 every group goes on, 1 some group waits, 2 some group needs the operator, 3 nobody answers.")]
+    Explain {
+        /// Only this group: `system` or a virtual host
+        #[arg(long, value_name = "NAME")]
+        group: Option<String>,
+    },
     /// Wait until every group is led with a quorum
     #[command(after_help = "Example:\n  quorate cluster wait-active --timeout 60s\n\n\
         Exit status: 0 active, 1 not active within --timeout, 3 nobody answered within --timeout.")]
@@ -59,6 +72,7 @@ pub fn run(command: &ClusterCommand, settings: &Settings, console: &mut Console)
             show(&view, &silent, console)?;
             Ok(view.status())
         }
+        ClusterCommand::Explain { group } => explain(&admin, group.as_deref(), console),
         ClusterCommand::WaitActive => wait_active(&admin, settings.timeout, console),
         ClusterCommand::Members => {
             let (view, _) = ask(&admin)?;
@@ -199,7 +213,7 @@ impl Status {
     }
 }
 
-fn text(value: &Value, field: &str) -> String {
+pub(super) fn text(value: &Value, field: &str) -> String {
     match &value[field] {
         Value::Null => "-".to_owned(),
         Value::String(text) if text.is_empty() => "-".to_owned(),

@@ -14,6 +14,7 @@ pub mod store;
 pub mod vhost;
 
 mod bodies;
+mod cluster_explain;
 mod cluster_view;
 mod consumption;
 mod lines;

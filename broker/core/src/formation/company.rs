@@ -42,9 +42,31 @@ pub(crate) enum Why {
     OtherClusterName,
     Damaged,
     StoreTwice,
+    Panicked,
     NameTwice,
     Foreign(ClusterId),
     WaitsFor(ClusterId),
+}
+
+impl Aside<'_> {
+    /// Why it does not count, in words.
+    pub(crate) fn reason(&self) -> String {
+        let status = self.status;
+        match &self.why {
+            Why::OtherKind if status.is_transient() => "it is transient".to_owned(),
+            Why::OtherKind => "it is persistent".to_owned(),
+            Why::OtherClusterName => format!("its --cluster-name is {}", status.cluster_name),
+            Why::Damaged => format!("its store is {}", status.state),
+            Why::StoreTwice => format!("store {} is there twice", status.key.store),
+            Why::Panicked => {
+                let cause = status.panicked.as_deref().unwrap_or("cause unknown");
+                format!("it panicked ({cause}); clear that on it with quorate cluster panic clear")
+            }
+            Why::NameTwice => "another broker has its name".to_owned(),
+            Why::Foreign(id) => format!("its store belongs to cluster {id}"),
+            Why::WaitsFor(id) => format!("it only joins cluster {id}"),
+        }
+    }
 }
 
 impl<'a> Company<'a> {
@@ -77,6 +99,7 @@ impl<'a> Company<'a> {
         });
         let twice = stores_twice(&here);
         set_aside(&mut here, &|status| twice.contains(&status.key).then_some(Why::StoreTwice));
+        set_aside(&mut here, &|status| status.panicked.is_some().then_some(Why::Panicked));
         let choice = choose(own, &here);
         set_aside(&mut here, &|status| outside(status, &choice));
         let losers = names_twice(&here);
@@ -152,29 +175,21 @@ impl<'a> Company<'a> {
 
     /// How this group's members stand to each other.
     pub(crate) fn assembly(&self, group: GroupId) -> Assembly<'a> {
-        Assembly::of(&self.members, self.cluster(), group, &self.answered_names())
+        Assembly::of(&self.members, self.cluster(), group, self.answered_names())
     }
 
     /// What people should know besides the verdict.
     pub(crate) fn notes(&self) -> Vec<String> {
-        let mut notes = Vec::new();
-        for Aside { status, why } in &self.asides {
-            if status.key == self.own.key {
-                continue;
-            }
-            let (name, address) = (&status.name, &status.cluster_address);
-            let why = match why {
-                Why::OtherKind if status.is_transient() => "it is transient".to_owned(),
-                Why::OtherKind => "it is persistent".to_owned(),
-                Why::OtherClusterName => format!("its --cluster-name is {}", status.cluster_name),
-                Why::Damaged => format!("its store is {}", status.state),
-                Why::StoreTwice => format!("store {} is there twice", status.key.store),
-                Why::NameTwice => "another broker has its name".to_owned(),
-                Why::Foreign(id) => format!("its store belongs to cluster {id}"),
-                Why::WaitsFor(id) => format!("it only joins cluster {id}"),
-            };
-            notes.push(format!("{name} at {address} does not count: {why}"));
-        }
+        let mut notes: Vec<String> = self
+            .asides
+            .iter()
+            .filter(|aside| aside.status.key != self.own.key)
+            .map(|aside| {
+                let Aside { status, .. } = aside;
+                let why = aside.reason();
+                format!("{} at {} does not count: {why}", status.name, status.cluster_address)
+            })
+            .collect();
         let waits: BTreeSet<u32> = self.members.iter().map(|member| member.wait_for).collect();
         if waits.len() > 1 {
             notes.push(format!(
@@ -249,14 +264,15 @@ fn choose(own: &InitialStatus, here: &[&InitialStatus]) -> Choice {
     }
 }
 
-/// Whether the stores of this cluster could restore it by themselves (row C1 for `system`).
+/// Whether the stores of this cluster could restore it by themselves (row C1 or O1 for `system`).
 pub(crate) fn stands_alone(here: &[&InitialStatus], cluster: ClusterId) -> bool {
     let side: Vec<&InitialStatus> = here
         .iter()
         .copied()
         .filter(|status| status.belongs() && status.cluster_id == Some(cluster))
         .collect();
-    Assembly::of(&side, Some(cluster), GroupId::SYSTEM, &BTreeSet::new()).is_restorable()
+    let assembly = Assembly::of(&side, Some(cluster), GroupId::SYSTEM, BTreeSet::new());
+    assembly.is_restorable() || assembly.sole_marked().is_some()
 }
 
 /// Why a broker is outside the chosen cluster, if it is.

@@ -1,8 +1,13 @@
 //! The start-up decision: labelled rows over plain facts, tried in order.
 
 mod found;
+#[cfg(test)]
+mod history_tests;
 mod join;
+mod marks;
 mod next;
+#[cfg(test)]
+mod property_tests;
 mod refuse;
 mod restore;
 #[cfg(test)]
@@ -46,6 +51,20 @@ pub enum Verdict {
 }
 
 impl Verdict {
+    /// The verdict as people and scripts read it.
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Form => "form",
+            Self::Restore => "restore",
+            Self::Join => "join",
+            Self::Resume => "resume",
+            Self::Wait => "wait",
+            Self::NeedsOperator => "needs-operator",
+            Self::Held => "held",
+            Self::Refuse { .. } => "refuse",
+        }
+    }
+
     /// Whether the broker takes part in the group under this verdict.
     pub fn goes_on(self) -> bool {
         matches!(self, Self::Form | Self::Restore | Self::Join | Self::Resume)
@@ -84,8 +103,8 @@ pub fn decide_group(facts: &Facts, group: GroupId) -> Decision {
     if group == GroupId::SYSTEM {
         return system;
     }
-    let held_apart =
-        matches!(system.verdict, Verdict::Held | Verdict::Refuse { .. }) || system.row == Row::R2;
+    let held_apart = matches!(system.verdict, Verdict::Held | Verdict::Refuse { .. })
+        || matches!(system.row, Row::S1 | Row::R2);
     let runs = company.active(group).is_some() && !held_apart;
     if system.verdict == Verdict::Form || !(system.verdict.goes_on() || runs) {
         return system;
@@ -93,17 +112,33 @@ pub fn decide_group(facts: &Facts, group: GroupId) -> Decision {
     Case::new(&company, group).decide()
 }
 
+/// The rows that were tried for the group before `row`, in order: their facts do not hold.
+pub fn rows_before(group: GroupId, row: Row) -> Vec<Row> {
+    let tried = |scope: Scope| scope == Scope::Group || group == GroupId::SYSTEM;
+    TABLE
+        .iter()
+        .take_while(|(tested, _, _)| *tested != row)
+        .filter(|(_, scope, _)| tried(*scope))
+        .map(|(row, _, _)| *row)
+        .collect()
+}
+
 /// One group's facts, sorted once for all rows.
 #[derive(Debug)]
 pub(crate) struct Case<'a> {
     pub(crate) company: &'a Company<'a>,
     pub(crate) group: GroupId,
+    /// Along the latest history.
     pub(crate) assembly: Assembly<'a>,
+    /// Along the history of the processes that took part while the group was active, if there are any.
+    pub(crate) running: Option<Assembly<'a>>,
 }
 
 impl<'a> Case<'a> {
     fn new(company: &'a Company<'a>, group: GroupId) -> Self {
-        Self { company, group, assembly: company.assembly(group) }
+        let assembly = company.assembly(group);
+        let running = assembly.running();
+        Self { company, group, assembly, running }
     }
 
     fn decide(&self) -> Decision {
@@ -155,11 +190,8 @@ pub(crate) enum Scope {
 type Test = fn(&Case<'_>) -> Option<Decision>;
 
 /// The table: the first row whose facts hold decides.
-///
-/// Rows whose machinery does not exist in this version are absent. They will stand: P1 (designated primary) after Q1;
-/// O1 (an operator's mark) after X1. X1 so far knows plain forks; superseding marks and what a forced epoch recorded
-/// for a store come with them. J1 holds every store with epochs of its own as forked, whatever they hold.
 pub(crate) const TABLE: [(Row, Scope, Test); Row::ALL.len()] = [
+    (Row::S1, Scope::Broker, refuse::row_s1),
     (Row::R1, Scope::Broker, refuse::row_r1),
     (Row::R2, Scope::Broker, refuse::row_r2),
     (Row::R3, Scope::Broker, refuse::row_r3),
@@ -168,11 +200,13 @@ pub(crate) const TABLE: [(Row, Scope, Test); Row::ALL.len()] = [
     (Row::J1, Scope::Group, join::row_j1),
     (Row::J2, Scope::Group, join::row_j2),
     (Row::Q1, Scope::Group, join::row_q1),
+    (Row::P1, Scope::Group, join::row_p1),
     (Row::W1, Scope::Broker, found::row_w1),
     (Row::F1, Scope::Broker, found::row_f1),
     (Row::F2, Scope::Broker, found::row_f2),
     (Row::F3, Scope::Broker, found::row_f3),
-    (Row::X1, Scope::Group, restore::row_x1),
+    (Row::X1, Scope::Group, marks::row_x1),
+    (Row::O1, Scope::Group, marks::row_o1),
     (Row::C3, Scope::Group, restore::row_c3),
     (Row::C2, Scope::Group, restore::row_c2),
     (Row::C1, Scope::Group, restore::row_c1),

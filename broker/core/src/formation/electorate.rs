@@ -2,10 +2,11 @@
 
 use quorate_store::ids::{GroupId, StoreId};
 
-use super::assembly::{Standing, rolled_back};
+use super::assembly::Standing;
 use super::company::Company;
 use super::facts::Facts;
 use super::lineage::{Relation, relation};
+use super::rolled_back::rolled_back;
 use super::status::VoterRef;
 
 /// How the stores of one group stand to each other, as the decision counts them.
@@ -21,9 +22,9 @@ pub struct Electorate {
     pub hindered: Vec<(VoterRef, &'static str)>,
     /// How many are a majority.
     pub majority: usize,
-    /// Two stores whose histories both went on separately.
+    /// Two stores that each hold what the other does not, and no mark decides between them.
     pub forked: Option<(StoreId, StoreId)>,
-    /// Stores with the longest list of epochs.
+    /// Stores of the latest history: the longest that no mark supersedes.
     pub latest: Vec<StoreId>,
     /// Stores that may lack something that they acknowledged.
     pub untrusted: Vec<StoreId>,
@@ -37,11 +38,7 @@ impl Electorate {
         let company = Company::of(facts);
         let assembly = company.assembly(group);
         let standings = assembly.standings();
-        let longest = standings
-            .iter()
-            .map(|standing| standing.lineage)
-            .max_by_key(|list| list.len())
-            .unwrap_or_default();
+        let latest = assembly.history();
         let store = |standing: &Standing<'_>| standing.member.key.store;
         let hindered = assembly.voters().iter().filter(|voter| !assembly.missing().contains(voter));
         Self {
@@ -52,10 +49,10 @@ impl Electorate {
                 .filter_map(|voter| Some((voter.clone(), assembly.hindrance(voter)?)))
                 .collect(),
             majority: assembly.majority(),
-            forked: assembly.forked().map(|(one, other)| (one.key.store, other.key.store)),
+            forked: assembly.rivals().map(|(one, other)| (store(one), store(other))),
             latest: standings
                 .iter()
-                .filter(|standing| relation(standing.lineage, longest) == Relation::Same)
+                .filter(|standing| relation(standing.lineage, latest) == Relation::Same)
                 .map(store)
                 .collect(),
             rolled_back: company

@@ -13,7 +13,7 @@ pub const GROUPS: usize = 4096;
 /// Most epochs in one lineage.
 pub const EPOCHS: usize = 4096;
 /// Most stores that one epoch names as left out.
-pub const LEFT_OUT: usize = 1024;
+pub const LEFT_OUT: usize = 4096;
 /// Largest encoded lineage of one group, bytes.
 pub const LINEAGE_BYTES: usize = 4 * 1024 * 1024;
 /// Largest encoded [`crate::formation::InitialStatus`], bytes.

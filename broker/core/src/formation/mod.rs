@@ -22,12 +22,14 @@ pub mod limits;
 pub mod lineage;
 pub(crate) mod lineage_wire;
 pub mod plan;
+mod rivals;
+mod rolled_back;
 pub mod rows;
 pub mod status;
 mod status_wire;
 mod wire;
 
-pub use decide::{Decision, Verdict, decide, decide_group};
+pub use decide::{Decision, Verdict, decide, decide_group, rows_before};
 pub use electorate::Electorate;
 pub use facts::Facts;
 pub use forming::{Ballot, FormingState, Founder, FoundingValue, Place};

@@ -3,7 +3,7 @@
 use quorate_store::ids::{
     ClusterId, Epoch, GroupId, Incarnation, Index, Position, RaftId, RunId, StoreId, Term,
 };
-use quorate_store::stamp::{EpochCause, EpochEntry};
+use quorate_store::stamp::{EpochCause, EpochEntry, Known, LeftOut};
 use uuid::Uuid;
 
 use crate::io::PeerKey;
@@ -173,6 +173,75 @@ pub(crate) fn transient(number: u128) -> InitialStatus {
 /// A transient broker that was active.
 pub(crate) fn survivor(number: u128) -> InitialStatus {
     InitialStatus { state: StoreState::Transient { was_active: true }, ..ran(number) }
+}
+
+/// What a mark records of a store as it stands now.
+pub(crate) fn left_out(status: &InitialStatus) -> LeftOut {
+    let part = &status.groups[0];
+    let known = Known {
+        incarnation: status.incarnation,
+        position: part.position,
+        tip: part.lineage.last().unwrap().id,
+    };
+    LeftOut { known: Some(known), ..unknown(status) }
+}
+
+/// What a mark records of a store that was not shown to it.
+pub(crate) fn unknown(status: &InitialStatus) -> LeftOut {
+    let voter = status.groups[0].voters.iter().any(|voter| voter.store == status.key.store);
+    LeftOut { store: status.key.store, name: status.name.clone(), voter, known: None }
+}
+
+/// The same lineage with one epoch more, forced by `cause`.
+pub(crate) fn forced(
+    mut status: InitialStatus,
+    id: u128,
+    cause: EpochCause,
+    left_out: &[LeftOut],
+) -> InitialStatus {
+    for group in &mut status.groups {
+        let number = Epoch(group.lineage.last().unwrap().number.0 + 1);
+        group.lineage.push(EpochEntry {
+            number,
+            id: Uuid::from_u128(id),
+            fork: group.position,
+            term: Term(group.term.0 + 1),
+            cause,
+            left_out: left_out.to_vec(),
+            who: "ann".into(),
+            when_ms: 0,
+            why: "fire".into(),
+        });
+    }
+    status
+}
+
+/// The store after `quorate store mark-clean`, not started yet.
+pub(crate) fn marked(status: InitialStatus, id: u128, alone: bool, left_out: &[LeftOut]) -> InitialStatus {
+    let recovery = Uuid::from_u128(id);
+    let sole = status.groups[0].voters.iter().find(|voter| voter.store == status.key.store);
+    let cause =
+        EpochCause::Mark { recovery, alone, members: 3, sole: sole.map_or(RaftId(1), |voter| voter.raft_id) };
+    let mut status = forced(status, id, cause, left_out);
+    status.state = StoreState::Recovered { recovery };
+    for group in &mut status.groups {
+        group.trusted = true;
+    }
+    status
+}
+
+/// A marked store that went on alone and ended without being closed.
+pub(crate) fn begun(mut status: InitialStatus) -> InitialStatus {
+    status.state = StoreState::Dirty;
+    status.incarnation.0 += 1;
+    let own = status.key.store;
+    for group in &mut status.groups {
+        let last = group.lineage.last().unwrap();
+        group.position =
+            Position { epoch: last.number, term: last.term, index: Index(group.position.index.0 + 1) };
+        group.voters.retain(|voter| voter.store == own);
+    }
+    status
 }
 
 /// Facts in which everyone reached everyone who is here.

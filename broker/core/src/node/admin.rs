@@ -8,7 +8,8 @@ use super::group::Group;
 use super::members::{Ailment, ailments};
 use super::origin::Origin;
 use crate::admin::{
-    AdminReply, AdminRequest, GroupStatusView, MetricSample, Metrics, NodeStatus, Status, VerdictWord,
+    AdminReply, AdminRequest, Explanation, GroupStatusView, MetricSample, Metrics, NodeStatus, Status,
+    VerdictWord,
 };
 use crate::io::{AdminId, Output};
 use crate::machine::Command;
@@ -18,6 +19,7 @@ impl Node {
     pub(super) fn admin(&mut self, id: AdminId, request: AdminRequest) {
         let reply = match request {
             AdminRequest::Status => AdminReply::Status(Box::new(self.status())),
+            AdminRequest::Explain => AdminReply::Explain(Box::new(Explanation::of(self.facts()))),
             AdminRequest::Metrics => AdminReply::Metrics(Box::new(self.metrics())),
             AdminRequest::CreateVhost { name } => match self.create_vhost(id, &name) {
                 Ok(()) => return,

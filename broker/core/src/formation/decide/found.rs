@@ -7,12 +7,12 @@ use super::{Case, Decision, Verdict, list, next};
 
 /// Fewer members than this start waits for.
 pub(super) fn row_w1(case: &Case<'_>) -> Option<Decision> {
-    if case.is_stranded() {
+    if case.is_stranded() || case.assembly.awaits_nobody() {
         return None;
     }
     let company = case.company;
     let present = company.members().len();
-    let recorded = case.assembly.voters().len();
+    let recorded = case.assembly.awaited_voters();
     let wait_for = company.wait_for();
     let wanted = if recorded == 0 { wait_for } else { wait_for.min(recorded) };
     if present >= wanted {
@@ -23,11 +23,16 @@ pub(super) fn row_w1(case: &Case<'_>) -> Option<Decision> {
     let missing = if recorded == 0 {
         unmet.as_ref().map(|unmet| unmet.missing().to_vec()).unwrap_or_default()
     } else {
-        case.missing_names()
+        case.assembly.awaited_missing()
     };
     if !missing.is_empty() {
         reason.push_str("; missing: ");
         reason.push_str(&list(&missing));
+    }
+    let apart: Vec<&str> = company.asides().iter().map(|aside| aside.status.name.as_str()).collect();
+    if !apart.is_empty() {
+        reason.push_str("; here, but not counted: ");
+        reason.push_str(&list(&apart));
     }
     let mut decision = case.decision(Row::W1, Verdict::Wait, reason);
     decision.next = next::start(&missing);
@@ -35,7 +40,7 @@ pub(super) fn row_w1(case: &Case<'_>) -> Option<Decision> {
     // How to go on without them: with fewer only where fewer could restore or found.
     if recorded == 0 {
         decision.next.extend(unmet.map_or_else(Vec::new, |unmet| without(&unmet)));
-    } else if case.assembly.is_restorable() {
+    } else if case.assembly.is_restorable() || case.assembly.sole_marked().is_some() {
         decision.next.push(next::wait_for(present.max(1)));
     } else {
         decision.next.extend([next::inspect(), next::mark_clean()]);

@@ -1,12 +1,17 @@
-//! Rows J1, J2 and Q1: the group is running, or was a moment ago.
+//! Rows J1, J2, Q1 and P1: the group is running, was a moment ago, or goes on with one of two.
 
-use quorate_store::ids::GroupId;
+use std::fmt::Write as _;
 
-use super::super::assembly::rolled_back;
+use quorate_store::ids::{GroupId, Position};
+use quorate_store::stamp::EpochEntry;
+
+use super::super::assembly::Assembly;
 use super::super::company::Choice;
 use super::super::lineage::{Relation, relation};
+use super::super::rivals::own_client_epochs;
+use super::super::rolled_back::rolled_back;
 use super::super::rows::Row;
-use super::super::status::{Active, GroupStatus, InitialStatus, StoreState};
+use super::super::status::{Active, GroupStatus, InitialStatus, StoreState, VoterRef};
 use super::{Case, Decision, Verdict, list, next};
 
 /// Some member is active: resume as a voter, or join and be updated.
@@ -20,18 +25,12 @@ pub(super) fn row_j1(case: &Case<'_>) -> Option<Decision> {
         let reason = format!("{} is active and this broker takes part", case.group_name());
         return Some(case.decision(Row::J1, Verdict::Resume, reason));
     }
-    let standing = case.assembly.standings().iter().find(|standing| standing.member.key == own.key);
-    let lineage = standing.map(|standing| relation(standing.lineage, &part.lineage));
-    if matches!(lineage, Some(Relation::Forked | Relation::Later)) {
-        let reason = format!(
-            "this store's history of {} forked from the active one, which {} leads",
-            case.group_name(),
-            name_of(case, part, active)
-        );
-        let mut decision = case.decision(Row::J1, Verdict::NeedsOperator, reason);
-        decision.next = vec![next::export(), next::replace(&own.name)];
+    let leader = name_of(case, part, active);
+    if let Some(decision) = forked(case, Row::J1, &part.lineage, &leader) {
         return Some(decision);
     }
+    let standing = case.assembly.standing(own.key.store);
+    let lineage = standing.map(|standing| relation(standing.lineage, &part.lineage));
     let voter = part.voters.iter().any(|voter| voter.store == own.key.store);
     let hindrance = match standing {
         None => Some("this store is empty"),
@@ -40,11 +39,16 @@ pub(super) fn row_j1(case: &Case<'_>) -> Option<Decision> {
         }
         Some(standing) if !standing.trusted => Some("this store may lack what it acknowledged"),
         Some(_) if lineage == Some(Relation::Earlier) => Some("this store's history is an earlier one"),
+        Some(standing) if standing.mark.is_some() => {
+            Some("this store was marked, and the mark is dropped: nothing was begun on it")
+        }
+        Some(_) if matches!(lineage, Some(Relation::Later | Relation::Forked)) => Some(
+            "this store's history left the active one without any message of a client, and that part of it is dropped",
+        ),
         Some(_) if !voter => Some("this store is not a recorded voter"),
         Some(_) => None,
     };
     let group = case.group_name();
-    let leader = name_of(case, part, active);
     let Some(hindrance) = hindrance else {
         let reason = format!(
             "{group} is active, led by {leader}; this store holds all it acknowledged and is a recorded voter"
@@ -52,17 +56,27 @@ pub(super) fn row_j1(case: &Case<'_>) -> Option<Decision> {
         return Some(case.decision(Row::J1, Verdict::Resume, reason));
     };
     let mut reason = format!(
-        "{group} is active, led by {leader}; {hindrance} and is updated: it counts once it has caught up with \
-             what {leader} commits after admitting it"
+        "{group} is active, led by {leader}; {hindrance}; it is updated and counts once it has caught up with \
+         what {leader} commits after admitting it"
     );
+    if standing.is_some_and(|standing| standing.position > Position::default()) {
+        reason.push_str("; what only this store holds is kept in its quarantine");
+    }
     let predecessor = part.voters.iter().find(|voter| voter.name == own.name && voter.store != own.key.store);
     let mut commands = Vec::new();
-    if let Some(predecessor) = predecessor
-        && case.group == GroupId::SYSTEM
-    {
-        reason.push_str("; a voter of this name is recorded with another store, ");
-        reason.push_str(&predecessor.store.to_string());
-        commands.push(next::replace(&own.name));
+    if case.group == GroupId::SYSTEM {
+        if let Some(predecessor) = predecessor {
+            let _ = write!(
+                reason,
+                "; a voter of this name is recorded with another store, {}: it stays a learner until that one is replaced",
+                predecessor.store
+            );
+            commands.push(next::replace(&own.name));
+        } else if !voter && !reference.possible_members.contains(&own.key.store) {
+            reason.push_str(
+                "; it votes then if a place among the possible members is free or quorate member add names it",
+            );
+        }
     }
     let mut decision = case.decision(Row::J1, Verdict::Join, reason);
     decision.next = commands;
@@ -71,44 +85,113 @@ pub(super) fn row_j1(case: &Case<'_>) -> Option<Decision> {
 
 /// None active, but the group was active in this run, and enough voters are here to go on at once.
 pub(super) fn row_j2(case: &Case<'_>) -> Option<Decision> {
-    if !case.ran() || case.is_stranded() || !case.assembly.is_restorable() {
+    let running = case.running.as_ref()?;
+    if case.is_stranded() || !running.is_restorable() {
         return None;
     }
-    let able = case.assembly.able().count();
+    if let Some(decision) = forked(case, Row::J2, running.history(), "a majority of its voters") {
+        return Some(decision);
+    }
+    let own = case.company.own();
     let mut reason = format!(
-        "{} was active in this run and {able} of its {} voters are here: it goes on",
+        "{} was active in this run and {} of its {} voters are here: it goes on",
         case.group_name(),
-        case.assembly.voters().len()
+        running.able().count(),
+        running.voters().len()
     );
-    case.tell_join(&mut reason);
-    Some(case.decision(Row::J2, case.voter_or(Verdict::Resume), reason))
+    let votes = running.may_vote(own.key.store);
+    if !votes {
+        reason.push_str(TELL_JOIN);
+    }
+    Some(case.decision(Row::J2, if votes { Verdict::Resume } else { Verdict::Join }, reason))
 }
 
-/// As J2, without a majority. Raft's own writes go on.
+/// As J2, without a majority. Raft's own writes go on. Processes of a history that a later one left behind, within what
+/// was recorded for them, hold nobody up; nor does a peer that the designated primary goes on without.
 pub(super) fn row_q1(case: &Case<'_>) -> Option<Decision> {
-    if !case.ran() || case.is_stranded() || case.assembly.forked().is_some() {
+    let running = case.running.as_ref()?;
+    if case.is_stranded() || case.assembly.left_running_behind() || running.solo().is_some() {
         return None;
     }
-    let assembly = &case.assembly;
     let mut reason = format!(
         "{} has no quorum: {} of its {} voters are here and {} are needed",
         case.group_name(),
-        assembly.able().count(),
-        assembly.voters().len(),
-        assembly.majority()
+        running.able().count(),
+        running.voters().len(),
+        running.majority()
     );
-    case.tell_hindrances(&mut reason);
+    tell_hindrances(running, &mut reason);
     let mut decision = case.decision(Row::Q1, Verdict::Wait, reason);
-    decision.missing = case.missing_names();
+    decision.missing = names(running.missing());
     decision.next = next::start(&decision.missing);
     if decision.next.is_empty() {
         decision.next = if case.company.own().is_transient() {
-            vec![next::required_nodes(assembly.able().count().max(1))]
+            vec![next::required_nodes(running.able().count().max(1))]
         } else {
             vec![next::inspect(), next::mark_clean()]
         };
     }
     Some(decision)
+}
+
+/// The designated primary of two voters goes on alone: the other one was not seen for ten election timeouts.
+pub(super) fn row_p1(case: &Case<'_>) -> Option<Decision> {
+    let assembly = case.running.as_ref().unwrap_or(&case.assembly);
+    let holder = assembly.solo().filter(|_| assembly.rivals().is_none())?;
+    let other = assembly.voters().iter().find(|voter| voter.store != holder.member.key.store)?;
+    let mine = holder.member.key == case.company.own().key;
+    let mut reason = format!(
+        "{} has two voters, {} is its designated primary and {} is gone: {} goes on alone, and what it confirms until {} \
+         is back exists once",
+        case.group_name(),
+        holder.member.name,
+        other.name,
+        holder.member.name,
+        other.name
+    );
+    if !mine {
+        reason.push_str("; this broker is updated from it");
+    }
+    let mut decision = case.decision(Row::P1, if mine { Verdict::Restore } else { Verdict::Join }, reason);
+    decision.missing = vec![other.name.clone()];
+    Some(decision)
+}
+
+/// What a broker that may not vote waits for.
+const TELL_JOIN: &str = "; this broker is not among them: it is updated once they have elected a leader";
+
+/// The own store went on beyond the history that the group goes on with, and clients know of it: their messages are not
+/// dropped without a person's word. What holds no client's entry is dropped.
+fn forked(case: &Case<'_>, row: Row, history: &[EpochEntry], leader: &str) -> Option<Decision> {
+    let own = case.company.own();
+    let standing = case.assembly.standing(own.key.store)?;
+    let epochs: Vec<String> = own_client_epochs(standing, history).iter().map(ToString::to_string).collect();
+    if epochs.is_empty() {
+        return None;
+    }
+    let reason = format!(
+        "this store's history of {} forked from the active one, which {leader} leads: its epoch {} holds messages of \
+         clients that are not there",
+        case.group_name(),
+        list(&epochs)
+    );
+    let mut decision = case.decision(row, Verdict::NeedsOperator, reason);
+    decision.next = vec![next::export(), next::replace(&own.name)];
+    Some(decision)
+}
+
+/// Appends why each voter that cannot vote cannot.
+fn tell_hindrances(assembly: &Assembly<'_>, reason: &mut String) {
+    let hindrance = |voter: &VoterRef| Some(format!("{} {}", voter.name, assembly.hindrance(voter)?));
+    let told: Vec<String> = assembly.voters().iter().filter_map(hindrance).collect();
+    if !told.is_empty() {
+        reason.push_str("; ");
+        reason.push_str(&list(&told));
+    }
+}
+
+fn names(voters: &[VoterRef]) -> Vec<String> {
+    voters.iter().map(|voter| voter.name.clone()).collect()
 }
 
 fn name_of(case: &Case<'_>, part: &GroupStatus, active: Active) -> String {
@@ -160,28 +243,17 @@ impl Case<'_> {
     /// Appends what a broker that may not vote waits for.
     pub(super) fn tell_join(&self, reason: &mut String) {
         if !self.assembly.may_vote(self.company.own().key.store) {
-            reason.push_str("; this broker is not among them: it is updated once they have elected a leader");
+            reason.push_str(TELL_JOIN);
         }
     }
 
     /// The names of recorded voters that are not here.
     pub(super) fn missing_names(&self) -> Vec<String> {
-        self.assembly.missing().iter().map(|voter| voter.name.clone()).collect()
+        names(self.assembly.missing())
     }
 
     /// Appends why each voter that cannot vote cannot.
     pub(super) fn tell_hindrances(&self, reason: &mut String) {
-        let told: Vec<String> = self
-            .assembly
-            .voters()
-            .iter()
-            .filter_map(|voter| {
-                self.assembly.hindrance(voter).map(|hindrance| format!("{} {hindrance}", voter.name))
-            })
-            .collect();
-        if !told.is_empty() {
-            reason.push_str("; ");
-            reason.push_str(&list(&told));
-        }
+        tell_hindrances(&self.assembly, reason);
     }
 }

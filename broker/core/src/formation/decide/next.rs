@@ -17,6 +17,17 @@ pub(super) fn mark_clean_against() -> String {
     "quorate store mark-clean DIR --against DIR… --reason TEXT".to_owned()
 }
 
+/// Take back an operator's mark that was not started from.
+pub(super) fn unmark(name: &str) -> String {
+    format!("quorate store unmark DIR (the directory of {name})")
+}
+
+/// Let a panicked broker take part again.
+pub(super) fn clear_panic(cluster: Option<ClusterId>) -> String {
+    let cluster = cluster.map_or_else(|| "CLUSTER-ID".to_owned(), |id| id.to_string());
+    format!("quorate cluster panic clear --confirm {cluster}")
+}
+
 /// Save the messages of a store that will not be used again.
 pub(super) fn export() -> String {
     "quorate store export DIR".to_owned()

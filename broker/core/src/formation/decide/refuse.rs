@@ -1,4 +1,4 @@
-//! Rows R1 to R5: who must not take part.
+//! Rows S1 and R1 to R5: who must not take part.
 
 use std::fmt::Write as _;
 
@@ -8,6 +8,19 @@ use super::super::company::{Choice, Why, stands_alone};
 use super::super::rows::Row;
 use super::super::status::{InitialStatus, StoreState};
 use super::{Case, Decision, EXIT_REFUSED, Verdict, list, next};
+
+/// A panicked broker stays panicked, whatever it sees.
+pub(super) fn row_s1(case: &Case<'_>) -> Option<Decision> {
+    let own = case.company.own();
+    let panic = own.panicked.as_deref()?;
+    let reason = format!(
+        "SAFE-2001: this broker panicked: {panic}; it votes for nobody, acknowledges nothing and serves no client until \
+         an operator clears that; its data is kept"
+    );
+    let mut decision = case.decision(Row::S1, Verdict::NeedsOperator, reason);
+    decision.next = vec![next::inspect(), next::clear_panic(own.cluster_id)];
+    Some(decision)
+}
 
 /// Transient and persistent brokers meet. The one that meets an active cluster of the other kind is refused; while
 /// none is active the transient ones are: they have nothing to lose.

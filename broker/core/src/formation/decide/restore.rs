@@ -1,4 +1,4 @@
-//! Rows X1, C3, C2, C1, W2 and N1: some store belongs to a cluster, and none is active.
+//! Rows C3, C2, C1, W2 and N1: some store belongs to a cluster, and none is active.
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
@@ -6,33 +6,20 @@ use std::fmt::Write as _;
 use uuid::Uuid;
 
 use super::super::assembly::clean_id;
+use super::super::lineage::{Relation, relation};
 use super::super::rows::Row;
 use super::{Case, Decision, Verdict, list, next};
-
-/// Two histories of one group: neither is chosen automatically.
-pub(super) fn row_x1(case: &Case<'_>) -> Option<Decision> {
-    let (one, other) = case.assembly.forked()?;
-    let mut names = [one.name.as_str(), other.name.as_str()];
-    names.sort_unstable();
-    let reason = format!(
-        "the histories of {} in the stores of {} forked: each holds what the other does not",
-        case.group_name(),
-        names.join(" and ")
-    );
-    let mut decision = case.decision(Row::X1, Verdict::NeedsOperator, reason);
-    decision.next = vec![next::inspect(), next::mark_clean_against()];
-    Some(decision)
-}
 
 /// Manual mode: clean stores of different shutdowns, or a dirty store later than every clean one.
 pub(super) fn row_c3(case: &Case<'_>) -> Option<Decision> {
     if !case.assembly.is_manual() {
         return None;
     }
+    let assembly = &case.assembly;
     let mut shutdowns: BTreeMap<Uuid, Vec<&str>> = BTreeMap::new();
-    for clean in case.assembly.clean() {
-        if let Some(id) = clean_id(clean.member) {
-            shutdowns.entry(id).or_default().push(&clean.member.name);
+    for closed in assembly.closed() {
+        if let Some(id) = clean_id(closed.member) {
+            shutdowns.entry(id).or_default().push(&closed.member.name);
         }
     }
     let reason = if shutdowns.len() > 1 {
@@ -40,11 +27,19 @@ pub(super) fn row_c3(case: &Case<'_>) -> Option<Decision> {
             shutdowns.iter().map(|(id, names)| format!("{} (shutdown {id})", list(names))).collect();
         format!("the clean stores were closed by different shutdowns: {}", list(&told))
     } else {
-        let cleanest = case.assembly.clean().map(|clean| clean.position).max()?;
-        let later = case.assembly.most_recent().filter(|latest| latest.position > cleanest)?;
+        let cleanest = assembly
+            .closed()
+            .max_by_key(|closed| (closed.lineage.len(), closed.position, closed.member.key))?;
+        let later =
+            assembly.most_recent().filter(|recent| match relation(recent.lineage, cleanest.lineage) {
+                Relation::Later => true,
+                Relation::Same => recent.position > cleanest.position,
+                Relation::Earlier | Relation::Forked => false,
+            })?;
         format!(
-            "the store of {} is {} and reaches to {}, beyond every clean one ({cleanest})",
-            later.member.name, later.member.state, later.position
+            "the store of {} is {} and reaches to {}, beyond every clean one: {} of the last shutdown ends at {} and is \
+             stale",
+            later.member.name, later.member.state, later.position, cleanest.member.name, cleanest.position
         )
     };
     let mut decision = case.decision(Row::C3, Verdict::NeedsOperator, reason);

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use quorate_store::ids::{GroupId, Incarnation, RaftId, Term};
+use quorate_store::ids::{Epoch, GroupId, Incarnation, RaftId, Term};
 use uuid::Uuid;
 
 use super::super::facts::Facts;
@@ -206,7 +206,7 @@ fn every_combination_of_three_members_has_its_row() {
         }
     }
     assert_eq!(tried, 8 * 11 * 11 * 3 * 2);
-    let special = [Row::R1, Row::R4, Row::R5, Row::F1, Row::X1];
+    let special = [Row::S1, Row::R1, Row::R4, Row::R5, Row::P1, Row::F1, Row::X1, Row::O1];
     for row in Row::ALL {
         assert_ne!(rows.contains(&row), special.contains(&row), "{row} is shown here or by its own test");
     }
@@ -391,7 +391,9 @@ fn j1_an_empty_store_under_a_recorded_name_is_updated_and_named() {
 fn j1_lineages_decide_who_resumes() {
     let with = |ids: &[u128], number: u128| {
         let mut status = dirty(number);
-        status.groups[0].lineage = epochs(ids);
+        let part = &mut status.groups[0];
+        part.lineage = epochs(ids);
+        part.client_epochs = part.lineage.iter().map(|epoch| epoch.number).collect();
         status
     };
     let mut leader = active(1);
@@ -796,6 +798,29 @@ fn every_row_that_holds_a_broker_says_why_in_plain_words_and_what_next() {
         facts(lonely, []),
         facts(empty(4), [active(1), active(2), active(3)]),
     ]);
+    let mut panicked = dirty(1);
+    panicked.panicked = Some("another process writes to this store".into());
+    let mut primary = ran(1);
+    primary.groups[0].voters = voters(&[1, 2]);
+    primary.groups[0].designated = Some(1);
+    primary.groups[0].peer_silent = true;
+    let mark = |number, id| marked(dirty(number), id, false, &[unknown(&dirty(3))]);
+    let mut served = begun(mark(1, 8));
+    served.groups[0].client_epochs.push(Epoch(2));
+    all.extend([
+        facts(panicked.clone(), [dirty(2)]),
+        facts(dirty(1), [panicked]),
+        facts(primary.clone(), [empty(4)]),
+        facts(empty(4), [primary]),
+        facts(mark(1, 8), []),
+        facts(mark(1, 8), [dirty(2), dirty(3)]),
+        facts(dirty(3), [mark(1, 8), dirty(2)]),
+        facts(dirty(3), [mark(1, 8), mark(2, 9)]),
+        facts(begun(mark(1, 8)), [dirty(2)]),
+        facts(mark(1, 8), [active(2)]),
+        facts(begun(mark(1, 8)), [active(2)]),
+        facts(served, [active(2)]),
+    ]);
     let mut held = BTreeSet::new();
     for facts in &all {
         let decision = decide(facts);
@@ -809,7 +834,7 @@ fn every_row_that_holds_a_broker_says_why_in_plain_words_and_what_next() {
             Verdict::Form | Verdict::Restore | Verdict::Resume => {}
         }
     }
-    let go_on = [Row::J2, Row::F2, Row::C1];
+    let go_on = [Row::J2, Row::P1, Row::F2, Row::C1];
     for row in Row::ALL {
         assert_ne!(held.contains(&row), go_on.contains(&row), "{row}");
     }

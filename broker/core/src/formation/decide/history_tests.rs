@@ -1,0 +1,378 @@
+//! Forced epochs, marks, the designated primary and a panic: rows X1, O1, P1, S1, and what J1, J2, Q1, W1, C1, C2 and
+//! C3 make of them.
+
+use quorate_store::ids::{Epoch, GroupId, Incarnation, Index};
+use quorate_store::stamp::{EpochCause, LeftOut};
+use uuid::Uuid;
+
+use super::super::facts::Facts;
+use super::super::samples::*;
+use super::super::status::{InitialStatus, RecordedRun, RecoveryMode, StoreState};
+use super::{Decision, Row, Verdict, decide, decide_group};
+
+fn outcome(facts: &Facts) -> (Row, Verdict) {
+    let decision = decide(facts);
+    (decision.row, decision.verdict)
+}
+
+/// The decision of each of them when all see each other.
+fn each(all: &[InitialStatus]) -> Vec<(Row, Verdict)> {
+    decisions(all).iter().map(|decision| (decision.row, decision.verdict)).collect()
+}
+
+fn decisions(all: &[InitialStatus]) -> Vec<Decision> {
+    (0..all.len())
+        .map(|own| {
+            let others = all.iter().enumerate().filter(|(at, _)| *at != own).map(|(_, other)| other.clone());
+            decide(&facts(all[own].clone(), others))
+        })
+        .collect()
+}
+
+fn at(mut status: InitialStatus, index: u64) -> InitialStatus {
+    for group in &mut status.groups {
+        group.position = position(2, index);
+    }
+    status
+}
+
+fn manual(mut status: InitialStatus) -> InitialStatus {
+    status.recovery = RecoveryMode::Manual;
+    status
+}
+
+fn overridden(status: InitialStatus, left_out: &[LeftOut]) -> InitialStatus {
+    let own = status.key.store;
+    let mut status = forced(status, 2, EpochCause::Override, left_out);
+    for group in &mut status.groups {
+        group.voters.retain(|voter| voter.store == own);
+    }
+    status
+}
+
+const RESTORES: (Row, Verdict) = (Row::O1, Verdict::Restore);
+const JOINS: (Row, Verdict) = (Row::O1, Verdict::Join);
+const FORKED: (Row, Verdict) = (Row::X1, Verdict::NeedsOperator);
+
+#[test]
+fn o1_the_marked_store_goes_on_and_the_others_are_updated() {
+    let (b, c) = (untrusted(2), at(untrusted(3), 30));
+    let a = marked(untrusted(1), 9, false, &[left_out(&b), left_out(&c)]);
+    assert_eq!(each(&[a.clone(), b.clone(), c.clone(), empty(4)]), [RESTORES, JOINS, JOINS, JOINS]);
+    let decision = decide(&facts(a.clone(), [b.clone(), c.clone()]));
+    for part in ["the store of a", "by ann", "fire"] {
+        assert!(decision.reason.contains(part), "{part} not in {}", decision.reason);
+    }
+    // It needs no manual consent, and its being clean by another id than the others' disagrees with nobody.
+    let shut = clean(2, 5);
+    let a = marked(untrusted(1), 9, false, &[left_out(&shut), left_out(&c)]);
+    assert_eq!(each(&[manual(a), shut, c]), [RESTORES, JOINS, JOINS]);
+}
+
+#[test]
+fn o1_says_what_may_be_lost() {
+    let a = marked(dirty(1), 9, true, &[unknown(&dirty(2)), left_out(&dirty(3))]);
+    let decision = decide(&facts(a, []));
+    assert_eq!((decision.row, decision.verdict), RESTORES);
+    assert!(decision.reason.contains("not known what b held"), "{}", decision.reason);
+}
+
+#[test]
+fn o1_two_marks_need_the_operator() {
+    let one = marked(dirty(1), 8, true, &[left_out(&dirty(2)), left_out(&dirty(3))]);
+    let other = marked(dirty(2), 9, true, &[left_out(&dirty(1)), left_out(&dirty(3))]);
+    let all = [one.clone(), other, dirty(3)];
+    assert_eq!(each(&all), [(Row::O1, Verdict::NeedsOperator); 3]);
+    let decision = decisions(&all).remove(2);
+    let told: Vec<bool> = ["(the directory of a)", "(the directory of b)"]
+        .iter()
+        .map(|who| decision.next.iter().any(|next| next.contains(who)))
+        .collect();
+    assert_eq!(told, [true, true], "{:?}", decision.next);
+    // A second mark that was made against the marked store itself supersedes it.
+    let over = marked(dirty(2), 9, true, &[left_out(&one), left_out(&dirty(3))]);
+    assert_eq!(each(&[one, over, dirty(3)]), [JOINS, RESTORES, JOINS]);
+}
+
+#[test]
+fn x1_a_mark_on_an_earlier_history_does_not_win_unless_made_against_the_later() {
+    let later = overridden(dirty(2), &[left_out(&dirty(1)), left_out(&dirty(3))]);
+    let mut later = later;
+    later.groups[0].position.index = Index(40);
+    let blind = marked(dirty(1), 9, true, &[unknown(&dirty(2)), unknown(&dirty(3))]);
+    assert_eq!(each(&[blind, later.clone(), dirty(3)]), [FORKED; 3]);
+    let seeing = marked(dirty(1), 9, true, &[left_out(&later), left_out(&dirty(3))]);
+    assert_eq!(each(&[seeing.clone(), later.clone(), dirty(3)]), [RESTORES, JOINS, JOINS]);
+    // The store went on after the mark recorded it: by its log, or by its incarnation.
+    let mut grown = later.clone();
+    grown.groups[0].position.index.0 += 1;
+    assert_eq!(each(&[seeing.clone(), grown]), [FORKED; 2]);
+    later.incarnation.0 += 1;
+    assert_eq!(each(&[seeing, later]), [FORKED; 2]);
+}
+
+#[test]
+fn x1_a_fork_is_decided_by_a_mark_against_the_other_side() {
+    let side = |number: u128, id: u128| {
+        let mut status = dirty(number);
+        status.groups[0].lineage = epochs(&[1, id]);
+        status.groups[0].position.epoch = Epoch(2);
+        status.groups[0].voters = voters(&[number]);
+        status
+    };
+    let (a, b) = (side(1, 2), side(2, 3));
+    let decision = decide(&facts(a.clone(), [b.clone(), dirty(3)]));
+    assert_eq!((decision.row, decision.verdict), FORKED);
+    for part in ["a alone has epoch 2", "b alone has epoch 2", "override"] {
+        assert!(decision.reason.contains(part), "{part} not in {}", decision.reason);
+    }
+    assert!(decision.next[1].contains("--against"), "{:?}", decision.next);
+    let chosen = marked(b, 9, true, &[left_out(&a), left_out(&dirty(3))]);
+    assert_eq!(each(&[a.clone(), chosen.clone(), dirty(3)]), [JOINS, RESTORES, JOINS]);
+    // Once it was begun it is the latest history, and what it left behind still is.
+    let begun = begun(chosen);
+    let all = each(&[a, begun, dirty(3)]);
+    assert_eq!(all, [(Row::C1, Verdict::Join), (Row::C1, Verdict::Restore), (Row::C1, Verdict::Join)]);
+}
+
+#[test]
+fn x1_a_store_beyond_what_a_forced_epoch_recorded_for_it_is_not_updated_silently() {
+    let forced = |record: LeftOut| overridden(dirty(1), &[record, left_out(&dirty(3))]);
+    let b = dirty(2);
+    let goes_on = [(Row::C1, Verdict::Restore), (Row::C1, Verdict::Join)];
+    assert_eq!(each(&[forced(left_out(&b)), b.clone()]), goes_on);
+    assert_eq!(each(&[forced(left_out(&b)), at(b.clone(), 21)]), [FORKED; 2]);
+    let mut lived = b.clone();
+    lived.incarnation = Incarnation(2);
+    assert_eq!(each(&[forced(left_out(&b)), lived]), [FORKED; 2]);
+    // Unknown, or not recorded at all: up to the fork it holds nothing of its own.
+    for record in [unknown(&b), unknown(&dirty(5))] {
+        assert_eq!(each(&[forced(record.clone()), at(b.clone(), 20)]), goes_on);
+        assert_eq!(each(&[forced(record), at(b.clone(), 21)]), [FORKED; 2]);
+    }
+    // Two epochs on: each one's record holds.
+    let twice = |first: LeftOut, second: LeftOut| {
+        let mut status = overridden(dirty(1), &[first]);
+        status.groups[0].position.epoch = Epoch(2);
+        super::super::samples::forced(status, 3, EpochCause::Override, &[second])
+    };
+    assert_eq!(each(&[twice(left_out(&b), left_out(&b)), b.clone()]), goes_on);
+    assert_eq!(each(&[twice(left_out(&b), unknown(&b)), at(b.clone(), 21)]), [FORKED; 2]);
+    assert_eq!(each(&[twice(unknown(&b), left_out(&at(b.clone(), 21))), at(b, 21)]), [FORKED; 2]);
+}
+
+#[test]
+fn w1_a_marked_store_waits_for_the_members_before_the_mark_unless_alone() {
+    let left = [left_out(&dirty(2)), left_out(&dirty(3))];
+    let decision = decide(&facts(marked(dirty(1), 9, false, &left), [dirty(2)]));
+    assert_eq!((decision.row, decision.missing), (Row::W1, vec!["c".to_owned()]));
+    assert!(decision.next.contains(&"quorated … --cluster-wait-for 2".to_owned()), "{:?}", decision.next);
+    assert_eq!(outcome(&facts(marked(dirty(1), 9, true, &left), [])), RESTORES);
+    // After it began, too, as long as the others are not voters again.
+    let decision = decide(&facts(begun(marked(dirty(1), 9, false, &left)), []));
+    assert_eq!((decision.row, decision.missing), (Row::W1, vec!["b".to_owned(), "c".to_owned()]));
+    assert_eq!(outcome(&facts(begun(marked(dirty(1), 9, true, &left)), [])), (Row::C1, Verdict::Restore));
+    // A smaller N is enough.
+    let mut own = marked(dirty(1), 9, false, &left);
+    own.wait_for = 1;
+    assert_eq!(outcome(&facts(own, [])), RESTORES);
+}
+
+#[test]
+fn w1_is_not_applied_after_a_forced_epoch() {
+    let left = [left_out(&dirty(2)), left_out(&dirty(3))];
+    for cause in [EpochCause::Override, EpochCause::Solo, EpochCause::TakeOver] {
+        let mut own = forced(dirty(1), 2, cause, &left);
+        own.groups[0].voters = voters(&[1]);
+        assert_eq!(outcome(&facts(own, [])), (Row::C1, Verdict::Restore), "{cause:?}");
+    }
+    // Stores that do not count are named, and do not count.
+    let decision = decide(&facts(dirty(1), [dirty(2), damaged(3)]));
+    assert_eq!(decision.row, Row::W1);
+    assert!(decision.reason.contains("not counted: c"), "{}", decision.reason);
+}
+
+#[test]
+fn a_mark_is_dropped_beside_the_active_cluster() {
+    let own = marked(dirty(3), 9, true, &[unknown(&dirty(1)), unknown(&dirty(2))]);
+    let decision = decide(&facts(own.clone(), [active(1), active(2)]));
+    assert_eq!((decision.row, decision.verdict), (Row::J1, Verdict::Join));
+    assert!(decision.reason.contains("mark is dropped"), "{}", decision.reason);
+    assert_eq!(outcome(&facts(active(1), [active(2), own.clone()])), (Row::J1, Verdict::Resume));
+    // Nor does it stop a group that only elects a leader just now.
+    let all = [ran(1), ran(2), own.clone()];
+    assert_eq!(
+        each(&all),
+        [(Row::J2, Verdict::Resume), (Row::J2, Verdict::Resume), (Row::J2, Verdict::Join)]
+    );
+    // What it confirmed to clients is not dropped.
+    let mut served = begun(own);
+    assert_eq!(outcome(&facts(served.clone(), [active(1), active(2)])), (Row::J1, Verdict::Join));
+    served.groups[0].client_epochs = vec![Epoch(1), Epoch(2)];
+    let decision = decide(&facts(served.clone(), [active(1), active(2)]));
+    assert_eq!((decision.row, decision.verdict), (Row::J1, Verdict::NeedsOperator));
+    assert!(decision.reason.contains("epoch 2 holds messages"), "{}", decision.reason);
+    assert_eq!(decision.next, ["quorate store export DIR", "quorate member replace --name c"]);
+    assert_eq!(outcome(&facts(served, [ran(1), ran(2)])), (Row::J2, Verdict::NeedsOperator));
+}
+
+#[test]
+fn marks_are_judged_group_by_group() {
+    let two = |mut status: InitialStatus| {
+        let mut orders = status.groups[0].clone();
+        orders.group = ORDERS;
+        orders.vhost = "orders".into();
+        status.groups.push(orders);
+        status
+    };
+    let idle = |number: u128| {
+        let mut status = two(active(number));
+        status.groups[1].active = None;
+        status.groups[1].was_active_this_run = false;
+        status.groups[1].trusted = false;
+        status
+    };
+    let left = [left_out(&dirty(1)), left_out(&dirty(2))];
+    let c = marked(two(dirty(3)), 9, false, &left);
+    let all = facts(c.clone(), [idle(1), idle(2)]);
+    assert_eq!(outcome(&all), (Row::J1, Verdict::Join));
+    let orders = decide_group(&all, ORDERS);
+    assert_eq!((orders.row, orders.verdict), RESTORES);
+    let all = facts(idle(1), [c, idle(2)]);
+    assert_eq!(outcome(&all), (Row::J1, Verdict::Resume));
+    let orders = decide_group(&all, ORDERS);
+    assert_eq!((orders.row, orders.verdict), JOINS);
+}
+
+#[test]
+fn a_copy_of_a_marked_store_is_no_mark() {
+    // a began, and b follows it; now an image of a from before that is started.
+    let left = [left_out(&dirty(2)), left_out(&dirty(3))];
+    let image = marked(dirty(1), 9, true, &left);
+    let mut b = begun(marked(dirty(1), 9, true, &left));
+    b.key = dirty(2).key;
+    b.name = "b".into();
+    b.groups[0].voters = voters(&[1, 2]);
+    let seen = RecordedRun {
+        store: store(1),
+        incarnation: Incarnation(2),
+        run: Some(run(50)),
+        positions: Vec::new(),
+    };
+    b.recorded = vec![seen];
+    assert_eq!(outcome(&facts(image, [b])).0, Row::N1, "one of two voters is not to be trusted");
+}
+
+#[test]
+fn a_store_that_lacks_what_it_was_seen_to_have_is_an_older_copy() {
+    let mut witness = dirty(2);
+    let record = |index: u64| RecordedRun {
+        store: store(1),
+        incarnation: Incarnation(1),
+        run: dirty(1).stamped_run,
+        positions: vec![(GroupId::SYSTEM, position(2, index))],
+    };
+    witness.recorded = vec![record(20)];
+    assert_eq!(outcome(&facts(dirty(1), [witness.clone(), damaged(3), empty(4)])).0, Row::C1);
+    witness.recorded = vec![record(21)];
+    assert_eq!(outcome(&facts(dirty(1), [witness.clone(), damaged(3), empty(4)])).0, Row::N1);
+    // Of an epoch that was dropped since it says nothing.
+    witness.recorded[0].positions[0].1.epoch = Epoch(2);
+    assert_eq!(outcome(&facts(dirty(1), [witness, damaged(3), empty(4)])).0, Row::C1);
+}
+
+#[test]
+fn q1_a_process_that_a_later_history_left_behind_holds_nobody_up() {
+    let b = ran(2);
+    let a = overridden(dirty(1), &[left_out(&b), left_out(&dirty(3))]);
+    assert_eq!(each(&[a.clone(), b.clone()]), [(Row::C1, Verdict::Restore), (Row::C1, Verdict::Join)]);
+    // Beyond its record it is a rival.
+    let b = at(b, 21);
+    assert_eq!(each(&[a, b]), [(Row::Q1, Verdict::Wait); 2]);
+}
+
+#[test]
+fn p1_the_designated_primary_of_two_goes_on_alone() {
+    let primary = |mut status: InitialStatus| {
+        status.groups[0].voters = voters(&[1, 2]);
+        status.groups[0].designated = Some(4);
+        status.groups[0].peer_silent = true;
+        status
+    };
+    for own in [dirty(1), ran(1)] {
+        let decision = decide(&facts(primary(own.clone()), [empty(4)]));
+        assert_eq!((decision.row, decision.verdict), (Row::P1, Verdict::Restore));
+        assert_eq!(decision.missing, ["b"]);
+        assert_eq!(outcome(&facts(empty(4), [primary(own)])), (Row::P1, Verdict::Join));
+    }
+    let without = |change: &dyn Fn(&mut InitialStatus)| {
+        let mut own = primary(ran(1));
+        change(&mut own);
+        outcome(&facts(own, [])).0
+    };
+    assert_eq!(without(&|own| own.groups[0].designated = None), Row::Q1);
+    assert_eq!(without(&|own| own.groups[0].peer_silent = false), Row::Q1);
+    assert_eq!(without(&|own| own.groups[0].trusted = false), Row::Q1);
+    assert_eq!(without(&|own| own.groups[0].voters = voters(&[1, 2, 3])), Row::Q1);
+    // With the other one here there is no reason to.
+    let mut other = ran(2);
+    other.groups[0].voters = voters(&[1, 2]);
+    assert_eq!(outcome(&facts(primary(ran(1)), [other])), (Row::J2, Verdict::Resume));
+}
+
+#[test]
+fn s1_a_panicked_broker_stays_so_and_does_not_count() {
+    let panicked = |mut status: InitialStatus| {
+        status.panicked = Some("the safety numbers 1 and 2 differ".into());
+        status
+    };
+    for status in [active(1), clean(1, 1), transient(1), damaged(1)] {
+        let decision = decide(&facts(panicked(status), [active(2), active(3)]));
+        assert_eq!((decision.row, decision.verdict), (Row::S1, Verdict::NeedsOperator));
+        assert!(decision.reason.contains("numbers 1 and 2"), "{}", decision.reason);
+        assert!(decision.next[1].starts_with("quorate cluster panic clear"), "{:?}", decision.next);
+    }
+    let decision = decide(&facts(dirty(1), [dirty(2), panicked(dirty(3))]));
+    assert_eq!(decision.row, Row::W1, "two of three");
+    assert!(decision.notes.iter().any(|note| note.contains("it panicked")), "{:?}", decision.notes);
+    assert_eq!(outcome(&facts(dirty(1), [panicked(active(2)), panicked(active(3))])).0, Row::W1);
+    // In its groups, too.
+    assert_eq!(decide_group(&facts(panicked(active(1)), [active(2)]), ORDERS).row, Row::S1);
+}
+
+#[test]
+fn traps_of_the_implementation_before() {
+    // A clean store does not win over later dirty ones.
+    let stale = at(clean(1, 1), 10);
+    let all = [stale.clone(), dirty(2), dirty(3)];
+    assert_eq!(each(&all), [(Row::C1, Verdict::Restore); 3], "and the group elects the most recent");
+    let lonely = at(clean(1, 1), 10);
+    assert_eq!(outcome(&facts(lonely, [untrusted(2), damaged(3), empty(4)])).0, Row::N1);
+    assert_eq!(decide(&facts(manual(stale), [dirty(2), dirty(3)])).row, Row::C3);
+    // The cluster id is not the lowest member's, which is empty here.
+    let decision = decide(&facts(empty(1), [dirty(2), dirty(3)]));
+    assert_eq!((decision.verdict, decision.cluster_id), (Verdict::Join, Some(CLUSTER)));
+    // Refusals end with a status of their own; whether anything is moved aside is not decided before a source exists.
+    assert_eq!(outcome(&facts(transient(1), [active(2)])).1, Verdict::Refuse { exit_status: 3 });
+    // A clean mark kept while running alone: the others went on without it.
+    let mut kept = clean(1, 1);
+    kept.groups[0].position = position(1, 9);
+    assert_eq!(decide(&facts(manual(kept), [clean(2, 2), clean(3, 2)])).row, Row::C3);
+}
+
+#[test]
+fn manual_asks_when_a_later_history_is_not_clean() {
+    let own = overridden(dirty(1), &[left_out(&clean(2, 1)), left_out(&clean(3, 1))]);
+    let decision = decide(&facts(manual(own), [clean(2, 1), clean(3, 1)]));
+    assert_eq!((decision.row, decision.verdict), (Row::C3, Verdict::NeedsOperator));
+}
+
+#[test]
+fn a_stamp_that_calls_itself_marked_without_such_an_epoch_is_no_mark() {
+    let mut own = dirty(1);
+    own.state = StoreState::Recovered { recovery: Uuid::from_u128(9) };
+    assert_eq!(outcome(&facts(own.clone(), [dirty(2), dirty(3)])).0, Row::C1);
+    let mut other = marked(dirty(1), 9, true, &[]);
+    other.state = StoreState::Recovered { recovery: Uuid::from_u128(8) };
+    assert_ne!(outcome(&facts(other, [])).0, Row::O1);
+}

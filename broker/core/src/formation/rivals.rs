@@ -1,0 +1,73 @@
+//! What forced epochs recorded of the stores that had no say in them, and which stores went on beyond that.
+
+use quorate_store::ids::Epoch;
+use quorate_store::stamp::{EpochCause, EpochEntry, LeftOut};
+
+use super::assembly::Standing;
+use super::lineage::{Relation, common, relation};
+
+/// Both hold what the other does not, and no mark says which of them goes on.
+pub(crate) fn rivals(one: &Standing<'_>, other: &Standing<'_>) -> bool {
+    if superseded(one, other.lineage) || superseded(other, one.lineage) {
+        return false;
+    }
+    // A mark that was not begun holds nothing yet: two of them are compared by what they were put on.
+    let (mine, theirs) = match (one.mark, other.mark) {
+        (Some(_), Some(_)) => (one.unmarked(), other.unmarked()),
+        _ => (one.lineage, other.lineage),
+    };
+    match relation(mine, theirs) {
+        Relation::Same => false,
+        Relation::Forked => true,
+        Relation::Earlier => exceeds(one, mine, theirs),
+        Relation::Later => exceeds(other, theirs, mine),
+    }
+}
+
+/// A mark in `lineage` names this very state of the store as superseded.
+pub(crate) fn superseded(standing: &Standing<'_>, lineage: &[EpochEntry]) -> bool {
+    let tip = standing.lineage.last().map(|epoch| epoch.id);
+    let earlier = relation(standing.lineage, lineage) == Relation::Earlier;
+    lacked(standing.lineage, lineage)
+        .iter()
+        .filter(|epoch| matches!(epoch.cause, EpochCause::Mark { .. }))
+        .filter_map(|epoch| record(epoch, standing)?.known)
+        .any(|known| {
+            standing.member.incarnation <= known.incarnation
+                && standing.position <= known.position
+                && (earlier || tip == Some(known.tip))
+        })
+}
+
+/// A store of an earlier lineage is beyond what one of the forced epochs that it lacks recorded for it. What was
+/// recorded as unknown, or not at all, ends where the lineage left the store's own.
+fn exceeds(standing: &Standing<'_>, own: &[EpochEntry], lineage: &[EpochEntry]) -> bool {
+    let lacked = lacked(own, lineage);
+    let Some(fork) = lacked.first().map(|epoch| epoch.fork) else { return false };
+    // Without an epoch of its own it holds nothing of the group at all.
+    !own.is_empty()
+        && lacked.iter().any(|epoch| match record(epoch, standing).and_then(|record| record.known) {
+            Some(known) => {
+                standing.member.incarnation > known.incarnation || standing.position > known.position
+            }
+            None => standing.position > fork,
+        })
+}
+
+/// The epochs of `lineage` beyond what it shares with `own`.
+fn lacked<'a>(own: &[EpochEntry], lineage: &'a [EpochEntry]) -> &'a [EpochEntry] {
+    lineage.get(common(own, lineage)..).unwrap_or_default()
+}
+
+fn record<'a>(epoch: &'a EpochEntry, standing: &Standing<'_>) -> Option<&'a LeftOut> {
+    epoch.left_out.iter().find(|left| left.store == standing.member.key.store)
+}
+
+/// The epochs of its own, which `history` lacks, in which this store holds client entries.
+pub(crate) fn own_client_epochs(standing: &Standing<'_>, history: &[EpochEntry]) -> Vec<Epoch> {
+    lacked(history, standing.lineage)
+        .iter()
+        .map(|epoch| epoch.number)
+        .filter(|number| standing.client_epochs.contains(number))
+        .collect()
+}
