@@ -22,7 +22,11 @@ fn images(world: &World, host: HostId) -> usize {
 }
 
 fn is_refused(world: &World) -> bool {
-    let stale = |event: &Event| matches!(event, Event::Refused { why, .. } if why.contains("SAFE-2003"));
+    let stale = |event: &Event| match event {
+        Event::Refused { why, .. } => why.contains("SAFE-2003"),
+        Event::Verdict { reason, .. } => reason.contains("SAFE-2003"),
+        _ => false,
+    };
     world.events.iter().any(|(_, _, event)| stale(event))
 }
 

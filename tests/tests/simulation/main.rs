@@ -4,6 +4,7 @@ mod clients;
 mod copies;
 mod failover;
 mod forming;
+mod marks;
 mod members;
 mod seeds;
 mod shutdown;

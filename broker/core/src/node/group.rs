@@ -198,6 +198,11 @@ impl Group {
             && self.replica.as_ref().is_none_or(|replica| replica.last() == Index(0))
     }
 
+    /// An operator's mark begins with this log, and has not yet.
+    pub(crate) fn awaits_mark(&self) -> bool {
+        self.recovered.as_ref().is_some_and(|recovered| recovered.marked)
+    }
+
     /// Notes in which epoch clients worked last.
     pub(crate) fn note_client_work(&mut self, entry: &Entry) {
         if entry.kind != EntryKind::Command || entry.data.is_empty() {

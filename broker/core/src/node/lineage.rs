@@ -46,6 +46,13 @@ impl Lineage {
         later.or(self.epochs.first()).map_or(Epoch(0), |epoch| epoch.number)
     }
 
+    /// Takes back an epoch that was never begun.
+    pub(crate) fn take_back(&mut self) {
+        if self.epochs.len() > 1 {
+            self.epochs.pop();
+        }
+    }
+
     pub(crate) fn tag(&self) -> LineageTag {
         let last = self.epochs.last().expect("a lineage is never empty");
         LineageTag { epoch: last.number, id: last.id }

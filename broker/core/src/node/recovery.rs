@@ -229,7 +229,7 @@ impl Node {
         group.checkpointed = meta.applied;
         group.configuration = meta.configuration;
         group.client_epoch = meta.client_epoch;
-        let marked = RecoveredLog::awaits_mark(&group, found.epoch);
+        let marked = self.believes_mark(&mut group, &found);
         let commit = if marked { found.last } else { found.hard_state.commit };
         let commit = commit.max(meta.applied).min(found.last.max(meta.applied));
         if meta.applied > found.last
@@ -267,6 +267,33 @@ impl Node {
         let ticket = self.ticket();
         self.loads.insert(ticket, LoadFor::Recovery);
         self.emit(Output::Load { ticket, group, from, to, max_bytes: limits::CHUNK_BYTES * 8 });
+    }
+
+    /// Whether an operator's mark begins the group's last epoch with the log as it is. A mark is believed only if the
+    /// log ends exactly where the mark says; otherwise it is none, and the store is dirty.
+    fn believes_mark(&mut self, group: &mut Group, found: &FoundGroup) -> bool {
+        if !RecoveredLog::awaits_mark(group, found.epoch) {
+            return false;
+        }
+        let stamped =
+            self.stamp.as_ref().and_then(|stamp| stamp.groups.iter().find(|part| part.group == group.id));
+        let at_end = stamped.is_some_and(|stamped| {
+            stamped.position.index == found.last && Some(stamped.position.term) == term_in(found, found.last)
+        });
+        if at_end {
+            return true;
+        }
+        let text = format!(
+            "the stamp's mark of virtual host {} is not believed: the log does not end where it says; the store counts \
+             as dirty",
+            group.vhost
+        );
+        self.note(Level::Warn, text);
+        group.lineage.take_back();
+        if let Some(stamp) = &mut self.stamp {
+            stamp.state = StampState::Dirty;
+        }
+        false
     }
 
     /// Clean is believed only if every group's log ends in exactly that shutdown's entry, and this very life of the

@@ -26,8 +26,8 @@ use super::lineage::Lineage;
 use super::meta::Space;
 use super::{Node, Phase, Then};
 use crate::event::{Event, Level};
-use crate::formation::lineage::same_tip;
-use crate::formation::{Facts, Verdict, decide_group};
+use crate::formation::lineage::{Relation, relation, same_tip};
+use crate::formation::{Facts, InitialStatus, Verdict, decide_group};
 use crate::io::{Output, Ticket};
 use crate::machine::VhostMachine;
 use crate::replica::wire::MembershipChange;
@@ -89,6 +89,21 @@ impl Node {
             self.incarnation = self.life.renew(self.incarnation);
             let stamp = self.current_stamp();
             self.write_stamp(stamp, Then::LifeRenewed);
+        }
+    }
+
+    /// Groups whose history went on elsewhere, by an operator's act: what is here of them claims nothing from the very
+    /// stamp on that says this store is in use again, or the next outage would take it for one that went on by itself.
+    pub(super) fn leave_behind(&mut self, facts: &Facts) {
+        for group in self.groups.values_mut() {
+            let own = group.lineage.entries();
+            let later = |status: &InitialStatus| {
+                status.group(group.id).is_some_and(|part| relation(own, &part.lineage) == Relation::Earlier)
+            };
+            if facts.seen.iter().any(later) {
+                group.stale = true;
+                self.refilling.insert(group.id);
+            }
         }
     }
 

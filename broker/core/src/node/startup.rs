@@ -134,7 +134,10 @@ impl Node {
                     self.founding.propose(now, plan);
                 }
             }
+            // Nobody is there yet who could fill it again: until then it stays as it is.
+            Verdict::Join if facts.own.belongs() && facts.reference(GroupId::SYSTEM).is_none() => {}
             Verdict::Restore | Verdict::Resume | Verdict::Join if facts.own.belongs() => {
+                self.leave_behind(&facts);
                 self.begin(Beginning::Existing);
             }
             Verdict::Restore | Verdict::Resume => {

@@ -1,7 +1,7 @@
 //! What this broker says about itself: to peers, before and while it is a member.
 
 use quorate_store::ids::{Epoch, GroupId, Position, RaftId, Term};
-use quorate_store::stamp::StampState;
+use quorate_store::stamp::{EpochCause, StampState};
 
 use super::Node;
 use super::Phase;
@@ -111,6 +111,13 @@ impl Node {
             let was_active = self.groups.values().any(|group| group.was_active);
             return StoreState::Transient { was_active };
         }
+        // Until its first entry is in the log, a mark is what this store is, though it be stamped dirty by now.
+        let mut marked = self.groups.values().filter(|group| group.awaits_mark());
+        if let Some(EpochCause::Mark { recovery, .. }) =
+            marked.next().and_then(|group| group.lineage.entries().last()).map(|epoch| epoch.cause)
+        {
+            return StoreState::Recovered { recovery };
+        }
         match self.stamp.as_ref().map(|stamp| stamp.state) {
             None | Some(StampState::Empty) => StoreState::Empty,
             Some(StampState::Forming) => StoreState::Forming(forming_of(self.stamp.as_ref())),
@@ -161,7 +168,12 @@ impl Node {
         GroupStatus {
             group: group.id,
             vhost: group.vhost.clone(),
-            lineage: group.lineage.entries().to_vec(),
+            // What is to be filled again claims nothing: neither a history nor votes.
+            lineage: if self.refilling.contains(&group.id) {
+                Vec::new()
+            } else {
+                group.lineage.entries().to_vec()
+            },
             client_epochs: (1..=group.client_epoch.0).map(Epoch).collect(),
             // Both move with every entry; they are told with the next change of anything else.
             position,

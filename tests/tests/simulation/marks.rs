@@ -1,0 +1,228 @@
+//! A store that an operator marked: the cluster goes on from it, and says what that cost.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use quorate_core::admin::VerdictWord;
+use quorate_core::event::Event;
+use quorate_store::files::Files;
+use quorate_store::ids::{Epoch, Position, RaftId, StoreId, Term};
+use quorate_store::log::{self, LOG_DIRECTORY};
+use quorate_store::stamp::{EpochCause, EpochEntry, Known, LeftOut, StampFile, StampFound, StampState};
+use quorate_tests::sim::client::Consumer;
+use quorate_tests::sim::schedule::{HostId, MILLI, SECOND};
+use quorate_tests::sim::storage::{LogSizes, STORE_DIRECTORY};
+use quorate_tests::sim::world::World;
+use uuid::Uuid;
+
+use crate::stage::{consumer, lead, publish_all, publisher, serving, sound, verdict};
+
+/// Marks a store of three as the tool does: one stamp write. `known` are the stores given with `--against`.
+fn mark(world: &World, host: HostId, alone: bool, known: &[HostId]) -> Uuid {
+    let files: Arc<dyn Files> = Arc::new(world.hosts[host].medium.files.clone());
+    let dir = PathBuf::from(STORE_DIRECTORY);
+    let (mut file, found) = StampFile::open(Arc::clone(&files), dir.clone()).unwrap();
+    let StampFound::Stamp(mut stamp) = found else { panic!("no stamp") };
+    let recovery = Uuid::from_u128(0xfeed + host as u128);
+    let own = stamp.members.iter().find(|member| member.store_id == stamp.store_id).unwrap().raft_id;
+    let ends = ends(world, host);
+    let stamps: Vec<_> =
+        known.iter().map(|other| (*other, world.hosts[*other].medium.stamp().unwrap())).collect();
+    let members = stamp.members.clone();
+    for group in &mut stamp.groups {
+        let (_, end) = *ends.iter().find(|(id, _)| *id == group.group).unwrap();
+        let left_out = members
+            .iter()
+            .filter(|member| member.store_id != stamp.store_id)
+            .map(|member| LeftOut {
+                store: member.store_id,
+                name: member.name.clone(),
+                voter: true,
+                known: stamps.iter().find(|(_, other)| other.store_id == member.store_id).map(
+                    |(other, seen)| {
+                        let (_, position) =
+                            *self::ends(world, *other).iter().find(|(id, _)| *id == group.group).unwrap();
+                        let part = seen.groups.iter().find(|part| part.group == group.group).unwrap();
+                        Known {
+                            incarnation: seen.incarnation,
+                            position,
+                            tip: part.lineage.last().unwrap().id,
+                        }
+                    },
+                ),
+            })
+            .collect();
+        group.position = end;
+        group.synced = end;
+        group.lineage.push(epoch(group.lineage.len(), recovery, own, end, alone, left_out));
+    }
+    stamp.state = StampState::Recovered { recovery };
+    file.write(*stamp).unwrap();
+    recovery
+}
+
+fn epoch(
+    before: usize,
+    recovery: Uuid,
+    sole: RaftId,
+    fork: Position,
+    alone: bool,
+    left_out: Vec<LeftOut>,
+) -> EpochEntry {
+    EpochEntry {
+        number: Epoch(u32::try_from(before).unwrap() + 1),
+        id: Uuid::from_u128(recovery.as_u128() + 77 + before as u128),
+        fork,
+        term: Term(fork.term.0 + 100),
+        cause: EpochCause::Mark { recovery, alone, members: if alone { 0 } else { 3 }, sole },
+        left_out,
+        who: "operator".into(),
+        when_ms: 1,
+        why: "a test".into(),
+    }
+}
+
+/// Where each group's log ends in a store.
+fn ends(world: &World, host: HostId) -> Vec<(quorate_store::ids::GroupId, Position)> {
+    let medium = &world.hosts[host].medium;
+    let stamp = medium.stamp().unwrap();
+    let store: StoreId = stamp.store_id;
+    let dir = Path::new(STORE_DIRECTORY).join(LOG_DIRECTORY);
+    let (_, recovered) = log::inspect(&medium.files, &dir, store, None).unwrap();
+    let end = |group: &log::RecoveredGroup| {
+        let term = group.terms.iter().rev().find(|(first, _)| *first <= group.last).map(|(_, term)| *term);
+        (group.group, Position { epoch: group.epoch, term: term.unwrap(), index: group.last })
+    };
+    recovered.groups.iter().map(end).collect()
+}
+
+fn diverged(world: &World, host: HostId) -> usize {
+    let events = world.events.iter().filter(|(_, of, _)| *of == host);
+    events.filter(|(_, _, event)| matches!(event, Event::Diverged { .. })).count()
+}
+
+/// Three stores with messages, all down by power.
+fn all_down(sizes: LogSizes) -> World {
+    let mut world = serving(sizes);
+    let client = publisher(&mut world, "q", 600);
+    publish_all(&mut world, client);
+    world.run_for(6 * SECOND);
+    for host in 0..3 {
+        world.end(host, true);
+    }
+    world
+}
+
+#[test]
+fn two_disks_lost_the_last_store_is_marked_and_goes_on_alone() {
+    let mut world = all_down(LogSizes::default());
+    world.start(0);
+    world.run_for(3 * SECOND);
+    let (word, row) = verdict(&world, 0).expect("it answers");
+    assert_eq!((word, row.as_str()), (VerdictWord::Waiting, "W1"));
+    world.end(0, false);
+    mark(&world, 0, true, &[]);
+    world.start(0);
+    lead(&mut world);
+    assert_eq!(verdict(&world, 0).map(|(word, _)| word), Some(VerdictWord::Active));
+    let reader = consumer(&mut world, "q", Consumer::new(50, 0));
+    assert!(world.run_until(30 * SECOND, |world| world.clients[reader].consumer().log.len() >= 600));
+    sound(&world);
+    // It survives its own restart as what it is now: a cluster of one voter.
+    world.end(0, true);
+    world.start(0);
+    lead(&mut world);
+}
+
+#[test]
+fn a_marked_store_serves_nobody_before_as_many_members_hold_it() {
+    let mut world = all_down(LogSizes::default());
+    mark(&world, 0, false, &[1, 2]);
+    world.start(0);
+    world.start(1);
+    world.run_for(10 * SECOND);
+    let reader = consumer(&mut world, "q", Consumer::new(50, 0));
+    world.run_for(5 * SECOND);
+    assert_eq!(world.clients[reader].consumer().log.len(), 0, "two of three are not enough");
+    world.start(2);
+    assert!(world.run_until(60 * SECOND, |world| world.clients[reader].consumer().log.len() >= 600));
+    assert!(world.settle(60 * SECOND), "all are equal: {:#?}", world.statuses);
+    sound(&world);
+}
+
+#[test]
+fn what_only_the_others_had_is_reported_and_kept_when_an_older_store_is_marked() {
+    let mut world = serving(LogSizes::default());
+    let client = publisher(&mut world, "q", 400);
+    world.run_for(100 * MILLI);
+    // The marked store misses what the others confirm.
+    let leader = lead(&mut world);
+    let old = (leader + 1) % 3;
+    world.end(old, true);
+    publish_all(&mut world, client);
+    world.run_for(6 * SECOND);
+    let rest: Vec<HostId> = (0..3).filter(|host| *host != old).collect();
+    for host in &rest {
+        world.end(*host, true);
+    }
+    mark(&world, old, false, &rest);
+    // From here on an operator has decided that the others' messages are given up.
+    world.checker.confirmed = 0;
+    let before = world.events.len();
+    world.start_all();
+    assert!(
+        world.run_until(60 * SECOND, |world| rest.iter().all(|host| diverged(world, *host) > 0)),
+        "{before}"
+    );
+    assert!(world.settle(60 * SECOND), "all are equal: {:#?}", world.statuses);
+    for host in rest {
+        let files = world.hosts[host].medium.files.everything();
+        assert!(files.keys().any(|path| path.to_string_lossy().contains("/quarantine/")), "kept on {host}");
+    }
+}
+
+#[test]
+fn a_marked_store_killed_at_any_step_of_its_first_start_begins_again() {
+    for step in 0..40 {
+        let mut world = all_down(LogSizes::default());
+        mark(&world, 0, true, &[1, 2]);
+        world.start(0);
+        world.run_for(step * MILLI / 2);
+        world.end(0, step % 2 == 0);
+        world.start(0);
+        lead(&mut world);
+        // One after the other: two together could have gone on without it.
+        for host in [1, 2] {
+            world.start(host);
+            world.run_for(step * MILLI);
+            if step % 3 == 0 {
+                world.end(host, step % 2 == 0);
+                world.start(host);
+            }
+            assert!(
+                world.run_until(60 * SECOND, |world| votes(world, host)),
+                "step {step}: {:#?}",
+                world.statuses
+            );
+        }
+        assert!(world.settle(60 * SECOND), "step {step}: all are equal: {:#?}", world.statuses);
+        let reader = consumer(&mut world, "q", Consumer::new(50, 0));
+        assert!(
+            world.run_until(60 * SECOND, |world| world.clients[reader].consumer().log.len() >= 600),
+            "step {step}: everything is there"
+        );
+        sound(&world);
+    }
+}
+
+/// Whether a host is a voter in every group again, as it says itself.
+fn votes(world: &World, host: HostId) -> bool {
+    world.statuses.get(&host).is_some_and(|status| {
+        let name = format!("b{}", host + 1);
+        status.groups.len() == 2
+            && status.groups.iter().all(|group| {
+                let node = group.nodes.iter().find(|node| node.name == name);
+                group.quorum && node.is_some_and(|node| node.role == "replica" || node.role == "leader")
+            })
+    })
+}
