@@ -78,6 +78,8 @@ pub struct Config {
     pub rocksdb_memory: Size,
     /// Bytes in quarantine above which no image is made.
     pub quarantine_max: Size,
+    /// Bytes a second of one update by snapshot; 0 for no limit.
+    pub update_rate: Size,
     /// Between two stamps.
     pub store_stamp_interval: Span,
     /// Without a leader before an election.
@@ -207,6 +209,7 @@ impl Config {
                 Size(4 << 30)
             }),
             rocksdb_memory: settings.rocksdb_memory.unwrap_or(Size(128 << 20)),
+            update_rate: settings.update_rate.unwrap_or(Size(0)),
             quarantine_max: settings.quarantine_max.unwrap_or(Size(16 << 30)),
             store_stamp_interval: settings
                 .store_stamp_interval
@@ -363,6 +366,7 @@ impl Config {
             tls_key,
             log_retain: Some(self.log_retain),
             rocksdb_memory: Some(self.rocksdb_memory),
+            update_rate: Some(self.update_rate),
             quarantine_max: Some(self.quarantine_max),
             store_stamp_interval: Some(self.store_stamp_interval),
             election_timeout: Some(self.election_timeout),

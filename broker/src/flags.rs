@@ -159,6 +159,11 @@ pub struct Settings {
     #[arg(long, env = "QUORATE_QUARANTINE_MAX", value_name = "SIZE", global = true)]
     #[serde(alias = "quarantine_max")]
     pub quarantine_max: Option<Size>,
+    /// A full copy of a group is sent to a member that is updated at most so fast, in bytes a second; 0 for no limit
+    /// [default: 0].
+    #[arg(long, env = "QUORATE_UPDATE_RATE", value_name = "SIZE", global = true)]
+    #[serde(alias = "update_rate")]
+    pub update_rate: Option<Size>,
     /// How often an active broker rewrites its stamp [default: 5s].
     #[arg(long, env = "QUORATE_STORE_STAMP_INTERVAL", value_name = "TIME", global = true)]
     #[serde(alias = "store_stamp_interval")]
@@ -214,6 +219,7 @@ impl Settings {
             log_retain,
             rocksdb_memory,
             quarantine_max,
+            update_rate,
             store_stamp_interval,
             election_timeout,
             heartbeat,

@@ -237,6 +237,7 @@ fn node_config(config: &Config, addresses: &Addresses, limits: Limits, clock: Cl
         tick_zero_ms: clock.zero_ms(),
         timing: Timing::new(config.heartbeat.millis(), config.election_timeout.millis()),
         stamp_interval_millis: config.store_stamp_interval.millis(),
+        update_rate: config.update_rate.0,
         frame_limit: limits.frame(),
         message_limit: limits.message(),
     }

@@ -189,6 +189,8 @@ pub struct SnapshotOffer {
     pub peak: u32,
     /// Removed in the epoch, up to that place.
     pub gone: Vec<u64>,
+    /// About how many bytes there are to send, for people.
+    pub estimate: u64,
 }
 
 fn put_tag(out: &mut BytesMut, group: GroupId, tag: LineageTag) {
@@ -269,6 +271,7 @@ impl PeerMessage {
                 put_numbers(out, &offer.learners);
                 out.put_u32_le(offer.peak);
                 put_numbers(out, &offer.gone);
+                out.put_u64_le(offer.estimate);
             }
             Self::SnapshotPull { transfer, chunk } => {
                 out.put_u8(6);
@@ -368,6 +371,7 @@ impl PeerMessage {
                     learners: read_numbers(reader)?,
                     peak: reader.u32("most voters")?,
                     gone: read_numbers(reader)?,
+                    estimate: reader.u64("estimate")?,
                 };
                 Self::SnapshotOffer { group, lineage, offer }
             }
@@ -531,6 +535,7 @@ mod tests {
             learners: vec![4],
             peak: 3,
             gone: vec![5],
+            estimate: 9,
         };
         let pair = |family, key: &'static [u8]| SnapshotPair {
             family,

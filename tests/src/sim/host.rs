@@ -33,6 +33,8 @@ pub struct HostConfig {
     pub heartbeat_millis: u64,
     /// Election timeout in milliseconds.
     pub election_millis: u64,
+    /// `--update-rate`.
+    pub update_rate: u64,
     /// Of the log.
     pub sizes: LogSizes,
 }
@@ -171,6 +173,7 @@ impl Host {
             tick_zero_ms: 0,
             timing: Timing::new(config.heartbeat_millis, config.election_millis),
             stamp_interval_millis: 5000,
+            update_rate: self.config.update_rate,
             frame_limit: 1 << 20,
             message_limit: 16 << 20,
         }

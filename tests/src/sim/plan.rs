@@ -37,6 +37,7 @@ pub fn cluster(count: usize, sizes: LogSizes) -> Vec<HostConfig> {
         cluster_id: None,
         heartbeat_millis: 50,
         election_millis: 500,
+        update_rate: 0,
         sizes,
     };
     vec![config; count]

@@ -1,12 +1,14 @@
 //! Members that missed something get it: from the log, or by snapshot.
 
+use quorate_core::event::Event;
 use quorate_tests::sim::client::Consumer;
 use quorate_tests::sim::fault::{Fault, Target};
 use quorate_tests::sim::schedule::{MILLI, SECOND};
 use quorate_tests::sim::storage::LogSizes;
+use quorate_tests::sim::world::World;
 
 use crate::stage::{
-    TINY, consumer, finish, follower, lead, publish_all, publisher, serving, snapshots, sound,
+    TINY, consumer, finish, follower, hosts, lead, publish_all, publisher, serving, snapshots, sound,
 };
 
 #[test]
@@ -34,6 +36,46 @@ fn a_follower_that_was_away_too_long_is_updated_by_snapshot() {
     assert!(world.settle(20 * SECOND), "{:#?}", world.statuses);
     assert!(snapshots(&world, away) > 0);
     // It holds everything: the messages are all there when it leads with the others' logs gone.
+    finish(world);
+}
+
+#[test]
+fn an_update_goes_on_where_its_connection_was_cut_and_keeps_to_its_rate() {
+    let mut world = hosts(2, TINY);
+    for host in &mut world.hosts {
+        host.config.update_rate = 1 << 20;
+    }
+    world.start_all();
+    lead(&mut world);
+    assert!(world.settle(10 * SECOND));
+    let away = follower(&mut world);
+    world.end(away, true);
+    let client = publisher(&mut world, "q", 3000);
+    world.clients[client].publisher().filler = 2000;
+    publish_all(&mut world, client);
+    world.start(away);
+    let told = |world: &World, what: &str| {
+        let said = |event: &Event| matches!(event, Event::Update { vhost, progress, .. } if vhost == "/" && progress.contains(what));
+        world.events.iter().filter(|(_, host, event)| *host == away && said(event)).count()
+    };
+    assert!(world.run_until(10 * SECOND, |world| told(world, "receiving") == 1), "an update begins");
+    let begun = world.now();
+    world.run_for(2 * SECOND);
+    world.apply(&Fault::Isolate(Target::Host(away), 4 * SECOND));
+    assert!(world.run_until(60 * SECOND, |world| told(world, "installed") == 1), "{:#?}", world.statuses);
+    assert_eq!(told(&world, "going on with"), 1, "it goes on");
+    assert_eq!(told(&world, "receiving"), 1, "and does not begin anew");
+    let bytes = world.events.iter().rev().find_map(|(_, _, event)| match event {
+        Event::Update { vhost, progress, .. } if vhost == "/" => {
+            progress.split_once("installed, ")?.1.strip_suffix(" bytes")?.parse::<u64>().ok()
+        }
+        _ => None,
+    });
+    let bytes = bytes.expect("the size is told");
+    assert!(bytes > 2 << 20, "{bytes} bytes are several chunks");
+    // At one MiB a second, but for what a chunk may exceed its allowance by; a good part without a connection.
+    let took = world.now() - begun;
+    assert!(took * 2 > bytes, "{bytes} bytes in {took} µs");
     finish(world);
 }
 

@@ -215,6 +215,7 @@ fn config(stamp: Option<&Stamp>, store: StoreId) -> NodeConfig {
         admin_address: own.map(|member| member.admin_address.clone()).unwrap_or_default(),
         timing: Timing::new(100, 1000),
         stamp_interval_millis: 5000,
+        update_rate: 0,
         frame_limit: limits.frame(),
         message_limit: limits.message(),
     }

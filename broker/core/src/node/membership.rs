@@ -106,12 +106,15 @@ impl Node {
                     return;
                 }
                 self.peers.route(RaftId(message.from), from.store);
-                self.with_group(group, |_, group| {
+                self.with_group(group, |node, group| {
                     if group.lineage.tag() != lineage {
                         return;
                     }
                     // What is about to be given up acknowledges nothing any more.
                     // While a snapshot is received, the old log must not move on under it.
+                    if !message.entries.is_empty() {
+                        node.entries_instead(group);
+                    }
                     if group.stale || (group.sink.is_some() && !message.entries.is_empty()) {
                         return;
                     }

@@ -10,8 +10,11 @@ use quorate_store::state::{Pair, StateBatch, StateWrite};
 use super::configuration::Configuration;
 use super::group::Machine;
 use super::meta::Space;
-use crate::io::PeerKey;
+use crate::io::{PeerKey, Tick};
 use crate::peer::{SnapshotOffer, SnapshotPair};
+
+/// Between two lines about progress, in milliseconds.
+const PROGRESS_MILLIS: u64 = 5_000;
 
 /// How far a transfer has come.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -35,6 +38,12 @@ pub(crate) struct Sink {
     pub(crate) next_chunk: u64,
     pub(crate) last_seen: bool,
     pub(crate) bytes: u64,
+    /// Chunks below this one are written.
+    pub(crate) written: u64,
+    /// Since when its source is not in contact.
+    pub(crate) cut_at: Option<Tick>,
+    /// When progress was last told.
+    told: Option<Tick>,
     pub(crate) pairs: Vec<Pair>,
     /// The received state, from [`SinkStage::Ready`] on.
     pub(crate) machine: Option<Machine>,
@@ -52,10 +61,29 @@ impl Sink {
             next_chunk: 0,
             last_seen: false,
             bytes: 0,
+            written: 0,
+            cut_at: None,
+            told: None,
             pairs: Vec::new(),
             machine: None,
             client_epoch: Epoch(0),
         }
+    }
+
+    /// A chunk is on its way to the state store: the next one is asked for when it is there.
+    pub(crate) fn is_writing(&self) -> bool {
+        self.written < self.next_chunk
+    }
+
+    /// A line about how far it is, now and then.
+    pub(crate) fn progress(&mut self, now: Tick) -> Option<String> {
+        let told = *self.told.get_or_insert(now);
+        if now.since(told) < PROGRESS_MILLIS {
+            return None;
+        }
+        self.told = Some(now);
+        let (here, all) = (self.bytes >> 20, self.offer.estimate >> 20);
+        Some(format!("{here} of about {all} MiB of the snapshot at {} received", self.offer.index))
     }
 
     /// Voters and learners at the snapshot's place.

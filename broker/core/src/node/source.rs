@@ -60,8 +60,15 @@ pub(crate) struct Source {
     pub(crate) configuration: Configuration,
     pub(crate) last_used: Tick,
     pub(crate) bytes: u64,
+    /// About how many bytes there are to send, for people.
+    pub(crate) estimate: u64,
     /// The view is open.
     pub(crate) ready: bool,
+    /// Bytes that may be sent now, and since when; see [`Source::may_send`].
+    allowance: i64,
+    allowance_at: Tick,
+    /// The chunk sent last: if the link was cut, it may not have arrived.
+    sent: Option<(u64, Vec<SnapshotPair>, bool)>,
     space: Space,
     pulled: Option<u64>,
     waiting: bool,
@@ -97,7 +104,11 @@ impl Source {
             configuration,
             last_used: now,
             bytes: 0,
+            estimate: 0,
             ready: false,
+            allowance: 0,
+            allowance_at: now,
+            sent: None,
             space,
             pulled: None,
             waiting: false,
@@ -114,12 +125,40 @@ impl Source {
         }
     }
 
-    /// The receiver asks for this chunk. Only the next one can be had.
-    pub(crate) fn pull(&mut self, chunk: u64, now: Tick) {
+    /// The receiver asks for this chunk. Only the next one can be had, and the last one again.
+    /// False if it cannot be had any more: the receiver has begun anew.
+    pub(crate) fn pull(&mut self, chunk: u64, now: Tick) -> bool {
         self.last_used = now;
-        if chunk == self.next_chunk {
+        let here = chunk == self.next_chunk || self.sent.as_ref().is_some_and(|(sent, ..)| *sent == chunk);
+        if here {
             self.pulled = Some(chunk);
         }
+        here
+    }
+
+    /// Whether another chunk may be sent now at `rate` bytes a second; 0 is as fast as it is pulled. What is saved up in
+    /// a pause is a fifth of a second's worth at most.
+    pub(crate) fn may_send(&mut self, now: Tick, rate: u64) -> bool {
+        if rate == 0 {
+            return true;
+        }
+        let rate = i64::try_from(rate).unwrap_or(i64::MAX);
+        let elapsed = i64::try_from(now.since(self.allowance_at)).unwrap_or(i64::MAX);
+        self.allowance_at = now;
+        let earned = rate.saturating_mul(elapsed) / 1000;
+        self.allowance = self.allowance.saturating_add(earned).min((rate / 5).max(1));
+        self.allowance > 0
+    }
+
+    /// So much was sent.
+    pub(crate) fn spent(&mut self, pairs: &[SnapshotPair]) {
+        let bytes: usize = pairs.iter().map(|pair| pair.key.len() + pair.value.len() + 9).sum();
+        self.allowance = self.allowance.saturating_sub(i64::try_from(bytes).unwrap_or(i64::MAX));
+    }
+
+    /// A chunk waits to be sent.
+    pub(crate) fn is_pulled(&self) -> bool {
+        self.pulled.is_some() && !self.waiting
     }
 
     pub(crate) fn scanned(&mut self, pairs: Vec<Pair>, complete: bool) {
@@ -148,6 +187,12 @@ impl Source {
         let Some(chunk) = self.pulled else { return SourceNeed::Pull };
         if self.waiting {
             return SourceNeed::Pull;
+        }
+        if let Some((sent, pairs, last)) = &self.sent
+            && *sent == chunk
+        {
+            self.pulled = None;
+            return SourceNeed::Send { chunk, pairs: pairs.clone(), last: *last };
         }
         loop {
             if self.out_bytes >= limits::CHUNK_BYTES {
@@ -218,6 +263,8 @@ impl Source {
         self.next_chunk += 1;
         self.bytes += self.out_bytes as u64;
         self.out_bytes = 0;
-        SourceNeed::Send { chunk, pairs: std::mem::take(&mut self.out), last }
+        let pairs = std::mem::take(&mut self.out);
+        self.sent = Some((chunk, pairs.clone(), last));
+        SourceNeed::Send { chunk, pairs, last }
     }
 }

@@ -70,6 +70,7 @@ fn lone_node(stamp: FoundStamp) -> Node {
         tick_zero_ms: 0,
         timing: Timing::new(100, 1000),
         stamp_interval_millis: 5000,
+        update_rate: 0,
         frame_limit: 1 << 20,
         message_limit: 1 << 20,
     };

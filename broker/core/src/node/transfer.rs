@@ -12,7 +12,7 @@ use super::source::{Source, SourceNeed};
 use super::{LoadFor, Node, ScanFor, Then};
 use crate::event::{Event, Level};
 use crate::io::{Output, PeerKey};
-use crate::machine::{SystemMachine, VhostMachine};
+use crate::machine::{Queue, SystemMachine, VhostMachine};
 use crate::peer::{LineageTag, PeerMessage, SnapshotOffer, SnapshotPair};
 use crate::replica::Offer;
 use crate::replica::wire::MembershipChange;
@@ -23,6 +23,11 @@ const IDLE_MILLIS: u64 = 30_000;
 impl Node {
     /// Raft needs a snapshot for this node: begin to make one.
     pub(super) fn snapshot_wanted(&mut self, group: &mut Group, to: RaftId) {
+        // One that was cut off is not kept for its receiver while another one waits.
+        let cut = group.sources.current.as_ref().is_some_and(|source| !self.peers.is_linked(source.to_store));
+        if cut && group.sources.current.as_ref().is_some_and(|source| source.to != to) {
+            self.close_source(group);
+        }
         if group.sources.current.is_some() || group.checkpoint_running {
             return;
         }
@@ -34,7 +39,9 @@ impl Node {
         let view = self.view();
         let place = (group.applied, group.applied_term);
         let configuration = group.configuration.clone();
-        let source = Source::new(transfer, group.space, (to, store), view, place, configuration, self.now);
+        let mut source =
+            Source::new(transfer, group.space, (to, store), view, place, configuration, self.now);
+        source.estimate = group.machine.vhost().map_or(0, |machine| machine.queues().map(Queue::bytes).sum());
         group.sources.current = Some(source);
         group.checkpoint_running = true;
         let index = group.applied;
@@ -89,6 +96,7 @@ impl Node {
             learners: source.configuration.learners.iter().copied().collect(),
             peak: source.configuration.peak,
             gone: source.configuration.gone.iter().copied().collect(),
+            estimate: source.estimate,
         };
         let message = PeerMessage::SnapshotOffer { group: group.id, lineage: group.lineage.tag(), offer };
         if !self.send_raft(group, to, message, None)
@@ -113,15 +121,20 @@ impl Node {
 
     pub(super) fn snapshot_pulled(&mut self, from: PeerKey, transfer: u64, chunk: u64) {
         let now = self.now;
-        let found = self.with_source(transfer, |node, group| {
+        let mut here = false;
+        self.with_source(transfer, |node, group| {
             if let Some(source) = &mut group.sources.current
                 && source.to_store == from.store
             {
-                source.pull(chunk, now);
-                node.drive_source(group);
+                here = source.pull(chunk, now);
+                if here {
+                    node.drive_source(group);
+                } else {
+                    node.drop_source(group);
+                }
             }
         });
-        if !found {
+        if !here {
             self.emit(Output::Send {
                 to: from,
                 message: PeerMessage::SnapshotGone { transfer },
@@ -131,7 +144,11 @@ impl Node {
     }
 
     fn drive_source(&mut self, group: &mut Group) {
+        let (now, rate) = (self.now, self.config.update_rate);
         let Some(source) = &mut group.sources.current else { return };
+        if source.is_pulled() && !source.may_send(now, rate) {
+            return;
+        }
         let (transfer, view, to_store) = (source.transfer, source.view, source.to_store);
         match source.next() {
             SourceNeed::Pull => {}
@@ -148,6 +165,7 @@ impl Node {
                 self.emit(Output::Load { ticket, group: group.id, from, to, max_bytes: limits::CHUNK_BYTES });
             }
             SourceNeed::Send { chunk, pairs, last } => {
+                source.spent(&pairs);
                 if let Some(to) = self.peers.key(to_store) {
                     let message = PeerMessage::SnapshotChunk { transfer, chunk, pairs, last };
                     self.emit(Output::Send { to, message, after: None });
@@ -222,10 +240,24 @@ impl Node {
     }
 
     pub(super) fn drop_transfers_with(&mut self, group: &mut Group, key: PeerKey) {
-        if group.sources.current.as_ref().is_some_and(|source| source.to_store == key.store) {
-            self.drop_source(group);
+        if let Some(source) = &group.sources.current
+            && source.to_store == key.store
+            && let Some(replica) = &mut group.replica
+        {
+            // The view stays for a while: the same process goes on where it was cut off. Raft asks again.
+            replica.report_snapshot(source.to, false);
         }
-        if group.sink.as_ref().is_some_and(|sink| sink.from == key && sink.stage == SinkStage::Receiving) {
+        if let Some(sink) = &mut group.sink
+            && sink.from == key
+            && sink.stage == SinkStage::Receiving
+        {
+            sink.cut_at = Some(self.now);
+        }
+    }
+
+    /// A leader sends entries: if the transfer was cut off, the log is the shorter way.
+    pub(super) fn entries_instead(&mut self, group: &mut Group) {
+        if group.sink.as_ref().is_some_and(|sink| sink.cut_at.is_some()) {
             self.drop_sink(group);
         }
     }
@@ -262,8 +294,21 @@ impl Node {
                 node.emit(Output::Send { to: from, message, after: None });
                 return;
             }
-            match &group.sink {
-                Some(sink) if sink.from == from && sink.offer.transfer == offer.transfer => return,
+            match &mut group.sink {
+                Some(sink) if sink.from == from && sink.offer.transfer == offer.transfer => {
+                    if sink.cut_at.take().is_some() && !sink.is_writing() {
+                        let (transfer, chunk) = (offer.transfer, sink.next_chunk);
+                        let progress = format!(
+                            "going on with the snapshot at {}, {} bytes are here",
+                            offer.index, sink.bytes
+                        );
+                        let message = PeerMessage::SnapshotPull { transfer, chunk };
+                        node.emit(Output::Send { to: from, message, after: None });
+                        let (vhost, member) = (group.vhost.clone(), node.name_of(from.store));
+                        node.event(Event::Update { vhost, member, progress });
+                    }
+                    return;
+                }
                 Some(sink) if sink.stage != SinkStage::Receiving => return,
                 _ => {}
             }
@@ -310,6 +355,10 @@ impl Node {
         self.with_sink(from, transfer, |node, group| {
             let Some(sink) = &mut group.sink else { return };
             let Some(batch) = sink.take(chunk, pairs, last) else { return };
+            if let Some(progress) = sink.progress(node.now) {
+                let (vhost, member) = (group.vhost.clone(), node.name_of(from.store));
+                node.event(Event::Update { vhost, member, progress });
+            }
             let ticket = node.ticket();
             node.after(ticket, Then::SinkWritten(group.id, transfer));
             node.emit(Output::WriteState { ticket, batch, flush: false, open_view: None });
@@ -321,6 +370,7 @@ impl Node {
             let Some(sink) = group.sink.as_mut().filter(|sink| sink.offer.transfer == transfer) else {
                 return;
             };
+            sink.written = sink.next_chunk;
             if !sink.last_seen {
                 let (to, chunk) = (sink.from, sink.next_chunk);
                 node.emit(Output::Send {
@@ -434,6 +484,13 @@ impl Node {
                     .is_some_and(|source| source.ready && node.now.since(source.last_used) > IDLE_MILLIS)
                 {
                     node.drop_source(group);
+                }
+                if group.sources.current.is_some() {
+                    node.drive_source(group);
+                }
+                let forgotten = |sink: &Sink| sink.cut_at.is_some_and(|at| node.now.since(at) > IDLE_MILLIS);
+                if group.sink.as_ref().is_some_and(forgotten) {
+                    node.drop_sink(group);
                 }
                 if node.sinks_waiting && !group.checkpoint_running {
                     node.assign_sink(group);
