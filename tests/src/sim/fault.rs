@@ -2,11 +2,12 @@
 
 use std::collections::BTreeMap;
 
+use quorate_core::admin::AdminRequest;
 use quorate_core::io::Input;
 use quorate_store::files::crash::{Fault as DiskFault, Operation};
 
 use super::dice::Dice;
-use super::schedule::{Happening, HostId, MILLI, Micros, Relief};
+use super::schedule::{Happening, HostId, MILLI, Micros, Relief, SECOND};
 use super::world::World;
 
 /// Whom a fault meets.
@@ -45,6 +46,8 @@ pub enum Fault {
     DiskLow(Target, Micros),
     /// SIGTERM; it starts again later.
     Stop(Target, Micros),
+    /// An operator shuts the cluster down, asking this broker; all start again later.
+    Shutdown(Target, Micros),
     /// Every client loses its connection.
     CutClients,
 }
@@ -65,6 +68,7 @@ impl Fault {
             Self::SlowDisk(..) => "slow_disk",
             Self::DiskLow(..) => "disk_low",
             Self::Stop(..) => "stop",
+            Self::Shutdown(..) => "shutdown",
             Self::CutClients => "cut_clients",
         }
     }
@@ -88,6 +92,7 @@ impl Fault {
             "slow_disk" => Self::SlowDisk(target, dice.between(5, 300), long),
             "disk_low" => Self::DiskLow(target, long),
             "stop" => Self::Stop(target, soon),
+            "shutdown" => Self::Shutdown(target, soon),
             "cut_clients" => Self::CutClients,
             other => panic!("no such fault: {other}"),
         }
@@ -95,7 +100,7 @@ impl Fault {
 }
 
 /// Every kind of fault.
-pub const KINDS: [&str; 13] = [
+pub const KINDS: [&str; 14] = [
     "kill",
     "power",
     "power_within_write",
@@ -108,6 +113,7 @@ pub const KINDS: [&str; 13] = [
     "slow_disk",
     "disk_low",
     "stop",
+    "shutdown",
     "cut_clients",
 ];
 
@@ -255,6 +261,22 @@ impl World {
                     // It ends in its own time; whoever is late is started again when it has ended.
                     let after = self.hosts[host].life + 1;
                     self.schedule.after(restart + 3000 * MILLI, Happening::Start { host, after });
+                }
+                runs
+            }
+            Fault::Shutdown(target, restart) => {
+                let host = self.target(target);
+                let runs = self.hosts[host].process.is_some();
+                if runs {
+                    let reason = "a fault of the plan".to_owned();
+                    self.ask(host, AdminRequest::Shutdown { reason });
+                    // Most have ended soon; whoever waited for the others in vain, after that.
+                    for host in 0..self.hosts.len() {
+                        let after = self.hosts[host].life + 1;
+                        for late in [2 * SECOND, 22 * SECOND] {
+                            self.schedule.after(restart + late, Happening::Start { host, after });
+                        }
+                    }
                 }
                 runs
             }
