@@ -31,8 +31,11 @@ impl LazyState {
     /// # Errors
     /// [`StateError::Corrupt`] if it cannot be trusted, [`StateError::Io`] if it cannot be read.
     pub fn look(dir: &Path, config: RocksConfig) -> Result<Self, StateError> {
-        let open =
-            if is_empty(dir)? { Open::Nothing } else { Open::Reader(Box::new(RocksReader::open(dir)?)) };
+        let open = if RocksReader::is_unmade(dir)? {
+            Open::Nothing
+        } else {
+            Open::Reader(Box::new(RocksReader::open(dir)?))
+        };
         Ok(Self { dir: dir.to_owned(), config, open })
     }
 
@@ -46,15 +49,6 @@ impl LazyState {
             Open::Store(store) => Ok(store),
             Open::Nothing | Open::Reader(_) => unreachable!("it was opened just now"),
         }
-    }
-}
-
-/// Nothing was ever written there. A directory with something in it that is no database is for RocksDB to judge.
-fn is_empty(dir: &Path) -> Result<bool, StateError> {
-    match std::fs::read_dir(dir) {
-        Ok(mut entries) => Ok(entries.next().is_none()),
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(true),
-        Err(error) => Err(StateError::Io(format!("listing {}: {error}", dir.display()))),
     }
 }
 

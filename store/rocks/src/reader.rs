@@ -38,6 +38,19 @@ impl RocksReader {
         Ok(RocksReader { db })
     }
 
+    /// Whether nothing was ever stored in `dir`: it is missing or empty, or the making of a store there was cut off before
+    /// the first table. Such a directory is as good as an empty one; the next store that is opened there is made anew.
+    ///
+    /// # Errors
+    /// [`StateError::Io`] if it could not be read.
+    pub fn is_unmade(dir: &Path) -> Result<bool, StateError> {
+        if !dir.exists() {
+            return Ok(true);
+        }
+        let contents = Contents::of(dir)?;
+        Ok(!contents.database && !contents.tables)
+    }
+
     /// One value.
     ///
     /// # Errors

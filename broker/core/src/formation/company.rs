@@ -157,6 +157,8 @@ impl<'a> Company<'a> {
             .iter()
             .copied()
             .filter(|member| member.is_active(group))
+            // Whoever is being filled, or holds nothing yet, does not know who votes.
+            .filter(|member| member.group(group).is_some_and(|part| part.trusted && !part.voters.is_empty()))
             .max_by_key(|member| rank(member))
     }
 

@@ -27,9 +27,18 @@ impl Facts {
         groups.into_iter().collect()
     }
 
-    /// What the member says of this group whose word on it is the latest, if the group is active.
+    /// What the leader of this group says of it, if it is here and leads with a quorum. Only its own word is enough for
+    /// giving anything up: whoever merely follows may follow somebody who leads no more.
     pub fn reference(&self, group: GroupId) -> Option<&GroupStatus> {
-        Company::of(self).active(group)?.group(group)
+        let company = Company::of(self);
+        let led = |member: &&InitialStatus| {
+            let part = member.group(group);
+            part.and_then(|part| part.active).is_some_and(|active| active.leader == member.key.store)
+        };
+        let leader = company.members().iter().copied().filter(led).max_by_key(|member| {
+            member.group(group).and_then(|part| part.active).map(|active| active.term)
+        })?;
+        leader.group(group).filter(|part| part.trusted && !part.voters.is_empty())
     }
 
     /// Whether the own store still holds everything that it acknowledged of this group, as far as anybody here knows.

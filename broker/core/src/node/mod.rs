@@ -202,6 +202,9 @@ pub struct Node {
     life: life::Life,
     /// Groups in which this store must not vote until the cluster has filled it again; as in the stamp.
     refilling: BTreeSet<GroupId>,
+    /// Groups that were free to go on when the store left its held state: that stands for this process, whatever its own
+    /// stamp says since.
+    cleared: BTreeSet<GroupId>,
     /// Groups that are being given up.
     rejoining: BTreeSet<GroupId>,
     /// Those of them that could not be kept aside, and when to try again; and why.
@@ -282,6 +285,7 @@ impl Node {
             stop: None,
             life: life::Life::remembering(&witnessed),
             refilling,
+            cleared: BTreeSet::new(),
             rejoining: BTreeSet::new(),
             unkept: BTreeMap::new(),
             kept_aside_problem: None,

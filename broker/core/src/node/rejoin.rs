@@ -74,11 +74,13 @@ impl Node {
             let verdict = decide_group(facts, id).verdict;
             // Whoever only is no voter keeps what it has: Raft brings it up to date.
             let sound = !strange && facts.is_trusted(id);
+            let goes_on = self.cleared.contains(&id)
+                || matches!(verdict, Verdict::Restore | Verdict::Resume | Verdict::Form | Verdict::Join);
             match verdict {
-                Verdict::Restore | Verdict::Resume | Verdict::Form | Verdict::Join
-                    if sound && group.recovered.is_some() && self.is_vouched(group) =>
-                {
-                    self.start_recovered(id);
+                _ if goes_on && sound && group.recovered.is_some() => {
+                    if self.is_vouched(group) {
+                        self.start_recovered(id);
+                    }
                 }
                 Verdict::Join if !sound && reference.is_some() => self.rejoin(id),
                 _ => {}
@@ -90,6 +92,14 @@ impl Node {
             let stamp = self.current_stamp();
             self.write_stamp(stamp, Then::LifeRenewed);
         }
+    }
+
+    /// Remembers which groups may go on, before the stamp says that this store is in use again.
+    pub(super) fn clear_groups(&mut self, facts: &Facts) {
+        let goes_on = |id: &GroupId| {
+            matches!(decide_group(facts, *id).verdict, Verdict::Restore | Verdict::Resume | Verdict::Form)
+        };
+        self.cleared = self.groups.keys().copied().filter(goes_on).collect();
     }
 
     /// Groups whose history went on elsewhere, by an operator's act: what is here of them claims nothing from the very

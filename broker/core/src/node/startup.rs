@@ -127,7 +127,9 @@ impl Node {
         // addresses before it becomes one itself.
         let alone = facts.seen.is_empty() && !self.peers.has_looked_around();
         match verdict {
-            Verdict::Form | Verdict::Restore if alone => {}
+            Verdict::Restore if alone => {}
+            // Empty stores may meet each other before the one that has everything.
+            Verdict::Form if !self.peers.has_looked_around() => {}
             Verdict::Form => {
                 if let Some(plan) = facts.founding_plan() {
                     let now = self.now;
@@ -138,6 +140,7 @@ impl Node {
             Verdict::Join if facts.own.belongs() && facts.reference(GroupId::SYSTEM).is_none() => {}
             Verdict::Restore | Verdict::Resume | Verdict::Join if facts.own.belongs() => {
                 self.leave_behind(&facts);
+                self.clear_groups(&facts);
                 self.begin(Beginning::Existing);
             }
             Verdict::Restore | Verdict::Resume => {
