@@ -72,19 +72,16 @@ async fn ask(state: &AdminState, request: MemberRequest) -> Answered {
     match state.desk.ask(AdminRequest::Member(request), COMMAND_TIMEOUT).await? {
         AdminReply::Member(report) => {
             let status = if report.complete { StatusCode::OK } else { StatusCode::ACCEPTED };
-            Ok((status, Json(report_json(*report))))
+            Ok((status, Json(report_json(&report))))
         }
         AdminReply::Failed { code, message, next, leader_admin_address } => {
             Err(failed(code, message, next, leader_admin_address))
         }
-        AdminReply::Status(_)
-        | AdminReply::Metrics(_)
-        | AdminReply::ShutDown(_)
-        | AdminReply::Done { .. } => Err(unexpected()),
+        _ => Err(unexpected()),
     }
 }
 
-fn report_json(report: MemberReport) -> Value {
+fn report_json(report: &MemberReport) -> Value {
     json!({
         "name": report.name,
         "store_id": report.store_id.map(|store| store.to_string()),

@@ -65,7 +65,7 @@ fn new_host(world: &mut World, name: Option<&str>) -> HostId {
     let config = world.hosts[0].config.clone();
     let host = world.add_host(SEED, config);
     if let Some(name) = name {
-        world.hosts[host].name = name.to_owned();
+        name.clone_into(&mut world.hosts[host].name);
     }
     host
 }

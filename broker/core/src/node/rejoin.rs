@@ -77,10 +77,8 @@ impl Node {
             let goes_on = self.cleared.contains(&id)
                 || matches!(verdict, Verdict::Restore | Verdict::Resume | Verdict::Form | Verdict::Join);
             match verdict {
-                _ if goes_on && sound && group.recovered.is_some() => {
-                    if self.is_vouched(group) {
-                        self.start_recovered(id);
-                    }
+                _ if goes_on && sound && group.recovered.is_some() && self.is_vouched(group) => {
+                    self.start_recovered(id);
                 }
                 Verdict::Join if !sound && reference.is_some() => self.rejoin(id),
                 _ => {}
