@@ -73,7 +73,8 @@ impl Node {
             }
         }
         for (id, name) in [(GroupId::SYSTEM, "system"), FIRST_VHOST] {
-            if self.groups.contains_key(&id) {
+            // What was given up to be filled again is not made from nothing: that would vote.
+            if self.groups.contains_key(&id) || self.refilling.contains(&id) {
                 continue;
             }
             let lineage = Lineage::founded(value.cluster_id, id);
@@ -113,7 +114,7 @@ impl Node {
     /// A virtual host was created through `system`'s log: its group begins with the configuration that `system` has at
     /// that very entry, the same on every member.
     pub(super) fn vhost_created(&mut self, id: GroupId, name: &str, configuration: &Configuration) {
-        if self.groups.contains_key(&id) {
+        if self.groups.contains_key(&id) || self.refilling.contains(&id) {
             return;
         }
         let lineage = Lineage::founded(self.cluster(), id);

@@ -118,6 +118,7 @@ pub(crate) struct Group {
     /// What the last round saw, to notice changes.
     pub(crate) seen_role: &'static str,
     pub(crate) seen_term: Term,
+    pub(crate) seen_active: bool,
     /// Led since its quorum was last reported lost.
     pub(crate) had_quorum: bool,
     pub(crate) was_active: bool,
@@ -167,6 +168,7 @@ impl Group {
             parting: None,
             seen_role: "waiting",
             seen_term: Term::default(),
+            seen_active: false,
             had_quorum: false,
             was_active: false,
             campaign_at: None,

@@ -59,6 +59,10 @@ fn judge(
     ends: &BTreeMap<GroupId, Option<Position>>,
 ) -> Judgement {
     let Some(known) = known else { return Judgement::Later };
+    // A process that has been alive since it acknowledged holds it; what it last told of its logs is older than that.
+    if told == (known.incarnation, known.run) {
+        return Judgement::Known;
+    }
     let lost = known.positions.iter().any(|(group, acknowledged)| {
         ends.get(group).is_some_and(|end| end.is_none_or(|end| end < *acknowledged))
     });
@@ -67,8 +71,7 @@ fn judge(
     }
     match told.0.cmp(&known.incarnation) {
         std::cmp::Ordering::Greater => Judgement::Later,
-        std::cmp::Ordering::Equal if told.1 == known.run => Judgement::Known,
-        _ => Judgement::Stale,
+        std::cmp::Ordering::Equal | std::cmp::Ordering::Less => Judgement::Stale,
     }
 }
 
@@ -304,6 +307,14 @@ mod tests {
                 Judgement::Later,
             ),
             ("the same process", Some(&known), 5, 50, whole.clone(), Judgement::Known),
+            (
+                "the same process, of whose logs older news is here",
+                Some(&known),
+                5,
+                50,
+                BTreeMap::from([(GroupId(1), Some(at(3, 90)))]),
+                Judgement::Known,
+            ),
             ("another run of the same incarnation", Some(&known), 5, 51, whole.clone(), Judgement::Stale),
             ("an earlier life", Some(&known), 4, 50, whole.clone(), Judgement::Stale),
             (

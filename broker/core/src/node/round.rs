@@ -241,8 +241,11 @@ impl Node {
             }
         }
         group.seen_term = term;
-        if !group.was_active && self.active_leader(group).is_some() {
-            group.was_active = true;
+        // The others go by the leader's own word, so it is told whenever it changes.
+        let active = self.active_leader(group).is_some();
+        if active != group.seen_active {
+            group.seen_active = active;
+            group.was_active |= active;
             self.facts_changed = true;
         }
         if group.serving.is_none()
