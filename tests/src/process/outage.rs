@@ -83,7 +83,11 @@ impl Cluster {
     /// The report is none, or a broker ends with another status than 0.
     pub fn shut_down(&mut self, at: usize) -> (i32, Value) {
         let running: Vec<usize> = (0..self.size()).filter(|number| self[*number].is_running()).collect();
-        let answer = report(self.begin_shutdown(at));
+        // Whoever was killed just before may have led.
+        let answer = wait_for("a quorum to shut down by", || match report(self.begin_shutdown(at)) {
+            (_, value) if value["code"] == "NO_QUORUM" => Err(value.to_string()),
+            answer => Ok(answer),
+        });
         self.wait_stopped(&running);
         answer
     }

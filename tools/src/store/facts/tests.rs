@@ -105,9 +105,9 @@ fn stamp(state: StampState) -> Stamp {
 /// The first state of group 1, at the beginning of its log.
 fn write_state(dir: &Path) {
     let space = GroupId(1);
-    // Version, applied index and term, no voters, no learners, the most voters, the last epoch with clients' work.
-    let mut meta = vec![1];
-    meta.extend_from_slice(&[0; 8 + 8 + 4 + 4 + 4 + 4]);
+    // Version, applied index and term, nobody votes, learns or is gone, the most voters, the last epoch with clients' work.
+    let mut meta = vec![2];
+    meta.extend_from_slice(&[0; 8 + 8 + 4 + 4 + 4 + 4 + 4]);
     let mut batch = VhostMachine::new().checkpoint(space, meta.into());
     let mut key = b"space/".to_vec();
     key.extend_from_slice(&1_u32.to_be_bytes());
