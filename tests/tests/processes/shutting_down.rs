@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use quorate_store::stamp::StampState;
 use quorate_tests::process::outage::{ORDERS, report};
-use quorate_tests::process::{Broker, ClusterPlan, RawClient, Snapshot, messages, status, wait_for};
+use quorate_tests::process::{Broker, Cluster, ClusterPlan, RawClient, Snapshot, messages, status, wait_for};
 use serde_json::Value;
 
 fn clean(report: &Value) -> Vec<(String, bool)> {
@@ -42,6 +42,22 @@ async fn acceptance_d1_a_shutdown_at_any_member_makes_all_clean_with_one_new_id(
     assert_eq!(messages::drain(&client, "d1").await.unwrap(), (0..300).collect::<Vec<_>>());
 }
 
+/// A broker of three that leads neither of the two groups: it may stand still without anybody noticing.
+fn idle(cluster: &Cluster) -> usize {
+    let led = cluster[0].wait_until("led", |status| {
+        status.0["groups"]
+            .as_array()
+            .is_some_and(|groups| groups.iter().all(|group| group["leader"].is_string()))
+    });
+    let leads = |number: usize| {
+        let name = format!("b{}", number + 1);
+        led.0["groups"]
+            .as_array()
+            .is_some_and(|groups| groups.iter().any(|group| group["leader"] == name.as_str()))
+    };
+    (0..3).find(|number| !leads(*number)).expect("two groups have two leaders at most")
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn acceptance_d3_one_that_dies_during_a_shutdown_is_updated_afterwards() {
     let mut cluster = ClusterPlan::of(3).quick().start();
@@ -49,7 +65,8 @@ async fn acceptance_d3_one_that_dies_during_a_shutdown_is_updated_afterwards() {
     let publisher = client.publisher().unwrap();
     messages::confirmed(messages::publish(&publisher, "d3", 0..100, 100).await).await;
     let leader = cluster.wait_active();
-    let (dying, asked) = (cluster.others(leader)[0], cluster.others(leader)[1]);
+    let dying = idle(&cluster);
+    let asked = (0..3).find(|number| ![leader, dying].contains(number)).expect("a third");
     // It stands still, so that the end surely comes before it could be clean.
     cluster[dying].freeze();
     let command = cluster.begin_shutdown(asked);
@@ -74,7 +91,8 @@ async fn acceptance_d4_killed_before_its_mark_a_store_is_dirty() {
     let publisher = client.publisher().unwrap();
     messages::confirmed(messages::publish(&publisher, "d4", 0..100, 100).await).await;
     let leader = cluster.wait_active();
-    let [one, other] = [cluster.others(leader)[0], cluster.others(leader)[1]];
+    let other = idle(&cluster);
+    let one = (0..3).find(|number| ![leader, other].contains(number)).expect("a third");
     // Nobody closes while one stands still: the others are killed before they have.
     cluster[other].freeze();
     let command = cluster.begin_shutdown(leader);
