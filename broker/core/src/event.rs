@@ -98,6 +98,8 @@ pub enum Event {
         entries: u64,
         /// Messages in them that are alive, by queue.
         queues: BTreeMap<String, u64>,
+        /// How many of them were not known to be committed here, so that their messages are not counted.
+        uncounted: u64,
     },
     /// An update of a member by snapshot began, went on or ended.
     Update {
@@ -195,16 +197,22 @@ impl Event {
                     "role in the group of virtual host {vhost} changed from {old} to {new} in term {term}"
                 )
             }
-            Self::Diverged { vhost, fork, entries, queues } => {
+            Self::Diverged { vhost, fork, entries, queues, uncounted } => {
                 let told: Vec<_> = queues.iter().map(|(queue, count)| format!("{queue}: {count}")).collect();
-                let messages = if told.is_empty() {
-                    "no message of them is alive".to_owned()
-                } else {
-                    format!("messages by queue: {}", told.join(", "))
+                let counted = match (told.is_empty(), *uncounted) {
+                    (false, _) => format!("messages by queue: {}", told.join(", ")),
+                    (true, 0) => "no message of them is alive".to_owned(),
+                    (true, _) => "no message of them is counted".to_owned(),
+                };
+                let rest = match *uncounted {
+                    0 => String::new(),
+                    rest => format!(
+                        "; {rest} of the entries were not known to be committed here, their messages are not counted"
+                    ),
                 };
                 format!(
                     "{entries} diverged entries of virtual host {vhost} after {fork} are given up and kept in quarantine; \
-                     {messages}"
+                     {counted}{rest}; next: quorate store export DIR/quarantine/NUMBER-update --vhost {vhost} --beyond {fork}"
                 )
             }
             Self::Update { vhost, member, progress } => {

@@ -236,9 +236,8 @@ impl Node {
             let may_repeat = told.is_none_or(|at| self.now.since(at) >= REPEAT_MILLIS);
             match system.member(store) {
                 None if status.cluster_id.is_none() && may_repeat => {
-                    let name_taken = system
-                        .members()
-                        .any(|member| member.name == status.name && self.peers.is_linked(member.store))
+                    // Also of a member that is not here: its name is free once it is removed.
+                    let name_taken = system.members().any(|member| member.name == status.name)
                         || status.name == self.config.name;
                     if !name_taken {
                         commands.push((store, self.add_member(system, status)));

@@ -209,6 +209,10 @@ pub struct Node {
     rejoining: BTreeSet<GroupId>,
     /// Those of them that could not be kept aside, and when to try again; and why.
     unkept: BTreeMap<GroupId, Tick>,
+    /// The group whose image for quarantine is being made.
+    keeping: Option<GroupId>,
+    /// Groups whose images come after that one.
+    to_keep: BTreeSet<GroupId>,
     kept_aside_problem: Option<String>,
     /// Takes no part any more: nothing is written but what closes the store.
     frozen: bool,
@@ -288,6 +292,8 @@ impl Node {
             cleared: BTreeSet::new(),
             rejoining: BTreeSet::new(),
             unkept: BTreeMap::new(),
+            keeping: None,
+            to_keep: BTreeSet::new(),
             kept_aside_problem: None,
             frozen: false,
             closing: None,

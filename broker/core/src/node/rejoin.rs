@@ -170,6 +170,12 @@ impl Node {
             self.discard(id);
             return;
         }
+        // One image after the other: each is made of the whole store.
+        if self.keeping.is_some() {
+            self.to_keep.insert(id);
+            return;
+        }
+        self.keeping = Some(id);
         let reason = format!("virtual host {} is filled again by the cluster", group.vhost);
         let stamp = Box::new(self.current_stamp());
         let ticket = self.ticket();
@@ -190,6 +196,16 @@ impl Node {
             self.note(Level::Error, format!("{KEEP_PROBLEM}: {why}; next: {KEEP_NEXT}"));
         }
         self.kept_aside_problem = Some(why);
+        self.keep_next();
+    }
+
+    /// An image is made, or is not: on with the groups that waited for it.
+    fn keep_next(&mut self) {
+        self.keeping = None;
+        while self.keeping.is_none() {
+            let Some(id) = self.to_keep.pop_first() else { return };
+            self.rejoin_stamped(id);
+        }
     }
 
     /// Tries again to keep aside what is to be given up. Called once a round.
@@ -212,6 +228,7 @@ impl Node {
     pub(super) fn preserved(&mut self, id: GroupId) {
         self.kept_aside_problem = None;
         self.discard(id);
+        self.keep_next();
     }
 
     fn discard(&mut self, id: GroupId) {
@@ -275,7 +292,8 @@ impl Node {
             }
         }
         let entries = last.0 - fork.index.0;
-        self.event(Event::Diverged { vhost: group.vhost.clone(), fork, entries, queues });
+        let uncounted = last.0.saturating_sub(group.applied.max(fork.index).0);
+        self.event(Event::Diverged { vhost: group.vhost.clone(), fork, entries, queues, uncounted });
     }
 
     /// Whether clients may be served after an operator's mark: only once as many members are up to date as the mark
