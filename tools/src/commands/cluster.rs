@@ -96,7 +96,8 @@ fn shutdown(admin: &Admin, reason: &str, yes: bool, console: &mut Console) -> Re
     if answer.status >= 300 {
         return Err(Failure { status: Status::Refused, ..admin::refused(&answer) });
     }
-    let members = answer.body["members"].as_array().cloned().unwrap_or_default();
+    let mut members = answer.body["members"].as_array().cloned().unwrap_or_default();
+    members.sort_by_key(|member| text(member, "name"));
     let stopped = members.iter().filter(|member| member["stopped"] == true).count();
     let status = if stopped == members.len() { Status::Done } else { Status::Warning };
     if console.is_json() {

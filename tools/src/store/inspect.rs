@@ -360,6 +360,9 @@ impl Judgement {
                     .filter(|group| !group.decision.verdict.goes_on())
                     .min_by_key(|group| group.electorate.able.len());
                 match group {
+                    Some(group) if group.electorate.able.len() >= group.electorate.majority => {
+                        format!("an operator has to choose: {}", group.decision.reason)
+                    }
                     Some(group) => format!(
                         "{} of the {} recorded voters of {} are given and may vote, {} are needed",
                         group.electorate.able.len(),
