@@ -1,4 +1,5 @@
 //! Quorate's integration tests: simulated world, scenarios, real processes.
 
+pub mod manual;
 pub mod process;
 pub mod sim;

@@ -1,0 +1,188 @@
+//! The operator's pages say what happens: each journey is made as the page describes it.
+
+use std::collections::BTreeSet;
+use std::fs;
+
+use quorate_tests::manual::{Block, Site, blocks};
+
+const PAGES: [&str; 2] =
+    [include_str!("../../../docs/operate/restart.md"), include_str!("../../../docs/operate/recovery.md")];
+
+/// The blocks of a journey, to be followed one after the other.
+fn journey<const N: usize>(name: &str) -> [Block; N] {
+    let all = PAGES.iter().flat_map(|page| blocks(page)).filter(|block| block.journey == name);
+    let found: Vec<Block> = all.collect();
+    found.try_into().unwrap_or_else(|found: Vec<_>| panic!("{name} has {} blocks, not {N}", found.len()))
+}
+
+/// One test for each journey, and one that no journey is without.
+macro_rules! journeys {
+    ($($name:literal $test:ident $make:ident)*) => {
+        $(#[test] fn $test() { $make(journey($name)); })*
+
+        #[test]
+        fn every_journey_of_the_manual_is_made() {
+            let tested: BTreeSet<String> = [$($name),*].map(ToOwned::to_owned).into();
+            let told: BTreeSet<String> =
+                PAGES.iter().flat_map(|page| blocks(page)).map(|block| block.journey).collect();
+            assert_eq!(told, tested);
+        }
+    };
+}
+
+journeys! {
+    "planned" manual_planned_stop_and_start planned
+    "one-stopped" manual_one_broker_is_stopped one_stopped
+    "power" manual_all_lost_power power
+    "missing" manual_one_of_three_does_not_come_back missing
+    "manual-recovery" manual_an_operator_decides_each_restart manual_recovery
+    "two-lost" one_documented_sequence_of_three_commands_recovers_from_the_loss_of_two_of_three_stores two_lost
+    "last-damaged" manual_the_last_disk_is_damaged last_damaged
+    "wrong-directory" manual_a_wrong_directory wrong_directory
+    "copied" manual_a_copied_directory copied
+    "unmark" manual_a_mark_is_taken_back unmark
+    "quarantine" manual_messages_are_taken_out_of_quarantine quarantine
+}
+
+/// Three brokers with a thousand messages, confirmed.
+fn site(settings: &str) -> Site {
+    let site = Site::start(settings);
+    site.prepare_with(0, "quorate queue declare orders && quorate publish --queue orders --count 1000");
+    site.wait_equal();
+    site
+}
+
+fn power_fails(site: &mut Site) {
+    for number in 0..3 {
+        site.broker(number).kill();
+    }
+}
+
+fn lose(site: &Site, number: usize) {
+    fs::remove_dir_all(site.data(number)).unwrap();
+}
+
+fn planned([shutdown, start]: [Block; 2]) {
+    let mut site = site("");
+    site.follow(&shutdown);
+    for number in 0..3 {
+        assert_eq!(site.broker(number).wait_end(quorate_tests::process::PATIENCE).status, Some(0));
+    }
+    site.follow(&start);
+}
+
+fn one_stopped([all]: [Block; 1]) {
+    site("").follow(&all);
+}
+
+fn power([starts, explains]: [Block; 2]) {
+    let mut site = site("");
+    power_fails(&mut site);
+    site.follow(&starts);
+    site.follow(&explains);
+}
+
+fn missing([waits, goes_on, empty]: [Block; 3]) {
+    let mut site = site("");
+    power_fails(&mut site);
+    for number in 0..2 {
+        site.broker(number).start();
+    }
+    site.follow(&waits);
+    site.follow(&goes_on);
+    lose(&site, 2);
+    site.follow(&empty);
+}
+
+fn manual_recovery([asks, marks, rest]: [Block; 3]) {
+    let mut site = site("recovery = \"manual\"\n");
+    power_fails(&mut site);
+    for number in 0..3 {
+        site.broker(number).start();
+    }
+    site.follow(&asks);
+    site.follow(&marks);
+    site.follow(&rest);
+}
+
+fn two_lost([go_on, refill]: [Block; 2]) {
+    let mut site = site("");
+    power_fails(&mut site);
+    for number in 1..3 {
+        lose(&site, number);
+    }
+    assert_eq!(go_on.steps.len(), 3, "the page promises three commands");
+    site.follow(&go_on);
+    site.follow(&refill);
+}
+
+fn last_damaged([look, save]: [Block; 2]) {
+    let mut site = site("");
+    // The first thousand messages are damaged, and others came after them: no torn tail.
+    site.prepare_with(0, "quorate publish --queue orders --count 10");
+    power_fails(&mut site);
+    for number in 1..3 {
+        lose(&site, number);
+    }
+    let segment = site.data(0).join("log").join("segment-0000000000000001");
+    let mut content = fs::read(&segment).unwrap();
+    content[8192] ^= 1;
+    fs::write(&segment, content).unwrap();
+    site.broker(0).start();
+    site.follow(&look);
+    site.follow(&save);
+}
+
+fn wrong_directory([all]: [Block; 1]) {
+    let mut site = site("");
+    site.broker(2).terminate();
+    lose(&site, 2);
+    // A broker of another cluster had this directory.
+    let data = site.data(2);
+    let place = quorate_tests::process::Place::new();
+    let mut other = quorate_tests::process::Broker::single_on(&place.path(""), "b9", &data);
+    other.start();
+    other.wait_leading();
+    other.terminate();
+    site.follow(&all);
+}
+
+fn copied([all]: [Block; 1]) {
+    let mut site = site("");
+    site.broker(2).terminate();
+    lose(&site, 2);
+    site.prepare_with(0, "cp -r /var/lib/quorate host3-data");
+    site.broker(2).start();
+    site.follow(&all);
+}
+
+fn unmark([all]: [Block; 1]) {
+    let mut site = site("");
+    power_fails(&mut site);
+    site.prepare_with(
+        0,
+        "quorate store mark-clean /var/lib/quorate --alone --force --confirm CLUSTER-ID --reason 'too soon'",
+    );
+    site.follow(&all);
+}
+
+fn quarantine([look, again]: [Block; 2]) {
+    let mut site = site("");
+    // b1 misses ten messages, and is marked all the same.
+    site.broker(0).terminate();
+    site.wait_active();
+    site.prepare_with(1, "quorate publish --queue orders --count 10");
+    for number in 1..3 {
+        site.broker(number).kill();
+    }
+    site.prepare_with(
+        0,
+        "quorate store mark-clean /var/lib/quorate --alone --force --confirm CLUSTER-ID --reason 'wrong one'",
+    );
+    site.broker(0).start();
+    site.wait_active();
+    site.broker(1).start();
+    site.wait_active();
+    site.follow(&look);
+    site.follow(&again);
+}

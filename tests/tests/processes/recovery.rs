@@ -1,0 +1,311 @@
+//! Recovery by an operator: acceptance E4 to E7.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use quorate_tests::process::{Broker, Cluster, ClusterPlan, Place, Snapshot, messages, programs, wait_for};
+use serde_json::Value;
+
+/// Runs `quorate store …`; gives its exit status and what it printed as JSON.
+fn store(words: &[&str]) -> (i32, Value) {
+    let output = programs::command("quorate")
+        .args(["-o", "json", "store"])
+        .args(words)
+        .output()
+        .expect("the tool runs");
+    let text = String::from_utf8_lossy(&output.stdout);
+    let value = serde_json::from_str(&text).unwrap_or_else(|error| {
+        panic!("{words:?}: {error}: {text}{}", String::from_utf8_lossy(&output.stderr))
+    });
+    (output.status.code().expect("it was not killed"), value)
+}
+
+/// Marks a store, or not.
+fn mark(target: &Path, against: &[&Path], flags: &[&str]) -> (i32, Value) {
+    let text = |path: &Path| path.display().to_string();
+    let mut words = vec!["mark-clean".to_owned(), text(target), "--reason".to_owned(), "test".to_owned()];
+    if !against.is_empty() {
+        words.push("--against".to_owned());
+        words.extend(against.iter().map(|path| text(path)));
+    }
+    words.extend(flags.iter().map(|&flag| flag.to_owned()));
+    store(&words.iter().map(String::as_str).collect::<Vec<_>>())
+}
+
+#[track_caller]
+fn assert_refused((status, answer): (i32, Value), code: &str) {
+    assert_eq!((status, &answer["code"]), (2, &code.into()), "{answer:#}");
+    assert!(answer["message"].as_str().is_some_and(|text| !text.is_empty()), "{answer:#}");
+}
+
+#[track_caller]
+fn assert_marked((status, answer): (i32, Value)) -> Value {
+    assert_eq!(status, 0, "{answer:#}");
+    answer
+}
+
+async fn publish(url: &str, numbers: std::ops::Range<u64>) {
+    let client = messages::connect_with_queue(url, "orders").await;
+    let publisher = client.publisher().expect("a publisher");
+    messages::confirmed(messages::publish(&publisher, "orders", numbers, 100).await).await;
+    client.close().await;
+}
+
+async fn drained(url: &str) -> Vec<u64> {
+    let client = messages::connect(url).await;
+    let mut numbers = messages::drain(&client, "orders").await.expect("the queue can be read");
+    client.close().await;
+    numbers.sort_unstable();
+    numbers
+}
+
+/// Three stores: all of them hold 20 messages, two of them 30 more. All down; gives the number of the one behind.
+async fn one_behind(plan: &ClusterPlan) -> (Cluster, usize) {
+    let mut cluster = plan.start();
+    publish(&cluster.url(), 0..20).await;
+    let leader = cluster.wait_active();
+    let behind = cluster.others(leader)[0];
+    cluster[behind].kill();
+    cluster.wait_active();
+    publish(&cluster.url(), 20..50).await;
+    for number in cluster.others(behind) {
+        cluster[number].kill();
+    }
+    (cluster, behind)
+}
+
+/// Waits until all brokers hold the same of `/`.
+fn wait_equal(cluster: &mut Cluster) {
+    cluster.wait_active();
+    wait_for("equal digests", || {
+        let digests: Vec<_> = (0..cluster.size())
+            .map(|number| cluster[number].status().map(|status| status.digest("/")))
+            .collect();
+        if digests.iter().all(|digest| matches!(digest, Ok(Some(_))) && *digest == digests[0]) {
+            return Ok(());
+        }
+        Err(format!("{digests:?}"))
+    });
+}
+
+/// The image in a store's quarantine that was made before its `/` was filled again.
+fn image(data: &Path) -> PathBuf {
+    wait_for("the image", || {
+        let (status, list) = store(&["quarantine", "list", &data.display().to_string()]);
+        assert_eq!(status, 0, "{list:#}");
+        let is_it = |image: &&Value| {
+            image["act"] == "update" && image["why"].as_str().is_some_and(|why| why.contains("host / "))
+        };
+        let found = list.as_array().and_then(|images| images.iter().find(is_it));
+        found.map(|image| PathBuf::from(image["path"].as_str().unwrap())).ok_or_else(|| list.to_string())
+    })
+}
+
+fn saved(directory: &Path, place: &Path) -> usize {
+    let output = programs::command("quorate")
+        .args(["store", "export"])
+        .arg(directory)
+        .arg("--output")
+        .arg(place)
+        .output()
+        .unwrap();
+    assert!(output.status.success(), "{output:?}");
+    fs::read_to_string(place).unwrap().lines().count()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn acceptance_e4_all_dirty_the_latest_is_marked_and_all_have_its_content() {
+    let (mut cluster, behind) = one_behind(&ClusterPlan::of(3).flags(&["--recovery", "manual"])).await;
+    cluster.start_all();
+    for number in 0..3 {
+        cluster[number].wait_until("asks for an operator", |status| {
+            status.verdict() == "needs-operator" && status.row() == "C2"
+        });
+    }
+    for number in 0..3 {
+        cluster[number].terminate();
+    }
+    let data: Vec<PathBuf> = (0..3).map(|number| cluster.data(number)).collect();
+    let paths: Vec<String> = data.iter().map(|path| path.display().to_string()).collect();
+    let (_, report) = store(&["inspect", &paths[0], &paths[1], &paths[2]]);
+    let latest =
+        data.iter().position(|path| path.as_path() == Path::new(report["latest"].as_str().unwrap())).unwrap();
+    assert_ne!(latest, behind, "{report:#}");
+    let others: Vec<&Path> =
+        cluster.others(latest).into_iter().map(|number| data[number].as_path()).collect();
+    assert_marked(mark(&data[latest], &others, &["--yes"]));
+    cluster.start_all();
+    wait_equal(&mut cluster);
+    assert_eq!(drained(&cluster.url()).await, (0..50).collect::<Vec<_>>());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn acceptance_e5_what_is_not_marked_and_what_gives_way_to_force() {
+    let mut cluster = ClusterPlan::of(3).start();
+    publish(&cluster.url(), 0..20).await;
+    let leader = cluster.wait_active();
+    let id = cluster[leader].status().unwrap().cluster_id().unwrap().to_owned();
+    let force = ["--force", "--confirm", &id];
+    let behind = cluster.others(leader)[0];
+    cluster[behind].kill();
+    cluster.wait_active();
+    publish(&cluster.url(), 20..50).await;
+    // In use: whatever is said.
+    assert_refused(mark(&cluster.data(leader), &[], &["--yes"]), "in-use");
+    assert_refused(mark(&cluster.data(leader), &[], &force), "in-use");
+    for number in cluster.others(behind) {
+        cluster[number].kill();
+    }
+    let ahead = cluster.others(behind);
+    let (one, two, old) = (cluster.data(ahead[0]), cluster.data(ahead[1]), cluster.data(behind));
+    // Of the two ahead one may be an entry beyond the other, if the leader died before it told.
+    let text = |path: &Path| path.display().to_string();
+    let (_, report) = store(&["inspect", &text(&one), &text(&two)]);
+    let (one, two) = if report["latest"] == text(&two) { (two, one) } else { (one, two) };
+
+    // Damaged and empty: whatever is said.
+    let damaged = cluster.path("damaged");
+    copy(&one, &damaged);
+    for slot in ["stamp.a", "stamp.b"] {
+        fs::write(damaged.join(slot), vec![0; 4096]).unwrap();
+    }
+    let empty = empty_store(&cluster);
+    for (directory, ground) in [(&damaged, "damaged"), (&empty, "empty")] {
+        let before = Snapshot::of(directory);
+        assert_refused(mark(directory, &[], &["--yes"]), ground);
+        assert_refused(mark(directory, &[], &force), ground);
+        assert_eq!(Snapshot::of(directory).without("lock").differences(&before.without("lock")), [""; 0]);
+    }
+
+    // Refused, and nothing is written; another id does not help; the cluster's own does.
+    let before = [&one, &two, &old].map(|path| Snapshot::of(path).without("lock"));
+    let cases: [(&Path, &[&Path], &str); 3] = [
+        (&old, &[&one, &two], "not-the-latest"),
+        (&one, &[&two, &old], "could-start"),
+        (&one, &[], "others-could-start"),
+    ];
+    for (target, against, ground) in cases {
+        assert_refused(mark(target, against, &["--yes"]), ground);
+        let (status, answer) = mark(target, against, &["--force", "--confirm", "another"]);
+        assert_eq!((status, &answer["code"]), (64, &"not-confirmed".into()), "{answer:#}");
+        let after = [&one, &two, &old].map(|path| Snapshot::of(path).without("lock"));
+        assert_eq!(after, before, "{ground}");
+    }
+    for (target, against, ground) in cases {
+        let answer = assert_marked(mark(target, against, &force));
+        assert!(answer["overridden"].as_array().unwrap().contains(&ground.into()), "{answer:#}");
+        // It stands in the store itself, too.
+        let (_, facts) = store(&["facts", &text(target)]);
+        assert!(facts.to_string().contains(ground), "{facts:#}");
+        assert_refused(mark(target, against, &force), "already-marked");
+        let (status, answer) = store(&["unmark", &text(target), "--yes"]);
+        assert_eq!(status, 0, "{answer:#}");
+    }
+    assert_marked(mark(&old, &[], &force));
+    assert_refused(mark(&one, &[&two, &old], &["--yes"]), "another-is-marked");
+    let answer = assert_marked(mark(&one, &[&two, &old], &force));
+    assert!(answer["overridden"].as_array().unwrap().contains(&"another-is-marked".into()), "{answer:#}");
+}
+
+fn copy(from: &Path, to: &Path) {
+    fs::create_dir_all(to).unwrap();
+    for entry in fs::read_dir(from).unwrap() {
+        let path = entry.unwrap().path();
+        let target = to.join(path.file_name().unwrap());
+        if path.is_dir() {
+            copy(&path, &target);
+        } else {
+            fs::copy(&path, &target).unwrap();
+        }
+    }
+}
+
+/// The store of a broker that waited for others, and never met them.
+fn empty_store(cluster: &Cluster) -> PathBuf {
+    let place = Place::new();
+    let data = cluster.path("empty");
+    let mut waiting = Broker::single_on(&place.path(""), "waiting", &data);
+    waiting.add_flags(&["--cluster-id", "00000000-0000-4000-8000-000000000001"]);
+    waiting.start();
+    waiting.wait_until("waits", |status| status.verdict() == "waiting");
+    waiting.terminate();
+    data
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn acceptance_e6_of_two_clean_stores_that_fork_the_later_one_asks_for_an_operator() {
+    let mut cluster = ClusterPlan::of(3).start();
+    publish(&cluster.url(), 0..20).await;
+    let leader = cluster.wait_active();
+    let id = cluster[leader].status().unwrap().cluster_id().unwrap().to_owned();
+    for number in 0..3 {
+        cluster[number].kill();
+    }
+    // Each is told, without the other, to go on; each is shut down properly.
+    for number in 0..2 {
+        assert_marked(mark(&cluster.data(number), &[], &["--alone", "--force", "--confirm", &id]));
+        cluster[number].start();
+        cluster[number].wait_leading();
+        let first = 100 * (u64::try_from(number).unwrap() + 1);
+        publish(&format!("quorate://{}", cluster.client_address(number)), first..first + 10).await;
+        let output = programs::command("quorate")
+            .args(["--admin", &cluster[number].admin_address(), "cluster", "shutdown"])
+            .args(["--reason", "test", "--yes"])
+            .output()
+            .unwrap();
+        // 1: the others were not there.
+        assert_eq!(output.status.code(), Some(1), "{output:?}");
+        assert_eq!(cluster[number].wait_end(quorate_tests::process::PATIENCE).status, Some(0));
+    }
+    let (first, second) = (cluster.data(0), cluster.data(1));
+    let (status, report) = store(&["inspect", &first.display().to_string(), &second.display().to_string()]);
+    assert_eq!((status, &report["verdict"]), (2, &"forked".into()), "{report:#}");
+    for store in report["stores"].as_array().unwrap() {
+        assert_eq!(store["state"], "clean", "{store:#}");
+    }
+
+    // Without a mark: the first is its own majority and goes on, the second asks what is to become of its messages.
+    cluster[0].start();
+    cluster[0].wait_leading();
+    cluster[1].start();
+    wait_for("the fork", || {
+        let output = programs::command("quorate")
+            .args([
+                "--admin",
+                &cluster[1].admin_address(),
+                "-o",
+                "json",
+                "cluster",
+                "explain",
+                "--group",
+                "/",
+            ])
+            .output()
+            .unwrap();
+        let text = String::from_utf8_lossy(&output.stdout).into_owned();
+        let is_told = text.contains("needs-operator") && text.contains("store export");
+        if output.status.code() == Some(2) && is_told { Ok(()) } else { Err(text) }
+    });
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn acceptance_e7_an_older_store_marked_by_force_updates_the_newer_ones_and_each_says_what_it_lost() {
+    let (mut cluster, behind) = one_behind(&ClusterPlan::of(3)).await;
+    let others = cluster.others(behind);
+    let data: Vec<PathBuf> = others.iter().map(|number| cluster.data(*number)).collect();
+    let old = cluster.data(behind);
+    let (_, report) = store(&["inspect", &old.display().to_string()]);
+    let id = report["cluster_id"].as_str().unwrap().to_owned();
+    let against: Vec<&Path> = data.iter().map(PathBuf::as_path).collect();
+    let answer = assert_marked(mark(&old, &against, &["--force", "--confirm", &id]));
+    assert!(answer["overridden"].as_array().unwrap().contains(&"not-the-latest".into()), "{answer:#}");
+    cluster.start_all();
+    for (number, data) in others.iter().zip(&data) {
+        let line = cluster[*number].wait_log("of virtual host / after");
+        assert!(line.contains("HA-1014") && line.contains("quarantine"), "{line}");
+        let place = cluster.path(&format!("saved-{number}.json"));
+        assert_eq!(saved(&image(data), &place), 50);
+    }
+    wait_equal(&mut cluster);
+    assert_eq!(drained(&cluster.url()).await, (0..20).collect::<Vec<_>>());
+}
