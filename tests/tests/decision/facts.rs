@@ -10,10 +10,10 @@ use quorate_core::io::PeerKey;
 use quorate_store::ids::{
     ClusterId, Epoch, GroupId, Incarnation, Index, Position, RaftId, RunId, StoreId, Term,
 };
-use quorate_store::stamp::{EpochCause, EpochEntry};
+use quorate_store::stamp::{EpochCause, EpochEntry, LeftOut};
 use uuid::Uuid;
 
-use crate::model::{Line, Member, PLACES, Set, State, World};
+use crate::model::{Cause, FORK_RANK, Known, Line, Member, Origin, PLACES, Set, State, World};
 
 const LETTERS: [&str; 8] = ["a", "b", "c", "d", "e", "f", "g", "h"];
 
@@ -37,23 +37,70 @@ fn run(member: &Member) -> RunId {
     RunId(Uuid::from_u128(0x700 + u128::from(member.store()) * 2 + u128::from(member.twin)))
 }
 
-/// Epochs that recorded nothing of anybody: each ends where nobody's log reaches.
-fn lineage(cluster: u8, line: Line) -> Vec<EpochEntry> {
+fn epoch_id(cluster: u8, line: Line) -> Uuid {
+    let last = line.epochs().last().copied().unwrap_or_default();
+    Uuid::from_u128(0xE00 + u128::from(cluster) * 16 + u128::from(last))
+}
+
+/// The founding's epoch, and what began the one after it. A plain one recorded nothing of anybody, and ends where
+/// nobody's log reaches.
+fn lineage(cluster: u8, line: Line, world: &World) -> Vec<EpochEntry> {
     let beyond_all = Position { epoch: Epoch(u32::MAX), term: Term(u64::MAX), index: Index(u64::MAX) };
-    (1..)
-        .zip(line.epochs())
-        .map(|(number, id)| EpochEntry {
-            number: Epoch(number),
-            id: Uuid::from_u128(0xE00 + u128::from(cluster) * 16 + u128::from(*id)),
-            fork: if number == 1 { Position::default() } else { beyond_all },
-            term: Term(u64::from(number)),
-            cause: EpochCause::Founding,
-            left_out: Vec::new(),
-            who: String::new(),
-            when_ms: 0,
-            why: String::new(),
+    let entry = |number: u32, id, fork, cause, left_out| EpochEntry {
+        number: Epoch(number),
+        id,
+        fork,
+        term: Term(u64::from(number)),
+        cause,
+        left_out,
+        who: String::new(),
+        when_ms: 0,
+        why: String::new(),
+    };
+    let founding =
+        entry(1, epoch_id(cluster, Line::Old), Position::default(), EpochCause::Founding, Vec::new());
+    let origin = world.origin(line);
+    let cause = match origin.cause {
+        Cause::Plain => EpochCause::Founding,
+        Cause::Forced => EpochCause::Override,
+        Cause::Mark { alone, members } => EpochCause::Mark {
+            recovery: recovery(line),
+            alone,
+            members: members.into(),
+            sole: raft_id(origin.by),
+        },
+    };
+    let fork = if origin.cause == Cause::Plain { beyond_all } else { position(Line::Old, FORK_RANK) };
+    let left_out = (0..)
+        .zip(origin.left_out)
+        .filter(|(_, known)| *known != Known::NotLeftOut)
+        .map(|(place, known)| LeftOut {
+            store: store(place),
+            name: name(place),
+            voter: true,
+            known: match known {
+                Known::At(line, rank) => Some(quorate_store::stamp::Known {
+                    incarnation: Incarnation(1),
+                    position: position(line, rank),
+                    tip: epoch_id(cluster, line),
+                }),
+                Known::Unknown | Known::NotLeftOut => None,
+            },
         })
-        .collect()
+        .collect();
+    if line == Line::Old {
+        vec![founding]
+    } else {
+        vec![founding, entry(2, epoch_id(cluster, line), fork, cause, left_out)]
+    }
+}
+
+fn recovery(line: Line) -> Uuid {
+    Uuid::from_u128(0xF0 + line as u128)
+}
+
+fn raft_id(store: u8) -> RaftId {
+    RaftId(u64::from(store) + 1)
 }
 
 fn position(line: Line, rank: u8) -> Position {
@@ -63,11 +110,7 @@ fn position(line: Line, rank: u8) -> Position {
 
 pub(crate) fn voters(set: Set) -> Vec<VoterRef> {
     set.each()
-        .map(|number| VoterRef {
-            store: store(number),
-            name: name(number & 7),
-            raft_id: RaftId(u64::from(number) + 1),
-        })
+        .map(|number| VoterRef { store: store(number), name: name(number & 7), raft_id: raft_id(number) })
         .collect()
 }
 
@@ -99,12 +142,12 @@ fn forming(id: Option<u8>, founders: Set) -> FormingState {
 }
 
 /// What the member tells the others, except what depends on who they are.
-pub(crate) fn status(member: &Member) -> InitialStatus {
+pub(crate) fn status(member: &Member, world: &World) -> InitialStatus {
     let place = member.place;
     let group = member.cluster.filter(|_| member.belongs()).map(|cluster| GroupStatus {
         group: GroupId::SYSTEM,
         vhost: "system".into(),
-        lineage: lineage(cluster, member.line),
+        lineage: lineage(cluster, member.line, world),
         position: position(member.line, member.rank),
         term: Term(3),
         voters: voters(member.voters),
@@ -113,8 +156,8 @@ pub(crate) fn status(member: &Member) -> InitialStatus {
         active: member.active.then(|| Active { leader: store(member.store()), term: Term(3) }),
         was_active_this_run: member.ran,
         client_epochs: if member.client_entries { vec![Epoch(1), Epoch(2)] } else { Vec::new() },
-        designated: None,
-        peer_silent: false,
+        designated: member.solo.then_some(1),
+        peer_silent: member.solo,
     });
     InitialStatus {
         key: PeerKey { store: store(member.store()), run: run(member) },
@@ -129,14 +172,14 @@ pub(crate) fn status(member: &Member) -> InitialStatus {
             State::Forming(id) => StoreState::Forming(forming(id, member.voters)),
             State::Dirty => StoreState::Dirty,
             State::Clean(shutdown) => StoreState::Clean { shutdown: Uuid::from_u128(shutdown.into()) },
-            State::Marked => StoreState::Recovered { recovery: Uuid::from_u128(0xF0 + u128::from(place)) },
+            State::Marked => StoreState::Recovered { recovery: recovery(member.line) },
             State::Damaged => StoreState::Damaged { reason: "both slots fail their checks".into() },
         },
         cluster_id: member.cluster.filter(|_| member.belongs()).map(cluster),
         cluster_id_wanted: member.wanted.map(cluster),
         founded_ms: None,
         messages: None,
-        incarnation: Incarnation(u64::from(member.belongs())),
+        incarnation: Incarnation(u64::from(member.belongs()) + u64::from(member.restarted_since)),
         stamped_run: member.belongs().then(|| {
             // Alive since: this run. Else the one before.
             if member.ran { run(member) } else { RunId(Uuid::from_u128(0x900 + u128::from(member.store()))) }
@@ -156,23 +199,26 @@ pub(crate) fn status(member: &Member) -> InitialStatus {
             })
             .collect(),
         possible_members: Vec::new(),
-        panicked: None,
+        panicked: member.panicked.then(|| "two stores of one id were active".to_owned()),
     }
 }
 
 /// Everything as the first member sees it; [`turn`] makes it another's view.
 pub(crate) fn facts(world: &World) -> Facts {
-    facts_from(world, world.members.iter().map(|member| Clone::clone(&*cached(member))).collect())
+    facts_from(world, world.members.iter().map(|member| Clone::clone(&*cached(member, world))).collect())
 }
 
-fn cached(member: &Member) -> std::rc::Rc<InitialStatus> {
+fn cached(member: &Member, world: &World) -> std::rc::Rc<InitialStatus> {
     use std::cell::RefCell;
     use std::collections::HashMap;
     use std::rc::Rc;
     thread_local! {
-        static KNOWN: RefCell<HashMap<Member, Rc<InitialStatus>>> = RefCell::default();
+        static KNOWN: RefCell<HashMap<(Member, Origin, Origin), Rc<InitialStatus>>> = RefCell::default();
     }
-    KNOWN.with_borrow_mut(|known| Rc::clone(known.entry(*member).or_insert_with(|| Rc::new(status(member)))))
+    let key = (*member, world.main, world.fork);
+    KNOWN.with_borrow_mut(|known| {
+        Rc::clone(known.entry(key).or_insert_with(|| Rc::new(status(member, world))))
+    })
 }
 
 /// By place: the address as it is configured.

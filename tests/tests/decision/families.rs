@@ -317,60 +317,113 @@ fn twins_and_copies() {
     comparison.finish("twins and copies", &["R4"]);
 }
 
-/// Forced epochs and operator's marks: what they recorded of those left out, and who is there after them.
+/// What began the epoch that the store at this place went on with alone, and what it recorded of the other voters.
+fn forced(cause: Cause, by: u8, voters: Set, known: Known) -> Origin {
+    let mut origin = Origin { cause, by, ..Origin::PLAIN };
+    for place in voters.without(Set::of(by)).each() {
+        origin.left_out[usize::from(place)] = known;
+    }
+    origin
+}
+
+/// Forced epochs and operator's marks: what they recorded of those left out, and who is there after them. The first
+/// voter's store begins one history, the second one's the other.
 #[test]
 fn forced_epochs_and_marks() {
     let mut comparison = Comparison::default();
     for count in 2..=3 {
         let voters = Set::first(count);
-        let mut choices = vec![None, Some(Member::empty(0)), Some(damaged())];
-        for rank in [0, FORK_RANK, 2] {
-            let member = dirty(0, voters, Line::Old, rank, true);
-            choices.extend([Some(member), Some(Member { restarted_since: true, ..member })]);
-        }
-        choices.push(Some(dirty(0, voters, Line::Old, 2, false)));
-        for line in [Line::Main, Line::Fork] {
-            let member = dirty(0, voters, line, 1, true);
-            for client_entries in [false, true] {
-                let member = Member { client_entries, ..member };
-                choices.extend([Some(member), Some(Member { trusted: false, ..member })]);
-            }
-            choices.push(Some(Member { state: State::Marked, client_entries: false, ..member }));
-            if line == Line::Main {
-                choices.push(Some(active(member)));
-            }
-        }
-        for known in
-            [Known::NotLeftOut, Known::Unknown, Known::At(Line::Old, FORK_RANK), Known::At(Line::Fork, 1)]
-        {
-            for cause in [
-                Cause::Forced,
-                Cause::Mark { alone: false, members: count },
-                Cause::Mark { alone: true, members: 0 },
-            ] {
-                let forced = Origin { cause, left_out: [known; 4] };
-                for wait_for in [1, count] {
-                    each(&voters_and_others(count, choices.clone(), choices.clone()), &mut |world| {
-                        let marked =
-                            |line| world.members.iter().any(|m| m.state == State::Marked && m.line == line);
-                        // A marked store's last epoch is its mark's.
-                        let mark = matches!(cause, Cause::Mark { .. });
-                        if world.members.len() > 3 || ((marked(Line::Main) || marked(Line::Fork)) && !mark) {
-                            return;
+        let causes = [
+            Cause::Forced,
+            Cause::Mark { alone: false, members: count },
+            Cause::Mark { alone: true, members: 0 },
+        ];
+        let knowns = |other| [Known::Unknown, Known::At(Line::Old, FORK_RANK), Known::At(other, 1)];
+        for main in causes {
+            for left_by_main in knowns(Line::Fork) {
+                for fork in causes {
+                    for left_by_fork in knowns(Line::Main) {
+                        // Only the later of two acts can know of the earlier one.
+                        if left_by_main == Known::At(Line::Fork, 1)
+                            && left_by_fork == Known::At(Line::Main, 1)
+                        {
+                            continue;
                         }
-                        let mut world = set(world, wait_for, false);
-                        world.main = forced;
-                        if marked(Line::Fork) {
-                            world.fork = Origin { left_out: [Known::NotLeftOut; 4], ..forced };
+                        let main = forced(main, 0, voters, left_by_main);
+                        let fork = forced(fork, 1, voters, left_by_fork);
+                        for wait_for in [1, count] {
+                            each(&after_forced_epochs(count, main, fork), &mut |world| {
+                                if possible_after_forced(world) {
+                                    comparison.check(&World { main, fork, ..set(world, wait_for, false) });
+                                }
+                            });
                         }
-                        comparison.check(&world);
-                    });
+                    }
                 }
             }
         }
     }
-    // Nothing of this is compared before the statuses carry it; see `Excluded`.
-    comparison.finish("forced epochs and marks", &[]);
+    comparison.finish("forced epochs and marks", &["X1", "O1", "J1", "W1", "C1", "W2", "N1"]);
+}
+
+/// Who may be at each place once the first two went on separately.
+fn after_forced_epochs(count: u8, main: Origin, fork: Origin) -> Vec<Class> {
+    let voters = Set::first(count);
+    let mut common = vec![None, Some(Member::empty(0)), Some(damaged())];
+    for rank in [FORK_RANK, 2] {
+        let member = dirty(0, voters, Line::Old, rank, true);
+        common.extend([Some(member), Some(Member { restarted_since: true, ..member })]);
+    }
+    common.push(Some(dirty(0, voters, Line::Old, 2, false)));
+    for (line, origin) in [(Line::Main, main), (Line::Fork, fork)] {
+        let alone = matches!(origin.cause, Cause::Mark { .. });
+        // A mark's only voter, until others were taken in.
+        let before = if alone { Set::of(origin.by) } else { voters };
+        for (rank, voters) in [(1, before), (2, voters)] {
+            let member = dirty(0, voters, line, rank, true);
+            for client_entries in [false, true] {
+                common.push(Some(Member { client_entries, ..member }));
+            }
+        }
+        common.push(Some(dirty(0, voters, line, 2, false)));
+    }
+    let running = dirty(0, voters, Line::Main, 2, true);
+    common.push(Some(active(running)));
+    let at = |place: u8, line: Line, origin: Origin| {
+        let mut choices = common.clone();
+        if matches!(origin.cause, Cause::Mark { .. }) {
+            let marked = Member {
+                state: State::Marked,
+                client_entries: false,
+                ..dirty(0, Set::of(place), line, 0, true)
+            };
+            choices.push(Some(marked));
+        }
+        Class { places: vec![place], choices }
+    };
+    let mut classes = vec![at(0, Line::Main, main), at(1, Line::Fork, fork)];
+    if count > 2 {
+        classes.push(Class { places: (2..count).collect(), choices: common });
+    }
+    classes
+}
+
+/// A marked store is the only one of its history: whoever begins on it is no longer marked. And whoever began a history
+/// is in it, unless the other one is running and took it in.
+fn possible_after_forced(world: &World) -> bool {
+    let alone = |marked: &Member| {
+        world.members.iter().all(|other| other.place == marked.place || other.line != marked.line)
+    };
+    let anybody = |line| world.members.iter().any(|member| member.cluster.is_some() && member.line == line);
+    let own = |member: &Member| match (member.place, member.line) {
+        (0, Line::Fork) => false,
+        (1, Line::Main) => world.members.iter().any(|member| member.active),
+        // Before its own act: it was rolled back.
+        (0, Line::Old) => member.cluster.is_none() || !anybody(Line::Main),
+        (1, Line::Old) => member.cluster.is_none() || !anybody(Line::Fork),
+        _ => true,
+    };
+    world.members.iter().all(|member| own(member) && (member.state != State::Marked || alone(member)))
 }
 
 /// The designated primary of two.
@@ -397,5 +450,30 @@ fn designated_primary() {
             }
         }
     });
-    comparison.finish("designated primary", &[]);
+    comparison.finish("designated primary", &["P1"]);
+}
+
+/// One of the members panicked.
+#[test]
+fn a_panicked_member() {
+    let mut comparison = Comparison::default();
+    for count in 1..=3 {
+        let voters = Set::first(count);
+        let mut choices = vec![None, Some(Member::empty(0)), Some(damaged())];
+        for (line, rank) in [(Line::Old, 1), (Line::Main, 1), (Line::Main, 2)] {
+            let member = dirty(0, voters, line, rank, true);
+            choices.extend([Some(member), Some(ran(member)), Some(Member { panicked: true, ..member })]);
+            if line == Line::Main {
+                choices.push(Some(active(member)));
+            }
+        }
+        each(&voters_and_others(count, choices.clone(), choices), &mut |world| {
+            if world.members.iter().any(|member| member.panicked) {
+                for wait_for in [1, count] {
+                    comparison.check(&set(world, wait_for, false));
+                }
+            }
+        });
+    }
+    comparison.finish("a panicked member", &["S1", "J1", "J2", "Q1", "C1", "W2"]);
 }

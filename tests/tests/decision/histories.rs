@@ -11,7 +11,7 @@ use rand_chacha::ChaCha8Rng;
 use rand_core::{Rng as _, SeedableRng as _};
 
 use crate::facts::{status, store, turn, voters};
-use crate::model::{Line, Set};
+use crate::model::{Line, Set, World};
 use crate::worlds::dirty;
 
 /// One log entry.
@@ -166,7 +166,7 @@ impl History {
         let mut member = dirty(0, Set::NONE, Line::Old, 0, self.boast || node.trusted);
         member.place = place;
         member.ran = node.ran;
-        let mut status = status(&member);
+        let mut status = status(&member, &World::plain(Vec::new()));
         let (term, index) = node.recency();
         let group = &mut status.groups[0];
         group.position = Position { epoch: Epoch(1), term: Term(term.into()), index: Index(index as u64) };

@@ -21,7 +21,7 @@ pub(crate) fn law(world: &World, me: u8) -> (&'static str, Verdict) {
 
     // Before all: a panicked broker stays panicked. Nobody counts it.
     if own.panicked {
-        return ("S1", Verdict::Held);
+        return ("S1", Verdict::NeedsOperator);
     }
     // Transient and persistent meet: whoever meets an active cluster of the other kind is refused (unless the own kind
     // is active too: two active clusters leave each other alone); with none active, the transient ones are.
@@ -92,9 +92,10 @@ fn shared(world: &World, m: &Member) -> bool {
     world.those(|other| other.store() == m.store() && other.state != State::Damaged).len() > 1
 }
 
-/// A peer recorded this store as later than it is.
+/// A peer of its cluster recorded this store as later than it is.
 fn rolled_back(world: &World, m: &Member) -> bool {
-    m.rolled_back && world.members.iter().any(|peer| peer.belongs() && !peer.rolled_back)
+    let recorded = |peer: &Member| peer.belongs() && peer.cluster == m.cluster && !peer.rolled_back;
+    m.rolled_back && world.members.iter().any(|peer| recorded(peer) && peer.store() != m.store())
 }
 
 /// No store present belongs to a cluster: rows F1, F2 and F3.
@@ -116,6 +117,41 @@ fn found(world: &World, counted: Set, me: u8) -> (&'static str, Verdict) {
     if founding { (row, Verdict::Form) } else { ("F3", Verdict::Wait) }
 }
 
+/// The stores of one cluster along one list of epochs.
+#[derive(Clone, Copy)]
+struct View {
+    line: Line,
+    /// Its recorded voters, by store.
+    voters: Set,
+    /// Those of them that are here.
+    voters_here: Set,
+    /// Trusted stores of this list that are recorded voters.
+    sources: Set,
+}
+
+impl View {
+    fn of(world: &World, members: Set, trusted: Set, line: Line) -> Self {
+        let latest = members.and(world.those(|m| m.line == line));
+        // Recorded voters are those of the latest configuration in the logs of the trusted stores of the list; if there
+        // is none, of whoever has that list.
+        let witnesses = if latest.and(trusted).some() { latest.and(trusted) } else { latest };
+        let voters = world.of(witnesses).max_by_key(|m| m.rank).map_or(Set::NONE, |m| m.voters);
+        let voters_here = members.and(world.those(|m| voters.has(m.store())));
+        Self { line, voters, voters_here, sources: latest.and(trusted).and(voters_here) }
+    }
+
+    /// Row C1's sentence: the sources include a majority of the recorded voters.
+    fn majority(self) -> bool {
+        self.sources.len() * 2 > self.voters.len()
+    }
+
+    /// Row P1's sentence: two voters, one of them trusted and holding the designated-primary number, the other not seen.
+    fn solo(self, world: &World) -> Set {
+        let alone = self.voters.len() == 2 && self.voters_here.len() == 1;
+        if alone { self.sources.and(world.those(|m| m.solo)) } else { Set::NONE }
+    }
+}
+
 /// The stores of one cluster id that count, and what follows from their logs.
 struct Side {
     cluster: u8,
@@ -126,16 +162,12 @@ struct Side {
     ran: Set,
     /// An epoch list fork that no mark supersedes, or a store beyond what a forced epoch recorded for it.
     forked: bool,
-    /// Holders of the latest list of epochs.
-    latest: Set,
-    /// The list that the decision goes by.
-    line: Line,
     trusted: Set,
     marked: Set,
-    /// Stores that are recorded voters, by number.
-    voters: Set,
-    /// Those of them that are here.
-    voters_here: Set,
+    /// Along the latest list.
+    latest: View,
+    /// Along the latest list of those that were active in this run, if they go on with it.
+    running: Option<View>,
 }
 
 impl Side {
@@ -157,42 +189,33 @@ impl Side {
                 && !world.of(members).any(|other| other.line.later_than(m.line) && !superseded(other.line))
         });
         let line = world.of(latest).map(|m| m.line).max().unwrap_or(Line::Old);
-        let forked = world.of(latest).any(|m| m.line != line)
-            || world.of(members).any(|m| world.of(latest).any(|later| beyond_record(world, m, later.line)));
+        // Marks on which nobody began hold nothing yet: several of them are row O1's.
+        let marks = |one: &Member, other: &Member| one.state == State::Marked && other.state == State::Marked;
+        let forked =
+            world.of(latest).any(|m| world.of(latest).any(|other| m.line != other.line && !marks(m, other)))
+                || world.of(members).any(|m| {
+                    world.of(latest).any(|later| beyond_record(world, m, later.line) && !marks(m, later))
+                });
         // Copies and rolled-back stores are never trusted.
         let trusted = here(&|m| m.trusted && !rolled_back(world, m));
-        // Recorded voters are those of the latest configuration in the logs of the trusted stores of the latest list;
-        // if there is none, of whoever has that list.
-        let witnesses = if latest.and(trusted).some() { latest.and(trusted) } else { latest };
-        let voters = world.of(witnesses).max_by_key(|m| m.rank).map_or(Set::NONE, |m| m.voters);
+        let view = |line| View::of(world, members, trusted, line);
+        let ran = here(&|m| m.ran);
         Some(Self {
             cluster,
             members,
             active: here(&|m| m.active),
-            ran: here(&|m| m.ran),
+            ran,
             forked,
-            latest,
-            line,
             trusted,
             marked: latest.and(world.those(|m| m.state == State::Marked)),
-            voters,
-            voters_here: here(&|m| voters.has(m.store())),
+            latest: view(line),
+            running: running(world, ran, forked, view(line), &view),
         })
-    }
-
-    /// Trusted stores of the latest list that are recorded voters.
-    fn sources(&self) -> Set {
-        self.latest.and(self.trusted).and(self.voters_here)
-    }
-
-    /// Row C1's sentence: they include a majority of the recorded voters.
-    fn majority(&self) -> bool {
-        self.sources().len() * 2 > self.voters.len()
     }
 
     /// Goes on by itself: by C1, or by O1.
     fn can_restore(&self) -> bool {
-        self.majority() || self.marked.len() == 1
+        !self.forked && (self.latest.majority() || self.marked.len() == 1)
     }
 
     /// The rows for one cluster, in their order. `counted` are its members and whoever belongs to none.
@@ -200,23 +223,29 @@ impl Side {
         use Verdict::{Join, NeedsOperator, Restore, Resume, Wait};
         let own = world.at(me);
         let everybody = counted;
+        let View { voters, voters_here, sources, line } = self.latest;
+
+        // Epochs that the list, with which the others go on, lacks are dropped if they hold no client entry, else the
+        // store is forked; unless the operator judged it with a mark.
+        let left = |line: Line| {
+            let judged = supersedes(world, line, own.line) && !beyond_record(world, own, line);
+            self.members.has(me) && !line.holds(own.line) && own.client_entries && !judged
+        };
 
         // Some member is active: same list, trusted and a voter of the configuration resumes as voter at once; empty,
-        // untrusted, of an earlier list, or not in the configuration joins as non-voter. Epochs that the active list
-        // lacks are dropped if they hold no client entry, else the store is forked.
-        if self.active.some() {
-            let line = world.of(self.active).map(|m| m.line).max().unwrap_or(Line::Old);
-            let voters = world.of(self.active).max_by_key(|m| m.rank).map_or(Set::NONE, |m| m.voters);
-            let verdict = if !self.members.has(me) {
-                Join
-            } else if !line.holds(own.line) {
-                // What a mark superseded was judged by the operator.
-                let judged = supersedes(world, line, own.line) && !beyond_record(world, own, line);
-                if own.client_entries && !judged { NeedsOperator } else { Join }
-            } else if own.line == line && self.trusted.has(me) && voters.has(own.store()) {
-                Resume
-            } else {
-                Join
+        // untrusted, of an earlier list, or not in the configuration joins as non-voter. Whoever may lack what it
+        // acknowledged may follow somebody who leads no more: its word is not enough.
+        let led = self.active.and(world.those(|m| m.trusted));
+        if led.some() {
+            let line = world.of(led).map(|m| m.line).max().unwrap_or(Line::Old);
+            let voters = world.of(led).max_by_key(|m| m.rank).map_or(Set::NONE, |m| m.voters);
+            let resumes = own.line == line && self.trusted.has(me) && voters.has(own.store());
+            // Whoever goes on keeps to that.
+            let verdict = match (left(line), self.members.has(me) && resumes) {
+                _ if own.active => Resume,
+                (true, _) => NeedsOperator,
+                (false, true) => Resume,
+                (false, false) => Join,
             };
             return ("J1", verdict);
         }
@@ -224,14 +253,18 @@ impl Side {
         // Wait-for: the largest of those present. M is the smaller of it and the number of recorded voters, for a marked
         // store those before the mark.
         let wait_for = world.of(counted).map(|m| u32::from(m.wait_for)).max().unwrap_or(0);
-        let cause = world.origin(self.line).cause;
-        let recorded =
-            if let Cause::Mark { members, .. } = cause { u32::from(members) } else { self.voters.len() };
+        let marks = || world.of(self.marked).map(|m| world.origin(m.line).cause);
+        let before = marks().filter_map(|mark| match mark {
+            Cause::Mark { alone: false, members } => Some(u32::from(members)),
+            _ => None,
+        });
+        let recorded = before.chain([voters.len()]).max().unwrap_or(0);
         // Not applied with a store marked alone, nor when the latest epoch is an override, solo or take-over.
-        let waived = matches!(cause, Cause::Forced | Cause::Mark { alone: true, .. });
+        let waived = world.origin(line).cause == Cause::Forced
+            || marks().any(|mark| matches!(mark, Cause::Mark { alone: true, .. }));
 
         // Any recorded voter here that says manual makes all act so.
-        let manual = self.voters_here.and(world.those(|m| m.manual)).some();
+        let manual = voters_here.and(world.those(|m| m.manual)).some();
         let clean = self.members.and(world.those(|m| matches!(m.state, State::Clean(_))));
         let shutdowns = |number| clean.and(world.those(|m| m.state == State::Clean(number))).some();
         let stale = |m: &Member| {
@@ -240,36 +273,37 @@ impl Side {
                 && world.of(clean).all(|c| m.line.later_than(c.line) || (m.line == c.line && m.rank > c.rank))
         };
         let dirty_later = world.of(self.members.and(world.those(|m| m.state == State::Dirty))).any(stale);
-        let clean_source = self.latest.and(self.trusted).and(clean).some();
+        let clean_source =
+            self.trusted.and(clean.or(self.marked)).and(world.those(|m| m.line == line)).some();
 
         // A recorded voter whose name is answered by a damaged or an empty store counts as answered.
         let answered = world.those(|m| m.state == State::Damaged).or(counted.without(self.members));
-        let missing = Set(self.voters.0)
-            .without(world.of(self.voters_here).fold(Set::NONE, |set, m| set.or(Set::of(m.store()))))
+        let missing = voters
+            .without(world.of(voters_here).fold(Set::NONE, |set, m| set.or(Set::of(m.store()))))
             .without(world.of(answered).fold(Set::NONE, |set, m| set.or(Set::of(m.place))));
         let missing = missing.len();
-        let could = (self.sources().len() + missing) * 2 > self.voters.len();
+        let could = (sources.len() + missing) * 2 > voters.len();
 
-        // Who was active in this run stands for the latest list: then every trusted recorded voter of it resumes.
-        let ran = self.ran.and(self.latest).some() && !self.forked;
         // Transient stores do not come back: a restarted one is new.
         let gone = own.state == State::Transient && !could;
+        let running = self.running.map_or(Set::NONE, |running| running.sources);
+        let ran = self.running.is_some();
+        let goes_on = self.running.is_some_and(View::majority) && !gone;
+        let forked_from_it = self.running.is_some_and(|running| left(running.line));
+        let solo = match self.running {
+            Some(running) => running.solo(world),
+            None if self.forked => Set::NONE,
+            None => self.latest.solo(world),
+        };
 
-        let solo = self.sources().and(world.those(|m| m.solo));
-
-        let rules: [(&str, bool, Set, Verdict, Verdict); 13] = [
+        let rules: [(&str, bool, Set, Verdict, Verdict); 14] = [
             // None active, but a process that was active in this run is here: trusted recorded voters of the same list
-            // resume as voters at once, in either mode and whatever the wait-for; the others are updated by them.
-            ("J2", ran && self.majority(), self.sources(), Resume, Join),
-            // Two voters, one of them trusted and holding the designated-primary number, the other not seen: it goes on
-            // alone. Before the wait for a majority, or a surviving primary would never go on.
-            (
-                "P1",
-                self.voters.len() == 2 && missing == 1 && solo.some() && !self.forked,
-                solo,
-                Restore,
-                Join,
-            ),
+            // resume as voters at once, in either mode and whatever the wait-for; the others are updated by them, or
+            // are forked from them.
+            ("J2", goes_on && forked_from_it, everybody, NeedsOperator, NeedsOperator),
+            ("J2", goes_on, running, Resume, Join),
+            // The designated primary goes on alone, before it waits for a majority: or a surviving one never would.
+            ("P1", solo.some(), solo, Restore, Join),
             // No majority of them yet: wait. If restarts took the majority of a transient cluster's voters, the survivor
             // needs the operator, and nobody founds anew while it is seen.
             ("F1", ran && gone, self.ran, NeedsOperator, Wait),
@@ -292,7 +326,7 @@ impl Side {
             // Manual: no clean store among the trusted of the latest list, and no recorded voter is missing.
             ("C2", manual && !clean_source && missing == 0, everybody, NeedsOperator, NeedsOperator),
             // A majority of the recorded voters: they restore, the others are updated. Manual: only with a clean store.
-            ("C1", self.majority() && (clean_source || !manual), self.sources(), Restore, Join),
+            ("C1", self.latest.majority() && (clean_source || !manual), sources, Restore, Join),
             // Recorded voters are missing whose arrival could make it so.
             ("W2", missing > 0 && could, everybody, Wait, Wait),
             ("N1", true, everybody, NeedsOperator, NeedsOperator),
@@ -301,6 +335,20 @@ impl Side {
             rules.into_iter().find(|(_, holds, ..)| *holds).expect("the last rule always holds");
         (row, if who.has(me) { inside } else { outside })
     }
+}
+
+/// Along which list those go on that were active in this run, if they do. Not if their lists fork from each other. And if
+/// all of theirs were left behind by the latest one, only a majority of them does: it can elect at any moment, so nobody
+/// may go on beside it.
+fn running(world: &World, ran: Set, forked: bool, latest: View, view: &dyn Fn(Line) -> View) -> Option<View> {
+    let line = world.of(ran).map(|m| m.line).max()?;
+    let apart = |m: &Member| line.forks_from(m.line) || beyond_record(world, m, line);
+    if world.of(ran).any(apart) {
+        return None;
+    }
+    let behind = |m: &Member| latest.line.later_than(m.line) || supersedes(world, latest.line, m.line);
+    let left_behind = !forked && world.of(ran).all(behind);
+    Some(view(line)).filter(|view| view.majority() || !left_behind)
 }
 
 /// A mark that began the last epoch of `by` recorded stores with the list `of` as superseded.
@@ -319,6 +367,9 @@ fn beyond_record(world: &World, m: &Member, later: Line) -> bool {
     match world.origin(later).left_out[usize::from(m.place)] {
         Known::NotLeftOut => false,
         Known::Unknown => m.line != Line::Old || m.rank > FORK_RANK,
-        Known::At(line, rank) => m.restarted_since || m.line != line || m.rank > rank,
+        // Behind it, it lost something; that is not for this rule.
+        Known::At(line, rank) => {
+            m.restarted_since || !line.holds(m.line) || (m.line == line && m.rank > rank)
+        }
     }
 }

@@ -218,13 +218,15 @@ pub(crate) enum Known {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(crate) struct Origin {
     pub(crate) cause: Cause,
+    /// The store that was marked, or the voter that was let go on.
+    pub(crate) by: u8,
     /// What it recorded, by place.
     pub(crate) left_out: [Known; PLACES as usize],
 }
 
 impl Origin {
     pub(crate) const PLAIN: Self =
-        Self { cause: Cause::Plain, left_out: [Known::NotLeftOut; PLACES as usize] };
+        Self { cause: Cause::Plain, by: 0, left_out: [Known::NotLeftOut; PLACES as usize] };
 }
 
 /// Where every epoch after the first forks from the first: entries of `Line::Old` above this rank are beyond it.

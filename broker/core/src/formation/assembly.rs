@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use quorate_store::ids::{ClusterId, Epoch, GroupId, Position, StoreId};
-use quorate_store::stamp::{EpochCause, EpochEntry};
+use quorate_store::stamp::{EpochCause, EpochEntry, LeftOut};
 use uuid::Uuid;
 
 use super::lineage::{Relation, relation};
@@ -66,12 +66,13 @@ impl<'a> Assembly<'a> {
     /// Along the latest history.
     pub(crate) fn of(
         members: &[&'a InitialStatus],
+        witnesses: &[&InitialStatus],
         cluster: Option<ClusterId>,
         group: GroupId,
         answered: BTreeSet<&'a str>,
     ) -> Self {
         let mut standings: Vec<Standing<'a>> =
-            members.iter().filter_map(|member| standing(member, members, cluster, group)).collect();
+            members.iter().filter_map(|member| standing(member, witnesses, cluster, group)).collect();
         let marks: Vec<Option<Mark>> =
             standings.iter().map(|standing| unbegun_mark(standing, &standings)).collect();
         for (standing, mark) in standings.iter_mut().zip(marks) {
@@ -177,24 +178,23 @@ impl<'a> Assembly<'a> {
 
     /// How many recorded voters a start waits for at most: those before the mark, while a marked store is the only one.
     pub(crate) fn awaited_voters(&self) -> usize {
-        match self.history.last() {
-            Some(EpochEntry { cause: EpochCause::Mark { alone: false, .. }, left_out, .. }) => {
-                let before = left_out.iter().filter(|left| left.voter).count() + 1;
-                self.voters.len().max(before)
-            }
-            _ => self.voters.len(),
-        }
+        let before = |left_out: &[LeftOut]| left_out.iter().filter(|left| left.voter).count() + 1;
+        self.voters.len().max(self.left_out_by_mark().map_or(0, before))
+    }
+
+    /// What a mark recorded of the others, as long as nobody went on from it and unless it goes on alone. Afterwards
+    /// those who vote are the recorded voters again, and what the mark asks for is a matter of serving clients.
+    fn left_out_by_mark(&self) -> Option<&[LeftOut]> {
+        let awaits = |standing: &&Standing<'_>| standing.mark.is_some_and(|mark| !mark.alone);
+        let marked = self.marked().find(awaits);
+        Some(marked?.lineage.last()?.left_out.as_slice())
     }
 
     /// The names of those that a start waits for and that may still arrive, ascending by store.
     pub(crate) fn awaited_missing(&self) -> Vec<String> {
-        let left_out = match self.history.last() {
-            Some(EpochEntry { cause: EpochCause::Mark { alone: false, .. }, left_out, .. }) => {
-                left_out.as_slice()
-            }
-            _ => &[],
-        };
-        let left_out = left_out
+        let left_out = self
+            .left_out_by_mark()
+            .unwrap_or_default()
             .iter()
             .filter(|left| left.voter && !self.here.contains(&left.store))
             .filter(|left| !self.answered.contains(left.name.as_str()))
@@ -318,12 +318,13 @@ fn is_superseded(standing: &Standing<'_>, all: &[Standing<'_>]) -> bool {
     all.iter().any(|other| superseded(standing, other.lineage))
 }
 
-/// The first two rivals, one of them of the latest history if possible.
+/// The first two rivals, one of them of the latest history if possible. What a mark superseded is in nobody's way.
 fn first_rivals(standings: &[Standing<'_>], history: &[EpochEntry]) -> Option<(usize, usize)> {
     if standings.iter().all(|standing| relation(standing.lineage, history) == Relation::Same) {
         return None;
     }
-    let mut order: Vec<usize> = (0..standings.len()).collect();
+    let live = |at: &usize| standings.get(*at).is_some_and(|standing| !is_superseded(standing, standings));
+    let mut order: Vec<usize> = (0..standings.len()).filter(live).collect();
     order.sort_by_key(|at| standings.get(*at).is_none_or(|standing| standing.lineage != history));
     order.iter().enumerate().find_map(|(place, one)| {
         let other = order.iter().skip(place + 1).find(|other| {
@@ -350,11 +351,11 @@ fn unbegun_mark(standing: &Standing<'_>, all: &[Standing<'_>]) -> Option<Mark> {
 
 fn standing<'a>(
     member: &'a InitialStatus,
-    members: &[&'a InitialStatus],
+    witnesses: &[&InitialStatus],
     cluster: Option<ClusterId>,
     group: GroupId,
 ) -> Option<Standing<'a>> {
-    let sound = !rolled_back(member, members);
+    let sound = !rolled_back(member, witnesses);
     if member.belongs() {
         return Some(match member.group(group) {
             Some(part) => of_group(member, part, sound),

@@ -14,6 +14,7 @@ pub(crate) struct Company<'a> {
     own: &'a InitialStatus,
     choice: Choice,
     members: Vec<&'a InitialStatus>,
+    witnesses: Vec<&'a InitialStatus>,
     asides: Vec<Aside<'a>>,
 }
 
@@ -97,6 +98,7 @@ impl<'a> Company<'a> {
         set_aside(&mut here, &|status| {
             matches!(status.state, StoreState::Damaged { .. }).then_some(Why::Damaged)
         });
+        let sound = here.clone();
         let twice = stores_twice(&here);
         set_aside(&mut here, &|status| twice.contains(&status.key).then_some(Why::StoreTwice));
         set_aside(&mut here, &|status| status.panicked.is_some().then_some(Why::Panicked));
@@ -104,7 +106,8 @@ impl<'a> Company<'a> {
         set_aside(&mut here, &|status| outside(status, &choice));
         let losers = names_twice(&here);
         set_aside(&mut here, &|status| losers.contains(&status.key.store).then_some(Why::NameTwice));
-        Self { own, choice, members: here, asides }
+        let witnesses = witnesses(&here, &sound);
+        Self { own, choice, members: here, witnesses, asides }
     }
 
     pub(crate) fn own(&self) -> &'a InitialStatus {
@@ -123,6 +126,11 @@ impl<'a> Company<'a> {
     /// Who counts, ascending by store; the own broker among them unless it is set aside itself.
     pub(crate) fn members(&self) -> &[&'a InitialStatus] {
         &self.members
+    }
+
+    /// Whose records of other stores are heard.
+    pub(crate) fn witnesses(&self) -> &[&'a InitialStatus] {
+        &self.witnesses
     }
 
     /// Who does not count.
@@ -177,7 +185,7 @@ impl<'a> Company<'a> {
 
     /// How this group's members stand to each other.
     pub(crate) fn assembly(&self, group: GroupId) -> Assembly<'a> {
-        Assembly::of(&self.members, self.cluster(), group, self.answered_names())
+        Assembly::of(&self.members, &self.witnesses, self.cluster(), group, self.answered_names())
     }
 
     /// What people should know besides the verdict.
@@ -250,7 +258,7 @@ fn choose(own: &InitialStatus, here: &[&InitialStatus]) -> Choice {
         .filter(|status| status.is_active(GroupId::SYSTEM))
         .filter_map(|status| status.cluster_id)
         .collect();
-    let complete = || candidates.iter().copied().filter(|id| stands_alone(here, *id)).collect();
+    let complete = || candidates.iter().copied().filter(|id| stands_alone(here, here, *id)).collect();
     let best = if active.is_empty() && candidates.len() > 1 {
         let complete: BTreeSet<ClusterId> = complete();
         if complete.is_empty() { candidates } else { complete }
@@ -267,14 +275,33 @@ fn choose(own: &InitialStatus, here: &[&InitialStatus]) -> Choice {
 }
 
 /// Whether the stores of this cluster could restore it by themselves (row C1 or O1 for `system`).
-pub(crate) fn stands_alone(here: &[&InitialStatus], cluster: ClusterId) -> bool {
-    let side: Vec<&InitialStatus> = here
-        .iter()
-        .copied()
-        .filter(|status| status.belongs() && status.cluster_id == Some(cluster))
-        .collect();
-    let assembly = Assembly::of(&side, Some(cluster), GroupId::SYSTEM, BTreeSet::new());
+pub(crate) fn stands_alone(
+    here: &[&InitialStatus],
+    witnesses: &[&InitialStatus],
+    cluster: ClusterId,
+) -> bool {
+    let side: Vec<&InitialStatus> = here.iter().copied().filter(|status| is_of(status, cluster)).collect();
+    let assembly = Assembly::of(&side, witnesses, Some(cluster), GroupId::SYSTEM, BTreeSet::new());
     assembly.is_restorable() || assembly.sole_marked().is_some()
+}
+
+/// A store beyond forming of this cluster, or one that answered its founding.
+pub(crate) fn is_of(status: &InitialStatus, cluster: ClusterId) -> bool {
+    if status.belongs() {
+        return status.cluster_id == Some(cluster);
+    }
+    let StoreState::Forming(forming) = &status.state else { return false };
+    forming.value().is_some_and(|value| value.cluster_id == cluster)
+}
+
+/// Whose records of other stores are heard: everybody of the members' clusters, and those too that do not count, as what
+/// they recorded was so.
+fn witnesses<'a>(members: &[&'a InitialStatus], sound: &[&'a InitialStatus]) -> Vec<&'a InitialStatus> {
+    let clusters: BTreeSet<ClusterId> = members.iter().filter_map(|member| member.cluster_id).collect();
+    let of_them = |status: &&InitialStatus| {
+        status.belongs() && status.cluster_id.is_some_and(|id| clusters.contains(&id))
+    };
+    sound.iter().copied().filter(of_them).collect()
 }
 
 /// Why a broker is outside the chosen cluster, if it is.

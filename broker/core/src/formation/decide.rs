@@ -130,14 +130,17 @@ pub(crate) struct Case<'a> {
     pub(crate) group: GroupId,
     /// Along the latest history.
     pub(crate) assembly: Assembly<'a>,
-    /// Along the history of the processes that took part while the group was active, if there are any.
+    /// Along the history of the processes that took part while the group was active, if they go on with it. Those whose
+    /// history a later one left behind, within what was recorded for them, hold nobody up; but a majority of them can
+    /// elect a leader at any moment, so nobody goes on beside it.
     pub(crate) running: Option<Assembly<'a>>,
 }
 
 impl<'a> Case<'a> {
     fn new(company: &'a Company<'a>, group: GroupId) -> Self {
         let assembly = company.assembly(group);
-        let running = assembly.running();
+        let running =
+            assembly.running().filter(|running| running.is_restorable() || !assembly.left_running_behind());
         Self { company, group, assembly, running }
     }
 

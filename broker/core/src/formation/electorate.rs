@@ -58,7 +58,7 @@ impl Electorate {
             rolled_back: company
                 .members()
                 .iter()
-                .filter(|member| rolled_back(member, company.members()))
+                .filter(|member| rolled_back(member, company.witnesses()))
                 .map(|member| member.key.store)
                 .collect(),
             untrusted: standings.iter().filter(|standing| !standing.trusted).map(store).collect(),

@@ -6,9 +6,9 @@ use super::status::{InitialStatus, RecordedRun};
 
 /// A peer recorded a later life of this store than the one that its stamp shows, or a position that its log lacks: it
 /// was rolled back or copied.
-pub(crate) fn rolled_back(member: &InitialStatus, members: &[&InitialStatus]) -> bool {
+pub(crate) fn rolled_back(member: &InitialStatus, witnesses: &[&InitialStatus]) -> bool {
     !member.is_transient()
-        && members.iter().filter(|witness| witness.key.store != member.key.store).any(|witness| {
+        && witnesses.iter().filter(|witness| witness.key.store != member.key.store).any(|witness| {
             witness
                 .recorded
                 .iter()

@@ -34,7 +34,7 @@ pub(super) fn row_j1(case: &Case<'_>) -> Option<Decision> {
     let voter = part.voters.iter().any(|voter| voter.store == own.key.store);
     let hindrance = match standing {
         None => Some("this store is empty"),
-        Some(_) if rolled_back(own, company.members()) => {
+        Some(_) if rolled_back(own, company.witnesses()) => {
             Some("SAFE-2003: this store is an older copy of itself, the cluster recorded a later life of it")
         }
         Some(standing) if !standing.trusted => Some("this store may lack what it acknowledged"),
@@ -106,11 +106,10 @@ pub(super) fn row_j2(case: &Case<'_>) -> Option<Decision> {
     Some(case.decision(Row::J2, if votes { Verdict::Resume } else { Verdict::Join }, reason))
 }
 
-/// As J2, without a majority. Raft's own writes go on. Processes of a history that a later one left behind, within what
-/// was recorded for them, hold nobody up; nor does a peer that the designated primary goes on without.
+/// As J2, without a majority. Raft's own writes go on. A peer that the designated primary goes on without holds nobody up.
 pub(super) fn row_q1(case: &Case<'_>) -> Option<Decision> {
     let running = case.running.as_ref()?;
-    if case.is_stranded() || case.assembly.left_running_behind() || running.solo().is_some() {
+    if case.is_stranded() || running.solo().is_some() {
         return None;
     }
     let mut reason = format!(

@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 
 use quorate_store::ids::{ClusterId, GroupId};
 
-use super::super::company::{Choice, Why, stands_alone};
+use super::super::company::{Choice, Why, is_of, stands_alone};
 use super::super::rows::Row;
 use super::super::status::{InitialStatus, StoreState};
 use super::{Case, Decision, EXIT_REFUSED, Verdict, list, next};
@@ -84,10 +84,10 @@ pub(super) fn row_r3(case: &Case<'_>) -> Option<Decision> {
     }
     let foreign = company.foreign();
     let own = company.own();
-    if foreign.is_empty() || !own.belongs() || case.runs_or_ran() {
+    if foreign.is_empty() || case.runs_or_ran() {
         return None;
     }
-    let cluster = own.cluster_id?;
+    let cluster = company.cluster().filter(|cluster| is_of(own, *cluster))?;
     let active = foreign.iter().find_map(|(id, stores)| {
         stores.iter().find(|store| store.is_active(GroupId::SYSTEM)).map(|store| (*id, *store))
     });
@@ -101,7 +101,7 @@ pub(super) fn row_r3(case: &Case<'_>) -> Option<Decision> {
         decision.next = vec![next::inspect(), next::data_dir()];
         return Some(decision);
     }
-    if stands_alone(company.members(), cluster) {
+    if stands_alone(company.members(), company.witnesses(), cluster) {
         return None;
     }
     let mut reason = format!(
