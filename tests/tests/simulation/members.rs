@@ -1,6 +1,9 @@
 //! Membership changed while it runs: whatever happens meanwhile, it comes to its end, and nothing confirmed is lost.
 
-use quorate_core::admin::{AdminReply, AdminRequest, MemberAct, MemberReport, MemberRequest};
+use quorate_core::admin::{
+    AdminReply, AdminRequest, GroupStatusView, MemberAct, MemberReport, MemberRequest, VerdictWord,
+};
+use quorate_store::ids::GroupId;
 use quorate_tests::sim::fault::{Fault, Target};
 use quorate_tests::sim::schedule::{ClientId, HostId, MILLI, SECOND};
 use quorate_tests::sim::storage::LogSizes;
@@ -59,6 +62,24 @@ fn voters(world: &mut World) -> Vec<String> {
     all.dedup();
     assert_eq!(all.len(), 1, "the groups agree: {all:?}");
     all.remove(0)
+}
+
+/// The groups in which this host is a learner beside the voter of its name; it says how it gets the place.
+fn standing_in(world: &mut World, host: HostId) -> Vec<GroupId> {
+    assert!(world.settle(60 * SECOND), "all are equal: {:#?}", world.statuses);
+    let status = &world.statuses[&host];
+    let command = format!("quorate member replace --name {}", world.hosts[host].name);
+    assert!(status.next.contains(&command), "{status:#?}");
+    assert_eq!(status.verdict, VerdictWord::Joining, "{status:#?}");
+    let learns = |group: &&GroupStatusView| group.role == "learner" && group.own_lag == 0;
+    status.groups.iter().filter(learns).map(|group| group.group).collect()
+}
+
+/// The members' names, as the broker knows them that leads `system`.
+fn members(world: &mut World) -> Vec<String> {
+    let leader = system_leader(world);
+    assert!(world.settle(60 * SECOND), "all are equal: {:#?}", world.statuses);
+    world.statuses[&leader].members.iter().map(|member| member.name.clone()).collect()
 }
 
 fn new_host(world: &mut World, name: Option<&str>) -> HostId {
@@ -206,7 +227,10 @@ fn a_lost_disk_is_replaced_before_or_after_the_new_one_is_there() {
         let fresh = new_host(&mut world, Some(&name));
         world.start(fresh);
         if !early {
-            world.run_for(2 * SECOND);
+            world.run_for(5 * SECOND);
+            // It is filled, and stands in for the other one: without a vote.
+            assert_eq!(standing_in(&mut world, fresh), [GroupId::SYSTEM, GroupId(1)]);
+            assert_eq!(voters(&mut world), ["b1", "b2", "b3"]);
             assert!(done(&mut world, MemberAct::Replace, &name).changed);
         }
         world.run_for(5 * SECOND);
@@ -220,6 +244,35 @@ fn a_lost_disk_is_replaced_before_or_after_the_new_one_is_there() {
         publish_all(&mut world, client);
         finish(world);
     }
+}
+
+#[test]
+fn a_stand_in_gives_way_to_the_member_that_comes_back() {
+    let (mut world, client) = busy();
+    let dead = follower(&mut world);
+    let name = world.hosts[dead].name.clone();
+    lose(&mut world, dead);
+    world.run_for(SECOND);
+    let fresh = new_host(&mut world, Some(&name));
+    world.start(fresh);
+    world.run_for(5 * SECOND);
+    assert_eq!(standing_in(&mut world, fresh), [GroupId::SYSTEM, GroupId(1)]);
+    // Its broker is restarted meanwhile: it goes on as what it was.
+    world.end(fresh, false);
+    world.start(fresh);
+    world.run_for(5 * SECOND);
+    assert_eq!(standing_in(&mut world, fresh), [GroupId::SYSTEM, GroupId(1)]);
+    // The volume was not lost at all, only not mounted.
+    world.away.remove(&dead);
+    world.start(dead);
+    assert!(world.run_until(10 * SECOND, |world| world.hosts[fresh].process.is_none()));
+    assert_eq!(world.hosts[fresh].exit.as_ref().map(|exit| exit.0), Some(3));
+    world.away.insert(fresh);
+    world.run_for(5 * SECOND);
+    assert_eq!(members(&mut world), ["b1", "b2", "b3"]);
+    assert_eq!(voters(&mut world), ["b1", "b2", "b3"]);
+    publish_all(&mut world, client);
+    finish(world);
 }
 
 #[test]

@@ -6,7 +6,7 @@ use quorate_store::ids::{ClusterId, GroupId, StoreId};
 
 use super::assembly::Assembly;
 use super::facts::Facts;
-use super::status::{InitialStatus, StoreState};
+use super::status::{GroupStatus, InitialStatus, StoreState, VoterRef};
 
 /// The facts sorted out: who counts, and who does not and why.
 #[derive(Debug)]
@@ -176,11 +176,10 @@ impl<'a> Company<'a> {
         usize::try_from(largest).unwrap_or(usize::MAX)
     }
 
-    /// Names that are answered by a damaged or an empty store: nothing more can be expected under them.
+    /// Names that somebody answers to, if only with a damaged store: nothing more can be expected under them.
     pub(crate) fn answered_names(&self) -> BTreeSet<&'a str> {
         let damaged = self.asides.iter().filter(|aside| aside.why == Why::Damaged).map(|aside| aside.status);
-        let blank = self.members.iter().copied().filter(|member| !member.belongs());
-        damaged.chain(blank).map(|status| status.name.as_str()).collect()
+        damaged.chain(self.members.iter().copied()).map(|status| status.name.as_str()).collect()
     }
 
     /// How this group's members stand to each other.
@@ -320,19 +319,20 @@ fn outside(status: &InitialStatus, choice: &Choice) -> Option<Why> {
     }
 }
 
-/// The stores that lose their name to another one: active before recorded before belonging before older, and the
-/// smaller store id last.
+/// The stores that lose their name to another one: recorded voters before active ones before others that are recorded,
+/// before belonging before older, and the smaller store id last.
 fn names_twice(here: &[&InitialStatus]) -> BTreeSet<StoreId> {
-    let recorded: BTreeSet<StoreId> = here
-        .iter()
-        .filter_map(|status| status.group(GroupId::SYSTEM))
-        .flat_map(|group| group.voters.iter().chain(&group.learners))
-        .map(|voter| voter.store)
-        .collect();
+    let recorded = |of: fn(&GroupStatus) -> &Vec<VoterRef>| -> BTreeSet<StoreId> {
+        let parts = here.iter().filter_map(|status| status.group(GroupId::SYSTEM));
+        parts.flat_map(of).map(|voter| voter.store).collect()
+    };
+    let voters = recorded(|part| &part.voters);
+    let learners = recorded(|part| &part.learners);
     let claim = |status: &InitialStatus| {
         (
+            voters.contains(&status.key.store),
             status.is_active(GroupId::SYSTEM),
-            recorded.contains(&status.key.store),
+            learners.contains(&status.key.store),
             status.belongs(),
             status.incarnation,
             std::cmp::Reverse(status.key.store),

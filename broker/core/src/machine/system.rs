@@ -155,12 +155,20 @@ impl SystemMachine {
         for text in [&member.name, &member.cluster_address, &member.client_address, &member.admin_address] {
             check_text(text)?;
         }
-        let same_name = |other: &&Member| other.name == member.name && other.store != member.store;
-        if let Some(other) = self.members.values().find(same_name) {
-            let text = format!("the name `{}` is that of store {}: choose another", member.name, other.store);
-            return Err((FaultCode::DeclarationDiffers, text));
+        if self.members.get(&member.store).is_some_and(|known| known.name == member.name) {
+            return Ok(());
         }
-        Ok(())
+        let mut others = self.members.values().filter(|other| other.name == member.name);
+        match (others.next(), others.next()) {
+            (None, _) => Ok(()),
+            // Beside a voter that lost its disk, perhaps: until an operator says so it has no vote.
+            (Some(holder), None) if self.may_vote(holder.store) && !self.may_vote(member.store) => Ok(()),
+            (Some(other), _) => {
+                let text =
+                    format!("the name `{}` is that of store {}: choose another", member.name, other.store);
+                Err((FaultCode::DeclarationDiffers, text))
+            }
+        }
     }
 
     fn add_member(&mut self, member: Member, place: Option<u32>) -> Applied {
@@ -168,6 +176,10 @@ impl SystemMachine {
             return Ok(Outcome::MemberAdded(existing.raft_id));
         }
         self.check_new(&member)?;
+        if place.is_some() && self.named(&member.name).is_some() {
+            let text = format!("the name `{}` has its place already", member.name);
+            return Err((FaultCode::PeerRefused, text));
+        }
         if let Some(number) = place {
             let place = usize::try_from(number).ok().and_then(|number| self.places.get_mut(number));
             let Some(place) = place else {
@@ -212,7 +224,10 @@ impl SystemMachine {
             return Outcome::Done { affected: 0 };
         };
         if self.intents.leaving == Some(Leaving { store, replaced: true }) {
-            self.intents.wanted.insert(member.name.clone(), String::new());
+            match self.named(&member.name).map(|stand_in| stand_in.store) {
+                Some(stand_in) => drop(self.intents.named.insert(stand_in)),
+                None => drop(self.intents.wanted.insert(member.name.clone(), String::new())),
+            }
         }
         self.intents.forget(store);
         self.retired.insert(store, Retired { name: member.name, raft_id: member.raft_id });
@@ -225,7 +240,7 @@ impl SystemMachine {
         if name.is_empty() {
             return Err((FaultCode::InvalidName, "a broker's name is not empty".to_owned()));
         }
-        if let Some(member) = self.members.values().find(|member| member.name == name) {
+        if let Some(member) = self.named(&name) {
             let store = member.store;
             if self.is_leaving(store) {
                 let text = format!("{name} is on its way out: add it again when it is gone");
@@ -310,6 +325,19 @@ impl SystemMachine {
     /// A member by its store.
     pub fn member(&self, store: StoreId) -> Option<&Member> {
         self.members.get(&store)
+    }
+
+    /// The member of this name: of two, the one that may vote. The other one stands in for it.
+    pub fn named(&self, name: &str) -> Option<&Member> {
+        let of_name = self.members.values().filter(|member| member.name == name);
+        of_name.max_by_key(|member| (self.may_vote(member.store), std::cmp::Reverse(member.raft_id)))
+    }
+
+    /// The empty store that came under this member's name while the member itself was gone, perhaps with its disk. It is
+    /// filled, and has no vote until an operator replaces the member with it.
+    pub fn stand_in(&self, member: &Member) -> Option<&Member> {
+        let other = |other: &&Member| other.name == member.name && other.store != member.store;
+        self.members.values().find(other).filter(|other| !self.may_vote(other.store))
     }
 
     /// A member by its Raft id.

@@ -10,7 +10,7 @@ use super::{Node, Phase};
 use crate::event::Event;
 use crate::formation::InitialStatus;
 use crate::io::{Output, PeerIdentity, PeerKey};
-use crate::machine::{Command, Member};
+use crate::machine::{Command, Member, SystemMachine};
 use crate::peer::{Admission, PeerMessage};
 use crate::replica::Replica;
 use crate::replica::wire::MembershipChange;
@@ -236,10 +236,7 @@ impl Node {
             let may_repeat = told.is_none_or(|at| self.now.since(at) >= REPEAT_MILLIS);
             match system.member(store) {
                 None if status.cluster_id.is_none() && may_repeat => {
-                    // Also of a member that is not here: its name is free once it is removed.
-                    let name_taken = system.members().any(|member| member.name == status.name)
-                        || status.name == self.config.name;
-                    if !name_taken {
+                    if self.is_name_free(system, &status.name) {
                         commands.push((store, self.add_member(system, status)));
                     }
                 }
@@ -257,6 +254,9 @@ impl Node {
                     }
                 }
             }
+        }
+        if let Some(store) = self.needless_stand_in(system) {
+            commands.push((store, Command::LeaveMember { store, replaced: false }));
         }
         for (store, command) in commands {
             self.admissions.insert(store, self.now);
@@ -282,6 +282,31 @@ impl Node {
         self.review_own_member(group);
     }
 
+    /// Whether an empty store may be let in under this name: nobody's, or that of a voter that is gone, perhaps with its
+    /// disk. For that one it only stands in.
+    fn is_name_free(&self, system: &SystemMachine, name: &str) -> bool {
+        system.named(name).is_none_or(|holder| {
+            !self.is_linked_or_own(holder.store)
+                && system.may_vote(holder.store)
+                && system.stand_in(holder).is_none()
+        })
+    }
+
+    /// A store that stands in for a member that is back.
+    fn needless_stand_in(&self, system: &SystemMachine) -> Option<StoreId> {
+        if system.intents().leaving.is_some() {
+            return None;
+        }
+        let back = system.members().filter(|member| self.is_linked_or_own(member.store));
+        back.filter(|member| system.may_vote(member.store))
+            .find_map(|member| system.stand_in(member))
+            .map(|stand_in| stand_in.store)
+    }
+
+    fn is_linked_or_own(&self, store: StoreId) -> bool {
+        store == self.own.store || self.peers.is_linked(store)
+    }
+
     /// The leader's own addresses and run.
     fn review_own_member(&mut self, group: &mut Group) {
         let own = self.own.store;
@@ -294,10 +319,12 @@ impl Node {
         }
     }
 
-    fn add_member(&self, system: &crate::machine::SystemMachine, status: &InitialStatus) -> Command {
+    fn add_member(&self, system: &SystemMachine, status: &InitialStatus) -> Command {
         // A place of the founding rule's union that nobody took, under an address that leads to this broker.
+        let stands_in = system.named(&status.name).is_some();
         let place = system.places().iter().position(|place| {
-            place.store.is_none()
+            !stands_in
+                && place.store.is_none()
                 && (place.address == status.cluster_address
                     || self.peers.resolved(&place.address) == Some(status.key.store)
                     || status

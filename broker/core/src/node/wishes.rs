@@ -46,7 +46,7 @@ impl Node {
         let Some(system) = self.system() else {
             return Err(refused("NO_QUORUM", "this broker has no state of the group `system`".into(), &[]));
         };
-        let store = named(system, &request.name).map(|member| member.store);
+        let store = system.named(&request.name).map(|member| member.store);
         let command = self.command_for(system, &request)?;
         let decided = command.is_none();
         if let Some(command) = command {
@@ -67,7 +67,7 @@ impl Node {
         let intents = system.intents();
         let retired = system.retired().any(|(_, retired)| retired.name == name);
         let waited_for = intents.wanted.contains_key(&name);
-        let Some(member) = named(system, &name) else {
+        let Some(member) = system.named(&name) else {
             return match request.act {
                 MemberAct::Add => Ok(Some(Command::PermitMember {
                     name,
@@ -238,7 +238,7 @@ impl Node {
     fn member_report(&self, wish: &Wish, complete: bool, detail: String) -> AdminReply {
         let store_id = self
             .system()
-            .and_then(|system| named(system, &wish.request.name))
+            .and_then(|system| system.named(&wish.request.name))
             .map(|member| member.store)
             .or(wish.store);
         AdminReply::Member(Box::new(MemberReport {
@@ -254,7 +254,7 @@ impl Node {
     fn progress(&self, wish: &Wish) -> Option<Progress> {
         let system = self.system().filter(|_| wish.decided)?;
         let name = &wish.request.name;
-        let member = named(system, name);
+        let member = system.named(name);
         let progress = match (wish.request.act, member) {
             (MemberAct::Add, None) => {
                 Progress::UnderWay(format!("{name} becomes a voter when it comes; it is not here yet"))
@@ -327,10 +327,6 @@ impl Node {
             format!("{} is on its way out; still in: {}", member.name, still.join(", "))
         }
     }
-}
-
-fn named<'a>(system: &'a SystemMachine, name: &str) -> Option<&'a Member> {
-    system.members().find(|member| member.name == name)
 }
 
 fn refused(code: &'static str, message: String, next: &[&str]) -> AdminReply {

@@ -22,8 +22,12 @@ pub(super) fn row_j1(case: &Case<'_>) -> Option<Decision> {
     let active = part.active?;
     let own = company.own();
     if own.is_active(case.group) {
-        let reason = format!("{} is active and this broker takes part", case.group_name());
-        return Some(case.decision(Row::J1, Verdict::Resume, reason));
+        let mut reason = format!("{} is active and this broker takes part", case.group_name());
+        let mut commands = Vec::new();
+        tell_predecessor(case, part, &mut reason, &mut commands);
+        let mut decision = case.decision(Row::J1, Verdict::Resume, reason);
+        decision.next = commands;
+        return Some(decision);
     }
     let leader = name_of(case, part, active);
     if let Some(decision) = forked(case, Row::J1, &part.lineage, &leader) {
@@ -62,25 +66,42 @@ pub(super) fn row_j1(case: &Case<'_>) -> Option<Decision> {
     if standing.is_some_and(|standing| standing.position > Position::default()) {
         reason.push_str("; what only this store holds is kept in its quarantine");
     }
-    let predecessor = part.voters.iter().find(|voter| voter.name == own.name && voter.store != own.key.store);
     let mut commands = Vec::new();
-    if case.group == GroupId::SYSTEM {
-        if let Some(predecessor) = predecessor {
-            let _ = write!(
-                reason,
-                "; a voter of this name is recorded with another store, {}: it stays a learner until that one is replaced",
-                predecessor.store
-            );
-            commands.push(next::replace(&own.name));
-        } else if !voter && !reference.possible_members.contains(&own.key.store) {
-            reason.push_str(
-                "; it votes then if a place among the possible members is free or quorate member add names it",
-            );
-        }
+    let follows = tell_predecessor(case, part, &mut reason, &mut commands);
+    if case.group == GroupId::SYSTEM
+        && !follows
+        && !voter
+        && !reference.possible_members.contains(&own.key.store)
+    {
+        reason.push_str(
+            "; it votes then if a place among the possible members is free or quorate member add names it",
+        );
     }
     let mut decision = case.decision(Row::J1, Verdict::Join, reason);
     decision.next = commands;
     Some(decision)
+}
+
+/// Says that this store stands in for a voter of its name, which lost its disk or will come back, and with which command
+/// it takes the voter's place.
+fn tell_predecessor(
+    case: &Case<'_>,
+    part: &GroupStatus,
+    reason: &mut String,
+    commands: &mut Vec<String>,
+) -> bool {
+    let own = case.company.own();
+    let of_name = |voter: &&VoterRef| voter.name == own.name && voter.store != own.key.store;
+    let Some(predecessor) = part.voters.iter().find(of_name).filter(|_| case.group == GroupId::SYSTEM) else {
+        return false;
+    };
+    let _ = write!(
+        reason,
+        "; a voter of this name is recorded with another store, {}: it stays a learner until that one is replaced",
+        predecessor.store
+    );
+    commands.push(next::replace(&own.name));
+    true
 }
 
 /// None active, but the group was active in this run, and enough voters are here to go on at once.

@@ -89,8 +89,38 @@ fn raft_ids_are_given_once() {
     assert!(machine.is_retired(store(10)));
     assert_eq!(code(apply(&mut machine, add(10, "c"))), FaultCode::PeerRefused);
     assert_eq!(apply(&mut machine, add(11, "c")), Outcome::MemberAdded(RaftId(4)));
-    assert_eq!(code(apply(&mut machine, add(12, "a"))), FaultCode::DeclarationDiffers);
+    // Not under the name of one that has no vote itself.
+    assert_eq!(code(apply(&mut machine, add(12, "c"))), FaultCode::DeclarationDiffers);
     assert_eq!(machine.member_numbered(RaftId(4)).unwrap().store, store(11));
+}
+
+#[test]
+fn one_empty_store_stands_in_for_a_voter_and_takes_its_place_when_that_is_replaced() {
+    let mut machine = founded();
+    let add = |number, place| Command::AddMember { member: member(number, "a"), place };
+    // It does not get a place of the founding by that.
+    assert_eq!(code(apply(&mut machine, add(10, Some(2)))), FaultCode::PeerRefused);
+    assert_eq!(apply(&mut machine, add(10, None)), Outcome::MemberAdded(RaftId(3)));
+    assert!(!machine.may_vote(store(10)));
+    assert_eq!(code(apply(&mut machine, add(11, None))), FaultCode::DeclarationDiffers);
+    let holder = machine.named("a").expect("the voter").clone();
+    assert_eq!(holder.store, store(1));
+    assert_eq!(machine.stand_in(&holder).map(|member| member.store), Some(store(10)));
+    // Both keep telling where they are.
+    let moved = |number, raft_id: RaftId| {
+        let member = member(number, "a");
+        Command::UpdateMember(Member { raft_id, cluster_address: "x:1".into(), ..member })
+    };
+    assert_eq!(apply(&mut machine, moved(1, RaftId(1))), Outcome::Done { affected: 1 });
+    assert_eq!(apply(&mut machine, moved(10, RaftId(3))), Outcome::Done { affected: 1 });
+    // Replaced, it may vote at once; removed, it would not.
+    for (replaced, votes) in [(true, true), (false, false)] {
+        let mut machine = machine.clone();
+        apply(&mut machine, Command::LeaveMember { store: store(1), replaced });
+        apply(&mut machine, Command::RemoveMember { store: store(1) });
+        assert_eq!(machine.may_vote(store(10)), votes);
+        assert_eq!(machine.named("a").map(|member| member.store), Some(store(10)));
+    }
 }
 
 #[test]
