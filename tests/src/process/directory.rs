@@ -50,6 +50,23 @@ pub fn stamp(directory: &Path) -> Option<Stamp> {
     }
 }
 
+/// Copies a directory with everything below it.
+///
+/// # Panics
+/// Something cannot be read or written.
+pub fn copy(from: &Path, to: &Path) {
+    fs::create_dir_all(to).expect("a directory");
+    for entry in fs::read_dir(from).expect("a directory to copy") {
+        let path = entry.expect("a directory can be listed").path();
+        let target = to.join(path.file_name().expect("an entry has a name"));
+        if path.is_dir() {
+            copy(&path, &target);
+        } else {
+            fs::copy(&path, &target).expect("a file can be copied");
+        }
+    }
+}
+
 /// Every file below a directory, with its bytes.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Snapshot {

@@ -3,6 +3,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use quorate_tests::process::directory::copy;
 use quorate_tests::process::{Broker, ClusterPlan, Place, Snapshot, messages, programs};
 use serde_json::Value;
 
@@ -17,19 +18,6 @@ fn inspect(paths: &[&Path]) -> (i32, Value, String) {
     let text = String::from_utf8_lossy(&output.stdout);
     let report = serde_json::from_str(&text).unwrap_or_else(|error| panic!("{error}: {text} {errors}"));
     (output.status.code().expect("it was not killed"), report, errors)
-}
-
-fn copy(from: &Path, to: &Path) {
-    fs::create_dir_all(to).unwrap();
-    for entry in fs::read_dir(from).unwrap() {
-        let path = entry.unwrap().path();
-        let target = to.join(path.file_name().unwrap());
-        if path.is_dir() {
-            copy(&path, &target);
-        } else {
-            fs::copy(&path, &target).unwrap();
-        }
-    }
 }
 
 async fn publish(url: &str, queue: &str, numbers: std::ops::Range<u64>) {

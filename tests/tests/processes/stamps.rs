@@ -1,6 +1,39 @@
 //! The status record over kills, stops and changes: acceptance A.
 
-use quorate_tests::process::{ClusterPlan, messages, wait_for};
+use quorate_store::stamp::StampState;
+use quorate_tests::process::directory::stamp;
+use quorate_tests::process::{Broker, ClusterPlan, Place, messages, wait_for};
+
+#[test]
+fn acceptance_a3_killed_at_any_moment_the_record_is_an_old_or_a_new_one() {
+    let place = Place::new();
+    let mut broker = Broker::single(&place.path(""), "b");
+    broker.add_flags(&["--store-stamp-interval", "100ms"]);
+    let data = place.path("b-data");
+    let mut last = (0, 0);
+    let mut cluster_id = None;
+    for turn in 0..24_u64 {
+        broker.spawn();
+        // The moment moves through start, founding or restart, and the first rewrites.
+        let moment = std::time::Instant::now() + std::time::Duration::from_millis(turn * 12);
+        wait_for("the moment", || {
+            let _ = stamp(&data).map(|stamp| stamp.sequence);
+            if std::time::Instant::now() >= moment { Ok(()) } else { Err(String::new()) }
+        });
+        broker.kill();
+        let Some(found) = stamp(&data) else { continue };
+        assert!(matches!(found.state, StampState::Forming | StampState::Dirty), "{found:?}");
+        let now = (found.sequence, found.incarnation.0);
+        assert!(now.0 >= last.0 && now.1 >= last.1, "{last:?} before, {now:?} after");
+        last = now;
+        if let Some(id) = found.cluster_id {
+            assert_eq!(*cluster_id.get_or_insert(id), id, "the identity has changed");
+        }
+    }
+    broker.start();
+    broker.wait_leading();
+    assert_eq!(stamp(&data).unwrap().cluster_id, cluster_id.or(stamp(&data).unwrap().cluster_id));
+}
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn acceptance_a6_a_clean_store_that_ran_on_is_no_longer_equal_to_one_that_did_not() {

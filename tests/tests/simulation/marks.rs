@@ -78,7 +78,7 @@ fn epoch(
 }
 
 /// Where each group's log ends in a store.
-fn ends(world: &World, host: HostId) -> BTreeMap<GroupId, Position> {
+pub(crate) fn ends(world: &World, host: HostId) -> BTreeMap<GroupId, Position> {
     let dir = Path::new(STORE_DIRECTORY).join(LOG_DIRECTORY);
     let files = &world.hosts[host].medium.files;
     let (_, recovered) =

@@ -387,6 +387,32 @@ fn two_removed_in_a_row_leave_the_last_entries_with_those_who_stay() {
     finish(world);
 }
 
+#[test]
+fn once_a_removal_is_done_a_restart_needs_nobody_who_was_removed() {
+    for power in [false, true] {
+        for size in [2, 1] {
+            let (mut world, client) = busy();
+            world.copies = 1;
+            let mut present: Vec<HostId> = vec![0, 1, 2];
+            while present.len() > size {
+                let gone = present.remove(1);
+                let name = world.hosts[gone].name.clone();
+                done(&mut world, MemberAct::Remove, &name);
+                // As soon as the command says that it is done, its disk may go.
+                lose(&mut world, gone);
+            }
+            for host in &present {
+                world.end(*host, power);
+            }
+            world.start_all();
+            lead(&mut world);
+            assert_eq!(voters(&mut world).len(), size, "power {power}");
+            publish_all(&mut world, client);
+            finish(world);
+        }
+    }
+}
+
 /// Kills or cuts whoever leads at many moments of a change; asked again, it comes to its end.
 fn interrupted(act: MemberAct, power: bool) {
     for step in 0..24 {

@@ -263,10 +263,7 @@ impl Node {
             Beginning::Admitted(admission) => self.take_admission(*admission),
             Beginning::Existing => {
                 // A crash between `dirty` and the first state of the groups: what was agreed is in the stamp.
-                if let Some(value) = self.founding.decision().cloned()
-                    && Some(value.cluster_id) == self.cluster_id
-                    && value.founder(self.own.store).is_some()
-                {
+                if let Some(value) = self.founded_value() {
                     self.make_founded_groups(&value);
                 }
                 for (id, (name, configuration)) in std::mem::take(&mut self.unmade.vhosts) {
@@ -278,6 +275,15 @@ impl Node {
         self.learn_members();
         self.tell_life_now();
         self.facts_changed = true;
+    }
+
+    /// The founding that made this store's cluster, if it was a founder: the stamp says dirty in the very cluster that
+    /// it had accepted, so that value was decided.
+    pub(super) fn founded_value(&self) -> Option<FoundingValue> {
+        let stamp = self.stamp.as_ref().filter(|stamp| stamp.state == StampState::Dirty)?;
+        let value = forming_of(Some(stamp)).value()?.clone();
+        (Some(value.cluster_id) == stamp.cluster_id && value.founder(self.own.store).is_some())
+            .then_some(value)
     }
 
     /// Starts the node of a recovered group.

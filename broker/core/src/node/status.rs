@@ -7,6 +7,7 @@ use super::Node;
 use super::Phase;
 use super::configuration::Configuration;
 use super::group::Group;
+use super::lineage::Lineage;
 use super::startup::{Beginning, forming_of};
 use crate::admin::VerdictWord;
 use crate::formation::status::{Active, GroupStatus, PeerRef, RecordedRun, StoreState, VoterRef};
@@ -188,7 +189,38 @@ impl Node {
         }
     }
 
-    /// What it holds, and what it gave up to be filled again.
+    /// `system` as it was founded, while nothing of it is made here: a process that ended between `dirty` and the first
+    /// state has acknowledged nothing, and what was agreed is in its stamp.
+    fn unmade_system(&self) -> Option<GroupStatus> {
+        let id = GroupId::SYSTEM;
+        let is_said = self.groups.contains_key(&id) || self.refilling.contains(&id);
+        if is_said || self.store_state() != StoreState::Dirty {
+            return None;
+        }
+        let value = self.founded_value()?;
+        let founders = value.founders.iter().map(|founder| VoterRef {
+            store: founder.store,
+            name: founder.name.clone(),
+            raft_id: founder.raft_id,
+        });
+        Some(GroupStatus {
+            group: id,
+            vhost: "system".to_owned(),
+            lineage: Lineage::founded(value.cluster_id, id).entries().to_vec(),
+            client_epochs: Vec::new(),
+            position: Position::default(),
+            term: self.unmade.hard_states.get(&id).map_or(Term(0), |state| state.term),
+            voters: founders.collect(),
+            learners: Vec::new(),
+            trusted: !self.life.is_refused(),
+            active: None,
+            was_active_this_run: false,
+            designated: None,
+            peer_silent: false,
+        })
+    }
+
+    /// What it holds, what it founded and has not made yet, and what it gave up to be filled again.
     fn group_statuses(&self) -> Vec<GroupStatus> {
         let given_up =
             self.refilling.iter().filter(|id| !self.groups.contains_key(id)).map(|id| GroupStatus {
@@ -208,6 +240,7 @@ impl Node {
             });
         let mut parts: Vec<GroupStatus> =
             self.groups.values().map(|group| self.group_status(group)).chain(given_up).collect();
+        parts.extend(self.unmade_system());
         parts.sort_by_key(|part| part.group);
         parts
     }

@@ -4,7 +4,7 @@
 //!  operator ──> leader of `system` ── Leave{store} ──> log of `system`: from here on every leader drives it
 //!      each virtual host's leader, itself not the one that leaves (it hands over first):
 //!        a majority of those who stay has synced all that was committed  ──> removal in the group's log
-//!        a majority of those who stay has synced the removal             ──> Departed to the leader of `system`
+//!        a majority of those who stay has synced that it is committed    ──> Departed to the leader of `system`
 //!      all virtual hosts departed ──> removal in `system`, in the same way ──> Remove{store}: retired for ever
 //! ```
 //!
@@ -13,6 +13,7 @@
 
 use std::collections::BTreeSet;
 
+use bytes::Bytes;
 use quorate_store::ids::{GroupId, Index, RaftId, StoreId};
 
 use super::Node;
@@ -121,6 +122,21 @@ impl Node {
         }
     }
 
+    /// Whether a majority of the group's voters without this one has synced everything up to here.
+    fn staying_have(&self, group: &Group, leaving: RaftId, mark: Index) -> bool {
+        let Some(replica) = &group.replica else { return false };
+        let refills = |id: RaftId| {
+            let peer = self.peers.store_of(id).and_then(|store| self.peers.get(store));
+            let part = peer.and_then(|peer| peer.status.as_ref()).and_then(|status| status.group(group.id));
+            part.is_some_and(|part| !part.trusted)
+        };
+        let staying = group.configuration.voters.iter().map(|id| RaftId(*id)).filter(|id| *id != leaving);
+        let has: Vec<bool> = staying
+            .map(|id| !refills(id) && replica.matched(id).is_some_and(|matched| matched >= mark))
+            .collect();
+        has.iter().filter(|has| **has).count() > has.len() / 2
+    }
+
     /// Takes the next step with the member that leaves; true if something was proposed.
     pub(super) fn part(&mut self, group: &mut Group, (store, id): (StoreId, RaftId)) -> bool {
         let Some(replica) = &mut group.replica else { return false };
@@ -130,21 +146,6 @@ impl Node {
             after: None,
         });
         group.parting = Some(parting);
-        let staying: Vec<RaftId> =
-            group.configuration.voters.iter().map(|id| RaftId(*id)).filter(|other| *other != id).collect();
-        let majority_has = |mark: Index| {
-            let have = staying.iter().filter(|other| {
-                let refills =
-                    self.peers.store_of(**other).and_then(|store| self.peers.get(store)).is_some_and(
-                        |peer| {
-                            let part = peer.status.as_ref().and_then(|status| status.group(group.id));
-                            part.is_some_and(|part| !part.trusted)
-                        },
-                    );
-                !refills && replica.matched(**other).is_some_and(|matched| matched >= mark)
-            });
-            have.count() > staying.len() / 2
-        };
         if !group.configuration.gone.contains(&id.0) {
             let is_last = group.id == GroupId::SYSTEM;
             let departed = |vhost: &GroupId| self.steps.departed.contains(&(*vhost, store));
@@ -152,12 +153,17 @@ impl Node {
                 return false;
             }
             let votes = group.configuration.voters.contains(&id.0);
-            return (!votes || majority_has(parting.before))
-                && replica.propose_membership(MembershipChange::Retire(id.0));
+            let ready = !votes || self.staying_have(group, id, parting.before);
+            let replica = group.replica.as_mut().filter(|_| ready);
+            return replica.is_some_and(|replica| replica.propose_membership(MembershipChange::Retire(id.0)));
         }
-        let after = parting.after.unwrap_or(group.applied);
+        // Whoever has synced an entry that was proposed after the removal was applied has synced, with it, that the removal
+        // is committed: it comes back with those who stay as its voters, and needs nobody who was removed.
+        let Some(after) = parting.after.or_else(|| replica.propose(vec![Bytes::new()]).ok()) else {
+            return false;
+        };
         group.parting = Some(Parting { after: Some(after), ..parting });
-        if majority_has(after) {
+        if self.staying_have(group, id, after) {
             self.group_departed(group, store);
         }
         false

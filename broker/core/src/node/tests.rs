@@ -1,6 +1,7 @@
 //! Small worlds of one broker.
 
 use quorate_store::ids::{RunId, StoreId};
+use quorate_store::stamp::{Stamp, StampState};
 use uuid::Uuid;
 
 use super::Node;
@@ -192,4 +193,45 @@ fn a_damaged_broker_shows_all_members_that_it_hears_of() {
     assert!(
         ailments(&members).all(|ailment| ailment.commands.iter().any(|next| next.contains("member replace")))
     );
+}
+
+/// Lets a broker that is all by itself go on, over a disk that holds nothing but the stamp. Ends before the first stamp
+/// that says dirty is written, if it is to; gives that one, and whether the first state of a group was written.
+fn goes_on(node: &mut Node, ends_at_dirty: bool) -> (Option<Stamp>, bool) {
+    node.handle(Tick(0), Input::PeerFailed { dialed: "b:7421".into(), refused: None });
+    let mut made = false;
+    for now in 0..2000 {
+        node.handle(Tick(now), Input::Tick);
+        while let Some(output) = node.poll() {
+            let done = match output {
+                Output::WriteStamp { stamp, .. } if ends_at_dirty && stamp.state == StampState::Dirty => {
+                    return (Some(*stamp), made);
+                }
+                Output::WriteStamp { ticket, .. } => Input::Persisted { ticket },
+                Output::Scan { ticket, .. } => Input::Scanned { ticket, pairs: Vec::new(), complete: true },
+                Output::WriteState { .. } => {
+                    made = true;
+                    continue;
+                }
+                _ => continue,
+            };
+            node.handle(Tick(now), done);
+        }
+    }
+    (None, made)
+}
+
+#[test]
+fn killed_between_dirty_and_its_first_state_a_founder_goes_on_with_what_was_agreed() {
+    let (dirty, made) = goes_on(&mut lone_node(FoundStamp::Empty), true);
+    let dirty = dirty.expect("it says that it begins");
+    assert!(!made, "and ends before its groups are made");
+
+    let mut again = lone_node(FoundStamp::Stamp(Box::new(dirty.clone())));
+    assert!(goes_on(&mut again, false).1, "its groups are made: {}", status(&mut again).reason);
+    assert_eq!(status(&mut again).cluster_id, dirty.cluster_id);
+
+    // Not so a store that was admitted: what it is comes from others.
+    let admitted = Stamp { forming: None, ..dirty };
+    assert!(!goes_on(&mut lone_node(FoundStamp::Stamp(Box::new(admitted))), false).1);
 }

@@ -544,6 +544,7 @@ impl Replica {
                 );
                 wrote = true;
             }
+            let mut promised = false;
             if let Some(hard_state) = ready.hs() {
                 let hard_state = HardState {
                     term: Term(hard_state.term),
@@ -551,12 +552,14 @@ impl Replica {
                     commit: Index(hard_state.commit),
                 };
                 self.raw.mut_store().set_hard_state(hard_state);
-                // A commit index alone need not be synced: it is learned again.
-                if ready.must_sync() || wrote {
-                    effects.records.push(Record::HardState(self.group, self.epoch, hard_state));
-                    self.commit_written = hard_state.commit;
-                    wrote = true;
-                }
+                promised = ready.must_sync();
+            }
+            // A commit index alone need not be synced: it is learned again. With entries, the latest one goes along.
+            let hard_state = self.raw.store().hard_state();
+            if promised || (wrote && hard_state.commit > self.commit_written) {
+                effects.records.push(Record::HardState(self.group, self.epoch, hard_state));
+                self.commit_written = hard_state.commit;
+                wrote = true;
             }
             let number = ready.number();
             let persisted_messages = ready.take_persisted_messages();
