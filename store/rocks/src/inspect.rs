@@ -1,7 +1,6 @@
 //! Looking at a whole store, its state included.
 
 use crate::reader::RocksReader;
-use crate::store::Contents;
 use quorate_store::files::real::RealFiles;
 use quorate_store::files::{FileError, Files};
 use quorate_store::open::{Inspected, OpenError};
@@ -33,11 +32,7 @@ pub fn inspect(dir: &Path) -> Result<StoreLook, OpenError> {
     let unreadable = |text: String| -> OpenError {
         FileError::Io { operation: "read", path: state_dir.clone(), source: io::Error::other(text) }.into()
     };
-    let nothing = match Contents::of(&state_dir) {
-        _ if !files.is_dir(&state_dir)? => true,
-        Ok(contents) => !contents.database && contents.orphaned(&state_dir).is_none(),
-        Err(error) => return Err(unreadable(error.to_string())),
-    };
+    let nothing = RocksReader::is_unmade(&state_dir).map_err(|error| unreadable(error.to_string()))?;
     let (state, state_damage) = if nothing {
         (None, None)
     } else {

@@ -1,12 +1,13 @@
 //! [`RocksReader`]: a look at a store that no broker has open.
 
 use crate::error::from_engine;
+use crate::families::{ALL, name};
 use crate::options::Setup;
 use crate::scan::Range;
 use crate::store::{Contents, get, scan};
 use bytes::Bytes;
 use quorate_store::state::{Family, Pair, StateError};
-use rocksdb::DB;
+use rocksdb::{DB, Options};
 use std::path::Path;
 
 /// A state store opened for looking only: nothing in its directory is created, changed or removed.
@@ -48,7 +49,12 @@ impl RocksReader {
             return Ok(true);
         }
         let contents = Contents::of(dir)?;
-        Ok(!contents.database && !contents.tables)
+        if contents.tables || !contents.database {
+            return Ok(!contents.tables);
+        }
+        // The families are made one after the other, and nothing is stored before all of them are there.
+        let lacks = |made: &[String]| ALL.iter().any(|family| !made.iter().any(|made| made == name(*family)));
+        Ok(DB::list_cf(&Options::default(), dir).is_ok_and(|made| lacks(&made)))
     }
 
     /// One value.

@@ -84,6 +84,7 @@ fn acceptance_h6_a_refused_broker_is_named_and_a_damaged_one_says_what_is_wrong(
     // Another one under a name that is taken is refused with a status of its own; those it met go on.
     let mut other = Broker::single(&cluster.path("other"), "b1");
     std::fs::create_dir_all(cluster.path("other")).unwrap();
+    other.set_flag("--cluster-wait-for", "2");
     other.add_flags(&["--cluster-peers", &cluster.peers()]);
     let ended = other.run_to_end();
     assert_eq!(ended.status, Some(3), "{}", ended.log);

@@ -1,8 +1,35 @@
 //! The status record over kills, stops and changes: acceptance A.
 
+use std::time::{Duration, Instant};
+
 use quorate_store::stamp::StampState;
 use quorate_tests::process::directory::stamp;
 use quorate_tests::process::{Broker, ClusterPlan, Place, messages, wait_for};
+
+/// Kills a process so long after its start.
+fn kill_after(broker: &mut Broker, moment: Duration) {
+    let moment = Instant::now() + moment;
+    while Instant::now() < moment {
+        std::thread::yield_now();
+    }
+    broker.kill();
+}
+
+#[test]
+fn acceptance_b14_killed_at_any_moment_of_its_first_start_a_broker_comes_up() {
+    for turn in 0..40 {
+        let place = Place::new();
+        let mut broker = Broker::single(&place.path(""), "b");
+        broker.spawn();
+        kill_after(&mut broker, Duration::from_millis(turn * 2));
+        let data = place.path("b-data");
+        let before = stamp(&data).and_then(|stamp| stamp.cluster_id);
+        broker.start();
+        broker.wait_leading();
+        let after = stamp(&data).and_then(|stamp| stamp.cluster_id);
+        assert!(after.is_some() && before.is_none_or(|before| Some(before) == after), "{before:?} {after:?}");
+    }
+}
 
 #[test]
 fn acceptance_a3_killed_at_any_moment_the_record_is_an_old_or_a_new_one() {
@@ -15,12 +42,7 @@ fn acceptance_a3_killed_at_any_moment_the_record_is_an_old_or_a_new_one() {
     for turn in 0..24_u64 {
         broker.spawn();
         // The moment moves through start, founding or restart, and the first rewrites.
-        let moment = std::time::Instant::now() + std::time::Duration::from_millis(turn * 12);
-        wait_for("the moment", || {
-            let _ = stamp(&data).map(|stamp| stamp.sequence);
-            if std::time::Instant::now() >= moment { Ok(()) } else { Err(String::new()) }
-        });
-        broker.kill();
+        kill_after(&mut broker, Duration::from_millis(turn * 12));
         let Some(found) = stamp(&data) else { continue };
         assert!(matches!(found.state, StampState::Forming | StampState::Dirty), "{found:?}");
         let now = (found.sequence, found.incarnation.0);

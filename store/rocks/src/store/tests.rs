@@ -472,6 +472,32 @@ fn a_damaged_block_is_reported_when_it_is_read() {
 }
 
 #[test]
+fn a_store_whose_making_was_cut_off_between_two_families_is_made_anew() {
+    for made in [&["default"][..], &["default", "state"]] {
+        let dir = TempDir::new().unwrap();
+        let mut options = rocksdb::Options::default();
+        options.create_if_missing(true);
+        options.create_missing_column_families(true);
+        drop(DB::open_cf(&options, dir.path(), made).unwrap());
+        let before = fingerprint(dir.path());
+        assert!(RocksReader::is_unmade(dir.path()).unwrap(), "{made:?}");
+        assert!(fingerprint(dir.path()) == before, "looking changes nothing");
+        let mut store = open(dir.path());
+        store.write(&batch(vec![put(Family::Body, b"k", b"v")])).unwrap();
+        store.flush().unwrap();
+        drop(store);
+        assert!(!RocksReader::is_unmade(dir.path()).unwrap());
+        assert_eq!(open(dir.path()).get(Family::Body, b"k").unwrap().as_deref(), Some(&b"v"[..]));
+    }
+    // One that is whole is no such one, though its tables are gone.
+    let (dir, tables) = closed_store(".sst");
+    for table in &tables {
+        fs::remove_file(table).unwrap();
+    }
+    assert!(!RocksReader::is_unmade(dir.path()).unwrap());
+}
+
+#[test]
 fn a_damaged_or_missing_file_is_reported_at_opening() {
     let empty = |path: &Path| fs::write(path, b"").unwrap();
     let remove = |path: &Path| fs::remove_file(path).unwrap();
