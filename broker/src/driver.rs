@@ -274,7 +274,8 @@ impl Driver {
             }
             Output::AdminReply { id, reply } => self.outlets.desk.answer(id, reply),
             Output::Event(event) => logging::event(&event),
-            Output::Exit { status, reason } => self.exit = Some(Exit { status, reason }),
+            Output::Exit { status, reason } => self.exit = Some(Exit { status, reason, anew: false }),
+            Output::BeginAnew { reason } => self.exit = Some(Exit::begin_anew(reason)),
         }
     }
 

@@ -27,12 +27,19 @@ pub struct Exit {
     pub status: u8,
     /// For people.
     pub reason: String,
+    /// Not of the process: the store is set aside, and the broker begins again with an empty one.
+    pub anew: bool,
 }
 
 impl Exit {
     /// An end for this reason.
     pub fn new(status: ExitStatus, reason: impl Into<String>) -> Self {
-        Self { status: status as u8, reason: reason.into() }
+        Self { status: status as u8, reason: reason.into(), anew: false }
+    }
+
+    /// The end of this life of the broker; the next one is to have an empty store.
+    pub fn begin_anew(reason: String) -> Self {
+        Self { anew: true, ..Self::new(ExitStatus::Done, reason) }
     }
 }
 

@@ -6,6 +6,7 @@ use clap::Parser;
 use quorate_broker::config::Config;
 use quorate_broker::exit::{Exit, ExitStatus, end_process_on_panic};
 use quorate_broker::flags::{Command, ConfigAction, Flags};
+use quorate_broker::open_store::set_aside_store;
 use quorate_broker::signals::Signals;
 use quorate_broker::{logging, startup};
 use tokio::runtime::Runtime;
@@ -17,15 +18,7 @@ static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
 
 fn main() -> ExitCode {
     // Before anything that takes time: whoever starts a broker may change their mind at once.
-    let caught = startup::runtime().and_then(|runtime| {
-        let signals = {
-            let _inside = runtime.enter();
-            Signals::catch()
-        };
-        let failed = |error| Exit::new(ExitStatus::Internal, format!("cannot catch signals: {error}"));
-        Ok((signals.map_err(failed)?, runtime))
-    });
-    let (signals, runtime) = match caught {
+    let (signals, runtime) = match catch_signals() {
         Ok(caught) => caught,
         Err(exit) => return refuse(&exit.reason, exit.status),
     };
@@ -47,13 +40,31 @@ fn main() -> ExitCode {
     }
 }
 
+fn catch_signals() -> Result<(Signals, Runtime), Exit> {
+    let runtime = startup::runtime()?;
+    let signals = {
+        let _inside = runtime.enter();
+        Signals::catch()
+    };
+    let failed = |error| Exit::new(ExitStatus::Internal, format!("cannot catch signals: {error}"));
+    Ok((signals.map_err(failed)?, runtime))
+}
+
 fn run(flags: &Flags, config: &Config, runtime: Runtime, signals: Signals) -> ExitCode {
     let level = match logging::start(config.log_format, &config.log_level) {
         Ok(level) => level,
         Err(error) => return refuse(&error, ExitStatus::Usage as u8),
     };
     end_process_on_panic();
-    let exit = startup::run(flags, config, level, runtime, signals);
+    let mut exit = startup::run(flags, config, &level, runtime, signals);
+    while exit.anew {
+        tracing::warn!("beginning anew: {exit}");
+        let begun = set_aside_store(config, &exit.reason).and_then(|()| catch_signals());
+        exit = match begun {
+            Ok((signals, runtime)) => startup::run(flags, config, &level, runtime, signals),
+            Err(failed) => failed,
+        };
+    }
     if exit.status == ExitStatus::Done as u8 {
         tracing::info!("stopped: {exit}");
     } else {

@@ -3,15 +3,17 @@
 use std::io::ErrorKind;
 use std::path::Path;
 use std::sync::Arc;
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use quorate_core::io::{Found, FoundGroup, FoundStamp};
 use quorate_store::files::real::RealFiles;
 use quorate_store::files::{FileError, FileLock, Files};
+use quorate_store::identity::LOCK_NAME;
 use quorate_store::ids::{RunId, StoreId};
 use quorate_store::log::{LogConfig, LogReader, LogWriter, RecoveredGroup};
 use quorate_store::model::StateModel;
 use quorate_store::open::{OpenError, OpenLog, OpenOptions, open};
-use quorate_store::quarantine::QUARANTINE_DIRECTORY;
+use quorate_store::quarantine::{self, Act, Note, QUARANTINE_DIRECTORY};
 use quorate_store::reserve::{RESERVE_BYTES, Reserve};
 use quorate_store::stamp::{StampFile, StampFound};
 use quorate_store::state::{STATE_DIRECTORY, StateError, StateStore};
@@ -139,6 +141,44 @@ fn in_directory(
         state: Box::new(state),
         quarantine_bytes,
     })
+}
+
+/// Moves the store that an operator gave up into its quarantine, and leaves the directory to an empty one.
+///
+/// # Errors
+/// The quarantine is full by `--quarantine-max`, or the disk failed (exit 5), or somebody else has the store (exit 4).
+pub fn set_aside_store(config: &Config, why: &str) -> Result<(), Exit> {
+    let StoreChoice::Directory(dir) = &config.store else { return Ok(()) };
+    let files: Arc<dyn Files> = Arc::new(RealFiles);
+    let lock = files
+        .lock(&dir.join(LOCK_NAME), std::process::id())
+        .map_err(|error| refuse(dir, OpenError::File(error)))?;
+    let failed = |what: String| Exit::new(ExitStatus::Io, what);
+    let there = bytes_in(&dir.join(QUARANTINE_DIRECTORY));
+    if there >= config.quarantine_max.0 {
+        return Err(failed(format!(
+            "the damaged store in {0} is not set aside: its quarantine holds {there} bytes, and --quarantine-max permits {1}: \
+             look at quorate store quarantine list {0}, purge what is not needed, and start the broker again",
+            dir.display(),
+            config.quarantine_max.0
+        )));
+    }
+    let when_ms = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_millis();
+    let note = Note {
+        act: Act::Damage,
+        why: why.to_owned(),
+        groups: Vec::new(),
+        when_ms: u64::try_from(when_ms).unwrap_or(u64::MAX),
+    };
+    let image = quarantine::set_aside(&files, dir, lock.as_ref(), note).map_err(|error| {
+        failed(format!("cannot set aside the damaged store in {}: {error}", dir.display()))
+    })?;
+    tracing::warn!(
+        "the damaged store is kept in quarantine as image {} ({} bytes)",
+        image.number,
+        image.bytes
+    );
+    Ok(())
 }
 
 fn found_group(group: RecoveredGroup) -> FoundGroup {

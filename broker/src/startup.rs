@@ -57,8 +57,8 @@ struct Ports {
 }
 
 /// Runs a broker until it ends; the exit says why.
-pub fn run(flags: &Flags, config: &Config, level: LogLevel, runtime: Runtime, signals: Signals) -> Exit {
-    match start_and_run(flags, config, level, runtime, signals) {
+pub fn run(flags: &Flags, config: &Config, level: &LogLevel, runtime: Runtime, signals: Signals) -> Exit {
+    match start_and_run(flags, config, level.clone(), runtime, signals) {
         Ok(exit) | Err(exit) => exit,
     }
 }

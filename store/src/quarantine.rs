@@ -193,6 +193,32 @@ pub fn keep_closed(
     draft.finish(None)
 }
 
+/// Makes an image of a store that nobody has open and that an operator gave up, and leaves an empty directory beside the
+/// quarantine. Cut short, what is left is damaged, as its id goes first: the same again ends it.
+///
+/// # Errors
+/// As [`keep_closed`].
+pub fn set_aside(
+    files: &Arc<dyn Files>,
+    store: &Path,
+    lock: &dyn FileLock,
+    note: Note,
+) -> Result<Image, QuarantineError> {
+    let image = keep_closed(files, store, lock, note, Parts::Everything)?;
+    for name in [STORE_ID_NAME, SLOT_NAMES[0], SLOT_NAMES[1]] {
+        match files.remove(&store.join(name)) {
+            Ok(()) | Err(FileError::NotFound { .. }) => files.sync_dir(store)?,
+            Err(error) => return Err(error.into()),
+        }
+    }
+    // The log last: beside it, without an id, nothing is taken for an empty store.
+    for name in [STATE_DIRECTORY, LOG_DIRECTORY] {
+        remove_tree(files.as_ref(), &store.join(name))?;
+        files.sync_dir(store)?;
+    }
+    Ok(image)
+}
+
 /// Tables are never written twice and are linked; everything else is small and copied.
 fn keep_closed_state(files: &dyn Files, from: &Path, to: &Path) -> Result<(), FileError> {
     if !files.is_dir(from)? {

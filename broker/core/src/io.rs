@@ -332,6 +332,11 @@ pub enum Output {
     },
     /// Something worth a log line, a counter, an event for listeners.
     Event(Event),
+    /// Set the whole store aside, into its quarantine, and begin again with an empty one. Nothing is open then.
+    BeginAnew {
+        /// For people.
+        reason: String,
+    },
     /// End the process with this status.
     Exit {
         /// interfaces: 0, 3, 5, 70.

@@ -105,6 +105,8 @@ pub enum PeerMessage {
     },
     /// The receiver's store was removed from the cluster for good.
     Retired,
+    /// The receiver cannot read its store, and an operator had it replaced: an empty one under its name takes the place.
+    Replaced,
 }
 
 /// What a peer says to a life that it was told.
@@ -323,6 +325,7 @@ impl PeerMessage {
                 put_uuid(out, store.0);
             }
             Self::Retired => out.put_u8(15),
+            Self::Replaced => out.put_u8(16),
             Self::Closing { shutdown, step } => {
                 out.put_u8(10);
                 put_uuid(out, *shutdown);
@@ -394,6 +397,7 @@ impl PeerMessage {
                 Self::Departed { group: GroupId(reader.u32("group")?), store: StoreId(reader.uuid("store")?) }
             }
             15 => Self::Retired,
+            16 => Self::Replaced,
             10 => {
                 let shutdown = reader.uuid("shutdown id")?;
                 let step = match reader.u8("closing step")? {
@@ -578,6 +582,7 @@ mod tests {
             closing(ClosingStep::Noted),
             PeerMessage::Departed { group: GroupId(1), store: StoreId(Uuid::from_u128(7)) },
             PeerMessage::Retired,
+            PeerMessage::Replaced,
             append(&[7; 10_000], 10),
         ]
     }

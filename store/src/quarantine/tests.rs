@@ -201,6 +201,43 @@ fn a_cut_at_any_step_of_keeping_a_closed_store_leaves_no_image_or_a_whole_one() 
     }
 }
 
+#[test]
+fn a_cut_at_any_step_of_setting_aside_leaves_the_store_as_it_was_or_damaged_or_nothing_of_it() {
+    let disk = closed(30);
+    let act = |disk: &CrashFiles| {
+        let lock = disk.hold_cut(lock);
+        set_aside(&files(disk), store(), lock.as_ref(), note(Act::Damage)).is_ok()
+    };
+    // Empty directories are nothing of a store.
+    let gone = |disk: &CrashFiles| {
+        let of_store = |path: &Path| PARTS.iter().any(|part| path.starts_with(store().join(part)));
+        !disk.everything().keys().any(|path| of_store(path))
+    };
+    let check = |disk: &CrashFiles, done: bool, _: u64| {
+        disk.kill();
+        let before = gone(disk);
+        assert!(before || !done);
+        // As the next start finds it: never an empty store with something of the old one beside it.
+        let opened = open_on(disk);
+        match &opened.stamp {
+            StampFound::Absent => assert!(before),
+            StampFound::Damaged { .. } => {}
+            StampFound::Stamp(_) => assert_eq!(content(disk, store()), Some(30)),
+        }
+        drop(opened);
+        if !before {
+            disk.kill();
+            assert!(act(disk));
+            assert!(gone(disk));
+        }
+        let kept = images(disk);
+        assert!((1..=2).contains(&kept.len()), "{kept:?}");
+        assert_eq!(content(disk, &directory(disk, store(), 1).unwrap()), Some(30));
+    };
+    let steps = at_every_cut(&disk, act, check);
+    assert!(steps > 20, "only {steps} steps");
+}
+
 /// A closed store of 60 with an image of 30.
 fn with_image() -> CrashFiles {
     let disk = closed(30);

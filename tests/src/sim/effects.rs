@@ -224,6 +224,15 @@ impl World {
             Output::Close { session } => self.close_session(host, session),
             Output::AdminReply { id, reply } => self.answered(host, id, reply),
             Output::Event(event) => self.event(host, event),
+            Output::BeginAnew { reason } => {
+                let now = self.now();
+                self.trace.line(now, || format!("host {host} begins anew: {reason}"));
+                self.exited(host, 0, reason.clone());
+                self.hosts[host].medium.set_aside(reason);
+                self.hosts[host].exit = None;
+                self.ledger.forget(host);
+                self.start(host);
+            }
             Output::Exit { status, reason } => {
                 let now = self.now();
                 self.trace.line(now, || format!("host {host} exits with {status}: {reason}"));

@@ -8,11 +8,12 @@ use bytes::{Bytes, BytesMut};
 use quorate_core::io::{Found, FoundGroup, FoundStamp, Input, Ticket};
 use quorate_store::files::crash::CrashFiles;
 use quorate_store::files::{FileLock, Files};
+use quorate_store::identity::LOCK_NAME;
 use quorate_store::ids::{GroupId, Index, RunId, StoreId};
 use quorate_store::log::{LogConfig, LogError, LogReader, LogWriter, RecoveredGroup};
 use quorate_store::model::StateModel;
 use quorate_store::open::{OpenError, OpenLog, OpenOptions, open};
-use quorate_store::quarantine::{Act, Draft, Note, QuarantineError};
+use quorate_store::quarantine::{self, Act, Draft, Note, QuarantineError};
 use quorate_store::record::{Batch, Entry};
 use quorate_store::stamp::{Stamp, StampFile, StampFound};
 use quorate_store::state::{Family, StateBatch, StateStore, ViewId};
@@ -47,6 +48,22 @@ pub struct Medium {
 }
 
 impl Medium {
+    /// Names of the images in quarantine.
+    pub fn images(&self) -> Vec<String> {
+        let listed = quarantine::list(&self.files, Path::new(STORE_DIRECTORY)).expect("the disk works");
+        listed.into_iter().flatten().map(|image| image.name).collect()
+    }
+
+    /// As the process does with a damaged store that an operator had replaced.
+    pub fn set_aside(&mut self, why: String) {
+        let files: Arc<dyn Files> = Arc::new(self.files.clone());
+        let store = Path::new(STORE_DIRECTORY);
+        let lock = files.lock(&store.join(LOCK_NAME), 1).expect("the process is gone");
+        let note = Note { act: Act::Damage, why, groups: Vec::new(), when_ms: 0 };
+        quarantine::set_aside(&files, store, lock.as_ref(), note).expect("a damaged store can be set aside");
+        self.state = StateModel::on(files);
+    }
+
     /// An empty one.
     pub fn new() -> Self {
         let files = CrashFiles::new();
@@ -116,9 +133,7 @@ impl Medium {
     /// Every file but the lock, to see whether a held broker changed any.
     pub fn fingerprint(&self) -> BTreeMap<PathBuf, Vec<u8>> {
         let mut files = self.files.everything();
-        files.retain(|path, _| {
-            path.file_name().is_some_and(|name| name != quorate_store::identity::LOCK_NAME)
-        });
+        files.retain(|path, _| path.file_name().is_some_and(|name| name != LOCK_NAME));
         files
     }
 }

@@ -54,3 +54,38 @@ async fn acceptance_g10_members_are_drained_replaced_and_removed_with_the_tool()
     assert_eq!(voters, 2, "{list}");
     assert_eq!(messages::drain(&client, "q").await.unwrap(), (0..600).collect::<Vec<_>>());
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_damaged_store_is_kept_and_filled_anew_in_the_same_process_once_it_is_replaced() {
+    let mut cluster = ClusterPlan::of(3).wait_for(2).prepare();
+    cluster.start_all();
+    let leader = cluster.wait_active();
+    let client = messages::connect_with_queue(&cluster.url(), "q").await;
+    let publisher = client.publisher().unwrap();
+    messages::confirmed(messages::publish(&publisher, "q", 0..500, 100).await).await;
+    let held = (leader + 1) % 3;
+    let name = cluster[held].name().to_owned();
+    cluster[held].kill();
+    for slot in ["stamp.a", "stamp.b"] {
+        std::fs::write(cluster.data(held).join(slot), "nothing that anybody can read").unwrap();
+    }
+    cluster[held].start();
+    let pid = cluster[held].pid();
+    cluster[held].wait_until("row R2", |status| status.row() == "R2");
+    let (status, report) = member(&cluster, &["replace", "--name", &name, "--yes"]);
+    assert_eq!((status, &report["complete"]), (0, &Value::from(true)), "{report}");
+    cluster[held].wait_until("it votes in both groups", |status| {
+        ["system", "/"].iter().all(|vhost| status.role(vhost) == "replica")
+    });
+    assert_eq!(cluster[held].pid(), pid);
+    messages::confirmed(messages::publish(&publisher, "q", 500..600, 100).await).await;
+    // What it could not read is still there for whoever can.
+    let quarantine = cluster.data(held).join("quarantine");
+    let images: Vec<_> =
+        std::fs::read_dir(quarantine).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+    assert_eq!(images, ["000001-damage"]);
+    // It votes like any other: two of three go on.
+    cluster[leader].kill();
+    cluster.wait_active();
+    assert_eq!(messages::drain(&client, "q").await.unwrap(), (0..600).collect::<Vec<_>>());
+}

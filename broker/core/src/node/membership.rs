@@ -9,6 +9,7 @@ use super::steps::Roster;
 use super::{Node, Phase};
 use crate::event::Event;
 use crate::formation::InitialStatus;
+use crate::formation::status::StoreState;
 use crate::io::{Output, PeerIdentity, PeerKey};
 use crate::machine::{Command, Member, SystemMachine};
 use crate::peer::{Admission, PeerMessage};
@@ -128,6 +129,7 @@ impl Node {
             PeerMessage::Closing { shutdown, step } => self.closing_told(from, shutdown, step),
             PeerMessage::Departed { group, store } => self.departed_told(group, store),
             PeerMessage::Retired => self.retired_told(from),
+            PeerMessage::Replaced => self.replaced_told(from),
             _ if self.frozen => {}
             PeerMessage::SnapshotOffer { group, lineage, offer } => {
                 self.snapshot_offered(from, group, lineage, offer);
@@ -215,14 +217,25 @@ impl Node {
         let mut commands = Vec::new();
         let mut admit = Vec::new();
         let mut retired = Vec::new();
+        let mut given_up = Vec::new();
         for peer in self.peers.all_linked() {
             let Some(status) = &peer.status else { continue };
             let store = peer.identity.key.store;
+            let told = self.admissions.get(&store).copied();
+            let may_repeat = told.is_none_or(|at| self.now.since(at) >= REPEAT_MILLIS);
+            if matches!(status.state, StoreState::Damaged { .. }) {
+                let replaced = system.intents().wanted.contains_key(&status.name)
+                    && system.named(&status.name).is_none()
+                    && status.cluster_name == self.config.cluster_name;
+                if replaced && may_repeat {
+                    given_up.push(peer.identity.key);
+                }
+                continue;
+            }
             let fits = status.cluster_name == self.config.cluster_name
                 && status.is_transient() == self.transient
                 && status.cluster_id.is_none_or(|id| Some(id) == self.cluster_id)
-                && status.cluster_id_wanted.is_none_or(|id| Some(id) == self.cluster_id)
-                && !matches!(status.state, crate::formation::status::StoreState::Damaged { .. });
+                && status.cluster_id_wanted.is_none_or(|id| Some(id) == self.cluster_id);
             if system.is_retired(store) {
                 if status.cluster_id.is_some() && status.cluster_id == self.cluster_id {
                     retired.push(peer.identity.key);
@@ -232,13 +245,12 @@ impl Node {
             if !fits {
                 continue;
             }
-            let told = self.admissions.get(&store).copied();
-            let may_repeat = told.is_none_or(|at| self.now.since(at) >= REPEAT_MILLIS);
             match system.member(store) {
-                None if status.cluster_id.is_none() && may_repeat => {
-                    if self.is_name_free(system, &status.name) {
-                        commands.push((store, self.add_member(system, status)));
-                    }
+                None if status.cluster_id.is_none()
+                    && may_repeat
+                    && self.is_name_free(system, &status.name) =>
+                {
+                    commands.push((store, self.add_member(system, status)));
                 }
                 None => {}
                 Some(member) => {
@@ -265,6 +277,10 @@ impl Node {
                 _ => Origin::UpdateMember(store),
             };
             group.propose(command, origin);
+        }
+        for to in given_up {
+            self.admissions.insert(to.store, self.now);
+            self.emit(Output::Send { to, message: PeerMessage::Replaced, after: None });
         }
         for to in retired {
             self.emit(Output::Send { to, message: PeerMessage::Retired, after: None });

@@ -529,6 +529,14 @@ impl Node {
         }
     }
 
+    /// Ends this life of the broker; the next one has an empty store.
+    fn begin_anew(&mut self, reason: String) {
+        if !self.exited {
+            self.exited = true;
+            self.emit(Output::BeginAnew { reason });
+        }
+    }
+
     /// A committed step of a group's membership.
     fn membership_applied(&mut self, group: &mut Group, change: MembershipChange) {
         group.configuration.apply(change);

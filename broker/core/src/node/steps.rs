@@ -202,6 +202,21 @@ impl Node {
     }
 
     /// The cluster has retired this store.
+    /// An operator had this broker's damaged store replaced: it is set aside, and the broker begins with an empty one.
+    pub(super) fn replaced_told(&mut self, from: PeerKey) {
+        let status = self.peers.get(from.store).and_then(|peer| peer.status.as_ref());
+        let by_member = status.is_some_and(|status| {
+            status.cluster_name == self.config.cluster_name && status.is_active(GroupId::SYSTEM)
+        });
+        if by_member && self.damage.is_some() && self.stop.is_none() {
+            let reason = format!(
+                "store {} is damaged, and an operator had it replaced by an empty one under the name {}",
+                self.own.store, self.config.name
+            );
+            self.begin_anew(reason);
+        }
+    }
+
     pub(super) fn retired_told(&mut self, from: PeerKey) {
         let status = self.peers.get(from.store).and_then(|peer| peer.status.as_ref());
         let by_member = status.is_some_and(|status| {
