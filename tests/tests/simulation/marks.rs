@@ -24,7 +24,7 @@ fn stamp_of(world: &World, host: HostId) -> Stamp {
 }
 
 /// Marks a store of three as the tool does: one stamp write. `known` are the stores given with `--against`.
-fn mark(world: &World, host: HostId, alone: bool, known: &[HostId]) -> Uuid {
+pub(crate) fn mark(world: &World, host: HostId, alone: bool, known: &[HostId]) -> Uuid {
     let files: Arc<dyn Files> = Arc::new(world.hosts[host].medium.files.clone());
     let (mut file, _) = StampFile::open(files, PathBuf::from(STORE_DIRECTORY)).expect("the disk is sound");
     let mut stamp = stamp_of(world, host);
