@@ -2,12 +2,13 @@
 
 use std::collections::BTreeMap;
 
-use quorate_core::admin::AdminRequest;
+use quorate_core::admin::{AdminRequest, MemberAct, MemberRequest, Status, VerdictWord};
 use quorate_core::io::Input;
 use quorate_store::files::crash::{Fault as DiskFault, Operation};
 
 use super::dice::Dice;
 use super::schedule::{Happening, HostId, MILLI, Micros, Relief, SECOND};
+use super::storage::Medium;
 use super::world::World;
 
 /// Whom a fault meets.
@@ -48,9 +49,16 @@ pub enum Fault {
     Stop(Target, Micros),
     /// An operator shuts the cluster down, asking this broker; all start again later.
     Shutdown(Target, Micros),
+    /// The machine comes back with an empty disk; an operator replaces the member.
+    LoseDisk(Target, Micros),
+    /// As [`Fault::LoseDisk`], with a stamp that nobody can read.
+    Damage(Target, Micros),
     /// Every client loses its connection.
     CutClients,
 }
+
+/// How often an operator looks after a broker whose store is lost.
+const OPERATOR: Micros = SECOND;
 
 impl Fault {
     /// Its kind, for counting.
@@ -69,6 +77,8 @@ impl Fault {
             Self::DiskLow(..) => "disk_low",
             Self::Stop(..) => "stop",
             Self::Shutdown(..) => "shutdown",
+            Self::LoseDisk(..) => "lose_disk",
+            Self::Damage(..) => "damage",
             Self::CutClients => "cut_clients",
         }
     }
@@ -93,6 +103,8 @@ impl Fault {
             "disk_low" => Self::DiskLow(target, long),
             "stop" => Self::Stop(target, soon),
             "shutdown" => Self::Shutdown(target, soon),
+            "lose_disk" => Self::LoseDisk(target, soon),
+            "damage" => Self::Damage(target, soon),
             "cut_clients" => Self::CutClients,
             other => panic!("no such fault: {other}"),
         }
@@ -100,7 +112,7 @@ impl Fault {
 }
 
 /// Every kind of fault.
-pub const KINDS: [&str; 14] = [
+pub const KINDS: [&str; 16] = [
     "kill",
     "power",
     "power_within_write",
@@ -115,6 +127,8 @@ pub const KINDS: [&str; 14] = [
     "stop",
     "shutdown",
     "cut_clients",
+    "lose_disk",
+    "damage",
 ];
 
 /// How often what was done.
@@ -280,10 +294,77 @@ impl World {
                 }
                 runs
             }
+            Fault::LoseDisk(target, restart) => {
+                let host = self.target(target);
+                self.lose(host, restart, |world| world.replace_medium(host, Medium::new()))
+            }
+            Fault::Damage(target, restart) => {
+                let host = self.target(target);
+                // One that is damaged does not count as a member: a start that waits for all would wait for ever.
+                let spared =
+                    self.hosts.iter().any(|other| other.config.wait_for as usize >= self.hosts.len());
+                !spared && self.lose(host, restart, |world| world.hosts[host].medium.spoil_stamp())
+            }
             Fault::CutClients => {
                 self.cut_clients();
                 true
             }
+        }
+    }
+
+    /// Takes a voter's store away, if the cluster can do without it.
+    fn lose(&mut self, host: HostId, restart: Micros, how: impl FnOnce(&mut Self)) -> bool {
+        let store = self.statuses.get(&host).map(|status| status.store_id).filter(|_| self.votes(host));
+        let Some(store) = store.filter(|_| self.ailing.is_none()) else { return false };
+        if !self.end_and_restart(host, true, restart) {
+            return false;
+        }
+        how(self);
+        self.ailing = Some((host, store));
+        // Until the new store votes, they are one fewer.
+        self.copies = self.copies.min((self.hosts.len() - 1) / 2 + 1);
+        self.schedule.after(OPERATOR, Happening::Operator);
+        true
+    }
+
+    /// Whether this host's broker is one of at least three voters in every group, by its own latest status.
+    fn votes(&self, host: HostId) -> bool {
+        let Some(status) = self.statuses.get(&host) else { return false };
+        let known = status.groups.len() > 1 && status.verdict == VerdictWord::Active;
+        known
+            && status.groups.iter().all(|group| {
+                let here = |role| matches!(role, "leader" | "replica" | "waiting");
+                let voters = group.nodes.iter().filter(|node| here(node.role)).count();
+                matches!(group.role, "leader" | "replica") && group.quorum && voters >= 3
+            })
+    }
+
+    /// The operator asks for the replacement until the broker votes again.
+    pub(super) fn operate(&mut self) {
+        let Some((host, store)) = self.ailing else { return };
+        if self.votes(host) {
+            let now = self.now();
+            self.trace.line(now, || format!("host {host} votes again"));
+            self.ailing = None;
+            return;
+        }
+        self.schedule.after(OPERATOR, Happening::Operator);
+        // Who leads, and still has the old store among the members.
+        let leads = |status: &Status| {
+            let known = status.members.iter().any(|member| member.store_id == store && member.voter);
+            known
+                && status
+                    .groups
+                    .iter()
+                    .any(|group| group.vhost == "system" && group.role == "leader" && group.quorum)
+        };
+        let leader = self.statuses.iter().find(|(_, status)| leads(status)).map(|(leader, _)| *leader);
+        if let Some(leader) = leader.filter(|leader| self.hosts[*leader].process.is_some()) {
+            let name = self.hosts[host].name.clone();
+            self.ask(
+                leader,
+                AdminRequest::Member(MemberRequest { act: MemberAct::Replace, name, address: None }),
+            );
         }
     }
 }

@@ -59,6 +59,8 @@ impl Book {
 #[derive(Debug, Default)]
 pub struct Ledger {
     books: BTreeMap<HostId, Book>,
+    /// Of disks that are gone: what was acknowledged before may be confirmed after.
+    lost: Vec<Book>,
     committed: BTreeMap<Place, (Content, HostId)>,
     checked: BTreeMap<(HostId, GroupId), Index>,
     digests: BTreeMap<Place, (u64, HostId)>,
@@ -181,6 +183,7 @@ impl Ledger {
     pub fn copies(&self, group: GroupId, term: Term, index: Index) -> usize {
         self.books
             .values()
+            .chain(&self.lost)
             .filter(|book| {
                 book.durable.get(&(group, index)).is_some_and(|(found, _)| *found == term)
                     || book.base.get(&group).is_some_and(|base| *base >= index)
@@ -241,7 +244,7 @@ impl Ledger {
 
     /// The disk of this host was replaced.
     pub fn forget(&mut self, host: HostId) {
-        self.books.remove(&host);
+        self.lost.extend(self.books.remove(&host));
         self.checked.retain(|(of, _), _| *of != host);
     }
 }

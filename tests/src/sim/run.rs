@@ -123,6 +123,14 @@ fn go(world: &mut World, seed: u64, plan: &Plan) {
     if !expect_leader(world, election * ELECTIONS, "healing") {
         return;
     }
+    let cured = world.run_until(SETTLE, |world| {
+        world.start_all();
+        world.ailing.is_none()
+    });
+    if !cured {
+        let status = world.ailing.and_then(|(host, _)| world.statuses.get(&host)).cloned();
+        world.checker.violation(format!("a lost store was not replaced within 60 s of health: {status:?}"));
+    }
     let published = world.run_until(SETTLE, |world| {
         // A process that was asked to stop, or whose disk is about to fail, ends late.
         world.start_all();

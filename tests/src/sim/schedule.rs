@@ -66,6 +66,8 @@ pub enum Happening {
     },
     /// Look at every broker's status.
     Survey,
+    /// An operator looks after the broker whose store is lost.
+    Operator,
 }
 
 /// What happens to a process.

@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use quorate_core::admin::{AdminReply, AdminRequest, Status};
 use quorate_core::event::Event;
 use quorate_core::io::{AdminId, Input};
+use quorate_store::ids::StoreId;
 
 use super::checker::Checker;
 use super::client::Client;
@@ -54,6 +55,9 @@ pub struct World {
     pub plan: Vec<(Micros, Fault)>,
     /// Hosts that are not started any more, and not waited for.
     pub away: BTreeSet<HostId>,
+    /// The host whose disk was lost or damaged, and its store's id then, until its broker votes again: no second one
+    /// goes before that.
+    pub ailing: Option<(HostId, StoreId)>,
     /// Restarts after faults happen only while true.
     pub restarts: bool,
     pub(super) dice: Dice,
@@ -90,6 +94,7 @@ impl World {
             replies: BTreeMap::new(),
             plan: Vec::new(),
             away: BTreeSet::new(),
+            ailing: None,
             restarts: true,
             dice: Dice::new(seed, "world"),
             next_admin: SCRIPTED,
@@ -173,6 +178,7 @@ impl World {
                 self.survey();
                 self.schedule.after(SURVEY, Happening::Survey);
             }
+            Happening::Operator => self.operate(),
         }
         true
     }
