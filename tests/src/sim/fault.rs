@@ -237,13 +237,7 @@ impl World {
                 paused
             }
             Fault::Isolate(target, time) => {
-                let host = self.target(target);
-                for other in (0..self.hosts.len()).filter(|other| *other != host) {
-                    for (from, to) in [(host, other), (other, host)] {
-                        self.network.cut(from, to);
-                        self.schedule.after(time, Happening::Relief(Relief::Heal(from, to)));
-                    }
-                }
+                self.isolate(self.target(target), time);
                 true
             }
             Fault::OneWay(target, to, time) => {
@@ -308,6 +302,15 @@ impl World {
             Fault::CutClients => {
                 self.cut_clients();
                 true
+            }
+        }
+    }
+
+    fn isolate(&mut self, host: HostId, time: Micros) {
+        for other in (0..self.hosts.len()).filter(|other| *other != host) {
+            for (from, to) in [(host, other), (other, host)] {
+                self.network.cut(from, to);
+                self.schedule.after(time, Happening::Relief(Relief::Heal(from, to)));
             }
         }
     }
