@@ -17,7 +17,7 @@ const ORDERS: [[HostId; 3]; 6] = [[0, 1, 2], [0, 2, 1], [1, 0, 2], [1, 2, 0], [2
 /// How a cluster comes to stand still.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Way {
-    /// `quorate cluster shutdown`, asked of the first in the order.
+    /// `quorate cluster shutdown`.
     ShutDown,
     /// SIGTERM, one after the other.
     Terminated,
@@ -56,9 +56,8 @@ fn asked_to_stop(world: &mut World, host: HostId) {
 fn stop(world: &mut World, way: Way, order: &[HostId]) {
     match way {
         Way::ShutDown => {
-            let first = order[0];
             let leader = system_leader(world);
-            world.ask(leader, AdminRequest::Shutdown { reason: format!("asked by {first}") });
+            world.ask(leader, AdminRequest::Shutdown { reason: "a test".into() });
             for host in order {
                 wait_ended(world, *host);
             }
@@ -116,7 +115,9 @@ fn round(way: Way, stopping: &[HostId], starting: &[HostId], pause: u64) {
 #[test]
 fn three_come_back_unattended_from_every_order_of_stopping_in_every_order_of_starting() {
     for way in WAYS {
-        for stopping in ORDERS {
+        // All at once is one order only.
+        let orders = if matches!(way, Way::ShutDown | Way::TerminatedAtOnce) { 1 } else { ORDERS.len() };
+        for stopping in ORDERS.into_iter().take(orders) {
             for starting in ORDERS {
                 for pause in [0, 300 * MILLI] {
                     round(way, &stopping, &starting, pause);
