@@ -161,6 +161,20 @@ impl Seal {
     }
 }
 
+#[cfg(test)]
+impl Seal {
+    /// The head of a batch that says that it has this length, under a checksum that fits.
+    pub(super) fn batch_of_length(&self, offset: u64, sequence: u64, length: u64) -> [u8; BATCH_HEADER] {
+        let mut header = [0; BATCH_HEADER];
+        header[0..4].copy_from_slice(&BATCH_MAGIC);
+        header[8..16].copy_from_slice(&sequence.to_le_bytes());
+        header[16..24].copy_from_slice(&length.to_le_bytes());
+        let crc = self.batch_header(offset, &header[8..]);
+        header[4..8].copy_from_slice(&crc.to_le_bytes());
+        header
+    }
+}
+
 /// A record as it is laid out, before its checksum.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct RecordHead {

@@ -1,3 +1,4 @@
+mod forged;
 mod image;
 mod power;
 mod rot;
