@@ -1,5 +1,6 @@
-//! Quorate's integration tests: simulated world, scenarios, real processes.
+//! Quorate's integration tests: simulated world, scenarios, real processes; and what is measured with them.
 
+pub mod figures;
 pub mod manual;
 pub mod process;
 pub mod sim;

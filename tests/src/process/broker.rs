@@ -95,9 +95,8 @@ impl Broker {
     /// # Panics
     /// It ends instead.
     pub fn start(&mut self) {
-        if let Err(ended) = self.try_start() {
-            panic!("{} ended instead of starting: {ended:?}", self.name);
-        }
+        self.spawn();
+        self.wait_ports();
     }
 
     /// Starts the process and waits until its ports are open, or it has ended.
@@ -109,6 +108,20 @@ impl Broker {
     /// It is running already, or does neither.
     pub fn try_start(&mut self) -> Result<(), Ended> {
         self.spawn();
+        self.try_wait_ports()
+    }
+
+    /// Waits until the ports of a process that was spawned are open.
+    ///
+    /// # Panics
+    /// It ends instead, or does neither.
+    pub fn wait_ports(&mut self) {
+        if let Err(ended) = self.try_wait_ports() {
+            panic!("{} ended instead of starting: {ended:?}", self.name);
+        }
+    }
+
+    fn try_wait_ports(&mut self) -> Result<(), Ended> {
         let ready_file = self.ready_file.clone();
         let found = wait_for(&format!("the ports of {}", self.name), || {
             if let Some(ended) = self.poll_end() {
