@@ -1,6 +1,6 @@
 //! Where a command speaks: results to standard output, notes and questions to standard error.
 
-use std::fmt::Display;
+use std::fmt::{self, Display};
 use std::io::{self, BufRead, IsTerminal, Write};
 
 use comfy_table::{Table, presets};
@@ -70,21 +70,28 @@ impl Console {
         self.out.write_all(bytes).and_then(|()| self.out.flush()).map_err(|error| cannot_say(&error))
     }
 
-    /// Writes a line to standard output.
+    /// Writes text and a newline to standard output.
     pub fn line(&mut self, text: impl Display) -> Result<(), Failure> {
-        writeln!(self.out, "{text}").map_err(|error| cannot_say(&error))
+        let text = text.to_string();
+        writeln!(self.out, "{}", Plain::Lines(&text)).map_err(|error| cannot_say(&error))
+    }
+
+    /// Writes exactly one line to standard output, whatever is in the text.
+    pub fn entry(&mut self, text: impl Display) -> Result<(), Failure> {
+        let text = text.to_string();
+        writeln!(self.out, "{}", Plain::Line(&text)).map_err(|error| cannot_say(&error))
     }
 
     /// Writes one JSON document to standard output.
     pub fn json(&mut self, value: &impl Serialize) -> Result<(), Failure> {
         let text = serde_json::to_string_pretty(value).expect("results have text keys only");
-        self.line(text)
+        writeln!(self.out, "{}", Plain::Json(&text)).map_err(|error| cannot_say(&error))
     }
 
     /// The first line of an answer: `WORD: text`, the word in the status's colour.
     pub fn verdict(&mut self, status: Status, word: &str, text: impl Display) -> Result<(), Failure> {
-        let word = self.coloured(status, word);
-        self.line(format_args!("{word}: {text}"))
+        let (word, text) = (self.coloured(status, word), text.to_string());
+        writeln!(self.out, "{word}: {}", Plain::Line(&text)).map_err(|error| cannot_say(&error))
     }
 
     fn coloured(&self, status: Status, word: &str) -> String {
@@ -106,20 +113,22 @@ impl Console {
     pub fn next(&mut self, commands: &[String]) -> Result<(), Failure> {
         commands.iter().enumerate().try_for_each(|(position, command)| {
             let label = if position == 0 { "Next:" } else { "     " };
-            self.line(format_args!("{label} {command}"))
+            self.entry(format_args!("{label} {command}"))
         })
     }
 
     /// A line on standard error. What cannot be said there is not said.
     pub fn note(&mut self, text: impl Display) {
         self.end_progress();
-        let _ = writeln!(self.err, "{text}");
+        let text = text.to_string();
+        let _ = writeln!(self.err, "{}", Plain::Lines(&text));
     }
 
     /// A line on standard error that the next one replaces; only on a terminal.
     pub fn progress(&mut self, text: impl Display) {
         if self.progress {
-            let _ = write!(self.err, "\r\x1b[2K{text}").and_then(|()| self.err.flush());
+            let text = text.to_string();
+            let _ = write!(self.err, "\r\x1b[2K{}", Plain::Line(&text)).and_then(|()| self.err.flush());
             self.progress_shown = true;
         }
     }
@@ -139,10 +148,10 @@ impl Console {
             return;
         }
         let word = failure.status.word();
-        let _ = writeln!(self.err, "{word}: {}", failure.message);
+        let _ = writeln!(self.err, "{word}: {}", Plain::Lines(&failure.message));
         for (position, command) in failure.next.iter().enumerate() {
             let label = if position == 0 { "Next:" } else { "     " };
-            let _ = writeln!(self.err, "{label} {command}");
+            let _ = writeln!(self.err, "{label} {}", Plain::Line(command));
         }
     }
 
@@ -168,7 +177,7 @@ impl Console {
             )));
         }
         self.end_progress();
-        let _ = write!(self.err, "{question} [y/N] ").and_then(|()| self.err.flush());
+        let _ = write!(self.err, "{} [y/N] ", Plain::Line(question)).and_then(|()| self.err.flush());
         let mut answer = String::new();
         io::stdin()
             .lock()
@@ -181,6 +190,41 @@ impl Console {
     }
 }
 
+/// Text that may come from a file or a peer, for a terminal: what would steer it, or turn the direction of writing, is
+/// shown by its number.
+#[derive(Clone, Copy, Debug)]
+enum Plain<'a> {
+    /// Several lines.
+    Lines(&'a str),
+    /// Exactly one.
+    Line(&'a str),
+    /// JSON, in which such letters can only be inside strings.
+    Json(&'a str),
+}
+
+/// Whether a letter does something else than show.
+fn steers(letter: char) -> bool {
+    let is_direction = matches!(letter, '\u{61c}' | '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}');
+    letter.is_control() || is_direction || matches!(letter, '\u{2066}'..='\u{2069}')
+}
+
+impl Display for Plain<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (text, kept): (_, &[char]) = match self {
+            Self::Lines(text) | Self::Json(text) => (*text, &['\n', '\t']),
+            Self::Line(text) => (*text, &['\t']),
+        };
+        for letter in text.chars() {
+            match self {
+                _ if !steers(letter) || kept.contains(&letter) => write!(f, "{letter}")?,
+                Self::Json(_) => write!(f, "\\u{:04x}", u32::from(letter))?,
+                _ => write!(f, "{}", letter.escape_default())?,
+            }
+        }
+        Ok(())
+    }
+}
+
 fn cannot_say(error: &io::Error) -> Failure {
     Failure::io("cannot write to standard output", error)
 }
@@ -190,7 +234,8 @@ pub fn columns(header: &[&str], rows: Vec<Vec<String>>) -> String {
     let mut table = Table::new();
     table.load_style(presets::NOTHING);
     table.set_header(header.to_vec());
-    table.add_rows(rows);
+    let plain = |cell: String| Plain::Line(&cell).to_string();
+    table.add_rows(rows.into_iter().map(|row| row.into_iter().map(plain).collect::<Vec<_>>()));
     let lines: Vec<String> = table.lines().map(|line| format!("  {}", line.trim())).collect();
     lines.join("\n")
 }
@@ -210,6 +255,20 @@ mod tests {
         let at = lines[0].find("ready").unwrap();
         assert!(lines[1][at..].starts_with('1') && lines[2][at..].starts_with("22"), "{text}");
         assert!(lines.iter().all(|line| !line.ends_with(' ')));
+    }
+
+    #[test]
+    fn nothing_in_a_text_steers_the_terminal() {
+        let hostile = "a\x1b]0;x\x07\u{9b}2J\r\nOK: \u{202e}safe";
+        let shown = Plain::Line(hostile).to_string();
+        assert_eq!(shown, r"a\u{1b}]0;x\u{7}\u{9b}2J\r\nOK: \u{202e}safe");
+        assert_eq!(Plain::Lines(hostile).to_string().lines().count(), 2);
+        let rows = vec![vec![hostile.to_owned(), "b".to_owned()]];
+        assert!(!columns(&["name", "x"], rows).chars().any(|letter| letter != '\n' && steers(letter)));
+        let json = serde_json::to_string_pretty(&vec![hostile]).unwrap();
+        let plain = Plain::Json(&json).to_string();
+        assert!(!plain.chars().any(|letter| letter != '\n' && steers(letter)), "{plain:?}");
+        assert_eq!(serde_json::from_str::<Vec<String>>(&plain).unwrap(), vec![hostile.to_owned()]);
     }
 
     #[test]

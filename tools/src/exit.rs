@@ -33,6 +33,17 @@ impl Status {
         }
     }
 
+    /// That of another process of this program; what has no meaning here is unknown.
+    pub fn of_code(code: i32) -> Self {
+        match code {
+            0 => Self::Done,
+            1 => Self::Warning,
+            2 => Self::Refused,
+            64 => Self::Usage,
+            _ => Self::Unknown,
+        }
+    }
+
     /// The word a verdict begins with.
     pub fn word(self) -> &'static str {
         match self {

@@ -33,6 +33,7 @@ pub use crate::console::Console;
 use crate::exit::{Failure, Status};
 pub use crate::settings::Environment;
 use crate::settings::{Format, Settings};
+use crate::store::confined::Invocation;
 
 /// Runs the command with these arguments, the first being the program's name; gives the exit status.
 pub fn run(
@@ -57,7 +58,8 @@ pub fn run(
         if let Some(format) = settings.format {
             console.set_format(format);
         }
-        dispatch(cli.command, &settings, &mut console)
+        let words = arguments.get(1..).unwrap_or_default();
+        dispatch(cli.command, &settings, Invocation { environment, words }, &mut console)
     });
     let status = match result {
         Ok(status) => status,
@@ -69,7 +71,12 @@ pub fn run(
     console.finish(status).code()
 }
 
-fn dispatch(command: Command, settings: &Settings, console: &mut Console) -> Result<Status, Failure> {
+fn dispatch(
+    command: Command,
+    settings: &Settings,
+    invocation: Invocation<'_>,
+    console: &mut Console,
+) -> Result<Status, Failure> {
     match command {
         Command::Publish(arguments) => commands::publish::run(arguments, settings, console),
         Command::Consume(arguments) => commands::consume::run(arguments, settings, console),
@@ -79,7 +86,7 @@ fn dispatch(command: Command, settings: &Settings, console: &mut Console) -> Res
         Command::Vhost { command } => commands::vhost::run(command, settings, console),
         Command::Member { command } => commands::member::run(command, settings, console),
         Command::Cluster { command } => commands::cluster::run(&command, settings, console),
-        Command::Store { command } => commands::store::run(command, settings, console),
+        Command::Store { command } => commands::store::run(command, settings, invocation, console),
         Command::Sandbox { command } => commands::sandbox::run(command, settings, console),
         Command::Bench(arguments) => commands::bench::run(&arguments, settings, console),
         Command::Completion(arguments) => commands::completion::run(&arguments, console),

@@ -9,6 +9,7 @@ use serde::Deserialize;
 
 use crate::exit::Failure;
 use crate::sandbox;
+use crate::store::confined;
 use crate::units::Span;
 
 /// Where clients connect if nothing else is said.
@@ -61,6 +62,10 @@ pub struct Environment {
     pub config: Option<PathBuf>,
     /// Where the context `sandbox` is found.
     pub sandbox: PathBuf,
+    /// This program, so that stores are read by processes of their own; none to read them in this one.
+    pub program: Option<PathBuf>,
+    /// This process is one of those.
+    pub confined: bool,
 }
 
 impl Environment {
@@ -73,6 +78,8 @@ impl Environment {
             context: text("QUORATE_CONTEXT"),
             config: config_path(),
             sandbox: sandbox::usual_directory(),
+            program: std::env::current_exe().ok(),
+            confined: std::env::var_os(confined::VARIABLE).is_some(),
         }
     }
 }

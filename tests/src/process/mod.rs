@@ -16,6 +16,7 @@ pub mod messages;
 pub mod outage;
 pub mod patience;
 pub mod ports;
+pub mod probe;
 pub mod programs;
 pub mod raw_client;
 pub mod status;

@@ -9,6 +9,7 @@ mod forming_again;
 mod founding;
 mod full_disk;
 mod held_back;
+mod hostile_stores;
 mod inspecting;
 mod joining;
 mod kept_aside;

@@ -9,6 +9,8 @@ pub const MEMORY: u64 = 256 << 20;
 pub const TIME: Duration = Duration::from_mins(1);
 /// Longest facts file, in bytes.
 pub const FACTS_BYTES: u64 = 4 << 20;
+/// Longest answer to what one store holds beyond another, in bytes.
+pub const SURPLUS_BYTES: u64 = 16 << 20;
 /// Stores compared at once.
 pub const STORES: usize = 64;
 /// Message ids, and ranges of positions, listed for one queue.

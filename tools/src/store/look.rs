@@ -191,10 +191,21 @@ impl Look {
         if names.is_empty() {
             return;
         }
-        // RocksDB opens what it finds.
+        // RocksDB opens what it finds, and reads all but the tables from end to end.
         for name in &names {
-            if let Err(error) = check_is_file(&dir.join(name)) {
-                return self.damage.push(format!("the state store: {error}"));
+            let length = match check_is_file(&dir.join(name)) {
+                Ok(length) => length,
+                Err(error) => return self.damage.push(format!("the state store: {error}")),
+            };
+            let is_table = Path::new(name).extension().is_some_and(|extension| extension == "sst");
+            let is_read_whole = !is_table && !name.starts_with("LOG");
+            if is_read_whole && length > self.budget.memory {
+                let path = dir.join(name);
+                let limit = self.budget.memory;
+                let text =
+                    format!("{}: {length} bytes are more than --memory allows ({limit})", path.display());
+                self.unread.get_or_insert(text);
+                return;
             }
         }
         match RocksReader::open(&dir) {

@@ -8,7 +8,7 @@ use quorate_protocol::message::{Message, property};
 use quorate_store::ids::{GroupId, Index};
 use quorate_store::record::{Entry, EntryKind};
 use quorate_store::state::Family;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use super::limits::LISTED;
 use super::subject::OpenSubject;
@@ -17,7 +17,7 @@ use super::subject::OpenSubject;
 const STEP: usize = 1 << 20;
 
 /// What a store holds beyond the last entry that it has in common with another.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Surplus {
     /// The store that holds it.
     pub path: String,
@@ -36,7 +36,7 @@ pub struct Surplus {
 }
 
 /// Of one queue.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct QueueSurplus {
     /// Its name.
     pub queue: String,

@@ -8,8 +8,10 @@
 //!                                                                               └─> loss (two stores, entry by entry)
 //! ```
 //!
+//! The tool reads each directory by a process of its own, with limits (confined): what it holds may be anything.
 //! Nothing here takes the lock, which would write: whether a broker has the store is read from the kernel's table.
 
+pub mod confined;
 pub mod facts;
 pub mod inspect;
 pub mod limits;

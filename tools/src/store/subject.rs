@@ -9,6 +9,7 @@ use quorate_core::io::PeerKey;
 use quorate_store::ids::RunId;
 use uuid::Uuid;
 
+use super::confined::{Confined, Reading};
 use super::facts::{self, Facts};
 use super::limits::{Budget, FACTS_BYTES};
 use super::look::{Look, look};
@@ -38,11 +39,21 @@ pub struct OpenSubject {
     pub store: RecoveredStore,
 }
 
+/// What the tool says in JSON when it could not do what it was asked.
+#[derive(serde::Deserialize)]
+struct Refusal {
+    message: String,
+}
+
 impl Subject {
     /// Reads what is at this path. Nothing there, or nothing that can be read, is a subject as well. `number` tells the
     /// subjects of one command apart.
-    pub fn load(path: &Path, number: usize, budget: Budget) -> Self {
-        let loaded = if path.is_dir() { Self::directory(path, budget) } else { Self::document(path) };
+    pub fn load(path: &Path, number: usize, reading: &Reading) -> Self {
+        let loaded = match &reading.program {
+            _ if !path.is_dir() => Self::document(path),
+            Some(program) => Self::elsewhere(path, &reading.confined(program, "facts", &[path])),
+            None => Self::directory(path, Budget::new(reading.memory, reading.time)),
+        };
         let mut subject = loaded.unwrap_or_else(|why| Self {
             path: String::new(),
             directory: None,
@@ -70,13 +81,37 @@ impl Subject {
         Ok(Self { path: String::new(), directory: Some(path.to_path_buf()), facts, status })
     }
 
+    /// A directory, by the facts that a process of its own takes.
+    fn elsewhere(path: &Path, reader: &Confined<'_>) -> Result<Self, String> {
+        let (code, bytes) = reader.answer(FACTS_BYTES)?;
+        let mut subject = Self::parse(&bytes).map_err(|why| {
+            let failure = serde_json::from_slice(&bytes).ok();
+            failure.map_or_else(
+                || format!("the process that read it ended with status {code}: {why}"),
+                |Refusal { message }| message,
+            )
+        })?;
+        subject.directory = Some(path.to_path_buf());
+        // The lock of whoever asks is no other process.
+        subject.facts.in_use_by = subject.facts.in_use_by.filter(|pid| *pid != std::process::id());
+        Ok(subject)
+    }
+
     fn document(path: &Path) -> Result<Self, String> {
         check_is_file(path).map_err(|error| error.to_string())?;
         let mut bytes = Vec::new();
         File::open(path)
             .and_then(|file| file.take(FACTS_BYTES).read_to_end(&mut bytes))
             .map_err(|error| format!("cannot read {}: {error}", path.display()))?;
-        let mut facts = facts::parse(&bytes)?;
+        let mut subject = Self::parse(&bytes)?;
+        subject.facts.notes.push(format!("facts of {}", subject.facts.path));
+        // Whether somebody had it then says nothing of now.
+        subject.facts.in_use_by = None;
+        Ok(subject)
+    }
+
+    fn parse(bytes: &[u8]) -> Result<Self, String> {
+        let facts = facts::parse(bytes)?;
         let status = match &facts.status {
             None => None,
             Some(text) => {
@@ -85,9 +120,6 @@ impl Subject {
                 Some(status.map_err(|error| format!("its member `status` cannot be read: {error}"))?)
             }
         };
-        facts.notes.push(format!("facts of {}", facts.path));
-        // Whether somebody had it then says nothing of now.
-        facts.in_use_by = None;
         Ok(Self { path: String::new(), directory: None, facts, status })
     }
 

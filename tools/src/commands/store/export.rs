@@ -60,7 +60,7 @@ pub struct ExportArguments {
     output_format: OutputFormat,
     /// How much it may take.
     #[command(flatten)]
-    effort: Effort,
+    pub(super) effort: Effort,
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]

@@ -33,7 +33,7 @@ pub struct FactsArguments {
     output: Option<PathBuf>,
     /// How much it may take.
     #[command(flatten)]
-    effort: Effort,
+    pub(super) effort: Effort,
 }
 
 /// Takes them.
@@ -68,13 +68,13 @@ fn show(facts: &Facts, status: Status, console: &mut Console) -> Result<(), Fail
     let id = facts.store_id.as_deref().unwrap_or("unknown");
     console.verdict(status, &facts.state.to_uppercase(), format_args!("store {id} in {}", facts.path))?;
     for damage in &facts.damage {
-        console.line(format_args!("  damage: {damage}"))?;
+        console.entry(format_args!("  damage: {damage}"))?;
     }
     if let Some(why) = &facts.unread {
-        console.line(format_args!("  not read to its end: {why}"))?;
+        console.entry(format_args!("  not read to its end: {why}"))?;
     }
     if let Some(pid) = facts.in_use_by {
-        console.line(format_args!("  in use by process {pid}: what is read may change meanwhile"))?;
+        console.entry(format_args!("  in use by process {pid}: what is read may change meanwhile"))?;
     }
     let text = |value: &Option<String>| value.clone().unwrap_or_else(|| "-".to_owned());
     let number = |value: Option<u64>| value.map_or_else(|| "-".to_owned(), grouped);

@@ -8,13 +8,15 @@ use quorate_core::formation::InitialStatus;
 use serde::Serialize;
 
 use super::Effort;
+use super::compare::beyond;
 use crate::console::Console;
 use crate::exit::{Failure, Status};
+use crate::store::confined::{Invocation, Reading};
 use crate::store::facts::{MemberFacts, Place};
 use crate::store::inspect::{GroupDecision, Judgement, LossBound, Verdict, judge};
 use crate::store::limits::STORES;
-use crate::store::loss::{Surplus, surplus};
-use crate::store::subject::{OpenSubject, Subject};
+use crate::store::loss::Surplus;
+use crate::store::subject::Subject;
 use crate::units::grouped;
 
 /// Ids of messages shown to people; JSON has them all.
@@ -109,18 +111,23 @@ struct Loss<'a> {
 ///
 /// # Errors
 /// Too many stores.
-pub(super) fn run(arguments: &InspectArguments, console: &mut Console) -> Result<Status, Failure> {
+pub(super) fn run(
+    arguments: &InspectArguments,
+    invocation: Invocation<'_>,
+    console: &mut Console,
+) -> Result<Status, Failure> {
+    let reading = arguments.effort.reading(invocation);
     if arguments.paths.len() > STORES {
         return Err(Failure::usage(format!("more than {STORES} stores at once")));
     }
     let mut subjects = Vec::new();
     for (number, path) in arguments.paths.iter().enumerate() {
         console.progress(format_args!("reading {}", path.display()));
-        subjects.push(Subject::load(path, number, arguments.effort.budget()));
+        subjects.push(Subject::load(path, number, &reading));
     }
     let judgement = judge(&subjects);
     console.progress("comparing");
-    let loss = judgement.loss.as_ref().map(|bound| compare(bound, &judgement, &subjects, arguments.effort));
+    let loss = judgement.loss.as_ref().map(|bound| compare(bound, &judgement, &subjects, &reading));
     if console.is_json() {
         console.json(&report(&judgement, &subjects, loss))?;
     } else {
@@ -134,7 +141,7 @@ fn compare<'a>(
     bound: &'a LossBound,
     judgement: &Judgement,
     subjects: &[Subject],
-    effort: Effort,
+    reading: &Reading,
 ) -> Loss<'a> {
     let mut loss = Loss { bound, only_elsewhere: Vec::new(), not_compared: Vec::new() };
     let readable = |number: &usize| {
@@ -143,19 +150,13 @@ fn compare<'a>(
     let members: Vec<usize> = (0..subjects.len()).filter(readable).collect();
     let bases = judgement.latest.map_or_else(|| members.clone(), |latest| vec![latest]);
     for base in bases {
-        // Opened once, and only if there is something to compare it with.
-        let mut opened: Option<Result<OpenSubject, String>> = None;
         for number in members.iter().copied().filter(|number| *number != base) {
             let tied = judgement.ties.iter().any(|tie| tie.contains(&number) && tie.contains(&base));
             let (Some(one), Some(other), false) = (subjects.get(base), subjects.get(number), tied) else {
                 continue;
             };
             let compared = match (&one.directory, &other.directory) {
-                (Some(one), Some(directory)) => opened
-                    .get_or_insert_with(|| open(one, effort))
-                    .as_ref()
-                    .map_err(Clone::clone)
-                    .and_then(|one| surplus(one, &open(directory, effort)?, &other.path)),
+                (Some(one), Some(directory)) => beyond(one, directory, &other.path, reading),
                 _ => Err("only facts were given of it, or of the one to compare it with".to_owned()),
             };
             match compared {
@@ -165,10 +166,6 @@ fn compare<'a>(
         }
     }
     loss
-}
-
-fn open(path: &std::path::Path, effort: Effort) -> Result<OpenSubject, String> {
-    OpenSubject::open(path, effort.budget()).map_err(|failure| failure.message)
 }
 
 fn report<'a>(judgement: &'a Judgement, subjects: &'a [Subject], loss: Option<Loss<'a>>) -> Report<'a> {
@@ -311,7 +308,7 @@ fn section(title: &str, lines: &[String], console: &mut Console) -> Result<(), F
         return Ok(());
     }
     console.line(format_args!("\n{title}:"))?;
-    lines.iter().try_for_each(|line| console.line(format_args!("  {line}")))
+    lines.iter().try_for_each(|line| console.entry(format_args!("  {line}")))
 }
 
 /// The loss in words.

@@ -11,6 +11,7 @@ use uuid::Uuid;
 use super::Effort;
 use crate::console::Console;
 use crate::exit::{Failure, Status};
+use crate::store::confined::Invocation;
 use crate::store::inspect::quoted;
 use crate::store::limits::STORES;
 use crate::store::mark::{Ground, MarkOptions, Plan, Refused, judge};
@@ -126,7 +127,12 @@ pub(super) fn now_ms() -> u64 {
 ///
 /// # Errors
 /// It was refused, nobody confirmed it, or the disk failed.
-pub(super) fn mark(arguments: &MarkArguments, console: &mut Console) -> Result<Status, Failure> {
+pub(super) fn mark(
+    arguments: &MarkArguments,
+    invocation: Invocation<'_>,
+    console: &mut Console,
+) -> Result<Status, Failure> {
+    let reading = arguments.effort.reading(invocation);
     let reason = arguments.reason.trim();
     if reason.is_empty() || reason.len() > REASON_BYTES {
         return Err(Failure::usage(format!("--reason takes 1 to {REASON_BYTES} bytes of text")));
@@ -135,11 +141,9 @@ pub(super) fn mark(arguments: &MarkArguments, console: &mut Console) -> Result<S
         return Err(Failure::usage(format!("more than {STORES} stores at once")));
     }
     // A directory in which there is no store gets no lock file either.
-    let first = Subject::load(&arguments.dir, 0, arguments.effort.budget());
-    let others: Vec<Subject> = (1..)
-        .zip(&arguments.against)
-        .map(|(number, path)| Subject::load(path, number, arguments.effort.budget()))
-        .collect();
+    let first = Subject::load(&arguments.dir, 0, &reading);
+    let others: Vec<Subject> =
+        (1..).zip(&arguments.against).map(|(number, path)| Subject::load(path, number, &reading)).collect();
     if let Some(other) = others.iter().find(|other| other.status.is_none()) {
         let why = other.facts.unread.clone().unwrap_or_default();
         let text = format!("--against {}: it could not be read: {why}", other.path);
@@ -151,7 +155,7 @@ pub(super) fn mark(arguments: &MarkArguments, console: &mut Console) -> Result<S
     judge(&first, &others, &options).map_err(refused)?;
     let lock = take_lock(&arguments.dir)?;
     // Again, now that nobody else can change it.
-    let target = Subject::load(&arguments.dir, 0, arguments.effort.budget());
+    let target = Subject::load(&arguments.dir, 0, &reading);
     let plan = judge(&target, &others, &options).map_err(refused)?;
     for warning in &plan.warnings {
         console.note(format_args!("  {warning}"));
@@ -217,9 +221,13 @@ fn write(
 ///
 /// # Errors
 /// There is nothing to take back, nobody confirmed it, or the disk failed.
-pub(super) fn unmark(arguments: &UnmarkArguments, console: &mut Console) -> Result<Status, Failure> {
+pub(super) fn unmark(
+    arguments: &UnmarkArguments,
+    invocation: Invocation<'_>,
+    console: &mut Console,
+) -> Result<Status, Failure> {
     let dir = &arguments.dir;
-    let subject = Subject::load(dir, 0, Effort::default().budget());
+    let subject = Subject::load(dir, 0, &Effort::default().reading(invocation));
     if subject.facts.store_id.is_none() {
         let why = subject.facts.unread.unwrap_or_else(|| "it has no store id".to_owned());
         return Err(Failure::new(Status::Refused, "no-store", format!("{}: {why}", dir.display())));

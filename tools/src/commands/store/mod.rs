@@ -1,5 +1,6 @@
 //! `quorate store`.
 
+mod compare;
 mod export;
 mod facts;
 mod inspect;
@@ -17,6 +18,7 @@ use clap::{Args, Subcommand};
 use crate::console::Console;
 use crate::exit::{Failure, Status};
 use crate::settings::Settings;
+use crate::store::confined::{Confined, Invocation, Reading, confine};
 use crate::store::limits::{Budget, MEMORY, TIME};
 use crate::units::{Size, Span};
 
@@ -31,6 +33,9 @@ pub enum StoreCommand {
     Verify(verify::VerifyArguments),
     /// List or save the messages of a store whose broker is stopped, to publish them again; reads only
     Export(export::ExportArguments),
+    /// What one store holds and another does not: `inspect` asks this of a process of its own
+    #[command(hide = true)]
+    Compare(compare::CompareArguments),
     /// Choose a store for its cluster to go on from, when it cannot go on by itself
     MarkClean(mark::MarkArguments),
     /// Take that back before the first start; or make a cleanly closed store dirty
@@ -59,7 +64,7 @@ pub struct Effort {
 }
 
 impl Effort {
-    /// From now on.
+    /// For reading here, from now on.
     fn budget(self) -> Budget {
         self.budget_or(TIME)
     }
@@ -67,7 +72,32 @@ impl Effort {
     /// From now on, with this time unless another one was given.
     fn budget_or(self, time: Duration) -> Budget {
         let time = self.time.map_or(time, |span| span.0);
-        Budget::new(self.memory.map_or(MEMORY, |size| size.0), time)
+        // Some of it is for saying what was found before whoever waits for this process gives up.
+        Budget::new(self.bytes(), time.saturating_sub(time / 12))
+    }
+
+    fn bytes(self) -> u64 {
+        self.memory.map_or(MEMORY, |size| size.0)
+    }
+
+    /// For reading elsewhere.
+    fn reading(self, invocation: Invocation<'_>) -> Reading {
+        let time = self.time.map_or(TIME, |span| span.0);
+        Reading { memory: self.bytes(), time, program: invocation.environment.program.clone() }
+    }
+}
+
+impl StoreCommand {
+    /// What a command may take that reads a store and does nothing else, and for how long if nothing is said.
+    fn reads(&self) -> Option<(Effort, Duration)> {
+        match self {
+            Self::Facts(arguments) => Some((arguments.effort, TIME)),
+            Self::Compare(arguments) => Some((arguments.effort, TIME)),
+            Self::Verify(arguments) => Some((arguments.effort, DAY)),
+            Self::Export(arguments) => Some((arguments.effort, DAY)),
+            // `inspect` and the acts on a store give each reading to a process of its own.
+            Self::Inspect(_) | Self::MarkClean(_) | Self::Unmark(_) | Self::Quarantine { .. } => None,
+        }
     }
 }
 
@@ -75,14 +105,30 @@ impl Effort {
 ///
 /// # Errors
 /// As each command says.
-pub fn run(command: StoreCommand, settings: &Settings, console: &mut Console) -> Result<Status, Failure> {
+pub fn run(
+    command: StoreCommand,
+    settings: &Settings,
+    invocation: Invocation<'_>,
+    console: &mut Console,
+) -> Result<Status, Failure> {
+    if let Some((effort, time)) = command.reads() {
+        if invocation.environment.confined {
+            confine(effort.bytes()).map_err(|error| Failure::io("cannot limit this process", &error))?;
+        } else if let Some(program) = &invocation.environment.program {
+            let time = effort.time.map_or(time, |span| span.0);
+            let other = Confined { program, words: invocation.words.to_vec(), memory: effort.bytes(), time };
+            let unread = |why| Failure::new(Status::Unknown, "unread", why);
+            return other.stand_in().map(Status::of_code).map_err(unread);
+        }
+    }
     match command {
-        StoreCommand::Inspect(arguments) => inspect::run(&arguments, console),
+        StoreCommand::Inspect(arguments) => inspect::run(&arguments, invocation, console),
+        StoreCommand::Compare(arguments) => compare::run(&arguments, console),
         StoreCommand::Facts(arguments) => facts::run(&arguments, settings, console),
         StoreCommand::Verify(arguments) => verify::run(&arguments, console),
         StoreCommand::Export(arguments) => export::run(&arguments, console),
-        StoreCommand::MarkClean(arguments) => mark::mark(&arguments, console),
-        StoreCommand::Unmark(arguments) => mark::unmark(&arguments, console),
+        StoreCommand::MarkClean(arguments) => mark::mark(&arguments, invocation, console),
+        StoreCommand::Unmark(arguments) => mark::unmark(&arguments, invocation, console),
         StoreCommand::Quarantine { command } => quarantine::run(&command, console),
     }
 }

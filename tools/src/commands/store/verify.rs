@@ -29,7 +29,7 @@ pub struct VerifyArguments {
     dir: PathBuf,
     /// How much it may take.
     #[command(flatten)]
-    effort: Effort,
+    pub(super) effort: Effort,
 }
 
 #[derive(Debug, Serialize)]
@@ -125,16 +125,16 @@ fn finish(
     );
     console.verdict(status, word, text)?;
     for damage in &report.damage {
-        console.line(format_args!("  damage: {damage}"))?;
+        console.entry(format_args!("  damage: {damage}"))?;
     }
     if let Some(why) = &report.unread {
-        console.line(format_args!("  not read to its end: {why}"))?;
+        console.entry(format_args!("  not read to its end: {why}"))?;
     }
     for note in &report.notes {
-        console.line(format_args!("  note: {note}"))?;
+        console.entry(format_args!("  note: {note}"))?;
     }
     if let Some(pid) = report.in_use_by {
-        console.line(format_args!("  in use by process {pid}: what is read may be moving"))?;
+        console.entry(format_args!("  in use by process {pid}: what is read may be moving"))?;
     }
     if !report.damage.is_empty() {
         console.next(&["quorate store inspect DIR…    (with the stores of the other members)".to_owned()])?;

@@ -1,5 +1,6 @@
 //! Facts as a file: one JSON document with a version and a checksum over everything else in it, however it is laid out.
 
+use serde::Deserialize;
 use serde_json::Value;
 
 use super::FACTS_FORMAT;
@@ -11,14 +12,13 @@ const CHECKSUM: &str = "crc32";
 /// The facts as the document to keep.
 pub fn seal(facts: &Facts) -> Value {
     let mut value = serde_json::to_value(facts).expect("facts have text keys only");
-    let crc = checksum(&value);
+    let crc = checksum(value.clone());
     value[CHECKSUM] = crc.into();
     value
 }
 
 /// The checksum of a document, its own left out. Members in the order of their names, no blanks.
-fn checksum(value: &Value) -> String {
-    let mut value = value.clone();
+fn checksum(mut value: Value) -> String {
     if let Some(members) = value.as_object_mut() {
         members.remove(CHECKSUM);
     }
@@ -30,9 +30,10 @@ fn checksum(value: &Value) -> String {
 /// # Errors
 /// It is no facts document, one of another version, or it was changed.
 pub fn parse(bytes: &[u8]) -> Result<Facts, String> {
-    let value: Value =
-        serde_json::from_slice(bytes).map_err(|error| format!("it is no facts document: {error}"))?;
-    let Some(format) = value.get("facts_format").and_then(Value::as_u64) else {
+    let wrong = |error| format!("it is no facts document: {error}");
+    // Only what is known is kept: a document of any content as a tree takes many times its length in memory.
+    let seal: Seal = serde_json::from_slice(bytes).map_err(wrong)?;
+    let Some(format) = seal.facts_format else {
         return Err("it is no facts document: facts_format is missing".to_owned());
     };
     if format != u64::from(FACTS_FORMAT) {
@@ -40,8 +41,17 @@ pub fn parse(bytes: &[u8]) -> Result<Facts, String> {
             "it has facts_format {format}, this version reads {FACTS_FORMAT}: take the facts again with this version"
         ));
     }
-    if value.get(CHECKSUM).and_then(Value::as_str) != Some(checksum(&value).as_str()) {
+    let facts: Facts = serde_json::from_slice(bytes).map_err(wrong)?;
+    let value = serde_json::to_value(&facts).map_err(wrong)?;
+    if seal.crc32 != Some(checksum(value)) {
         return Err("its checksum is wrong: it was changed since it was written".to_owned());
     }
-    serde_json::from_value(value).map_err(|error| format!("it is no facts document: {error}"))
+    Ok(facts)
+}
+
+/// What says how to read the rest, and whether it is whole.
+#[derive(Deserialize)]
+struct Seal {
+    facts_format: Option<u64>,
+    crc32: Option<String>,
 }

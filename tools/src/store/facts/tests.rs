@@ -306,3 +306,82 @@ fn facts_are_sealed_and_whatever_was_changed_is_noticed() {
         assert!(parse(&text.as_bytes()[..end]).is_err(), "cut at {end}");
     }
 }
+
+/// Each value of a document, replaced by what should not be there.
+fn forged(value: &serde_json::Value) -> Vec<serde_json::Value> {
+    use serde_json::{Value, json};
+    let strange = [
+        Value::Null,
+        json!(-1),
+        json!(u64::MAX),
+        json!(1e300),
+        json!(""),
+        json!("\u{1b}[2J\n"),
+        json!("9".repeat(4000)),
+        json!([]),
+        json!({}),
+        json!([[], {}]),
+    ];
+    let mut all: Vec<Value> = strange.into_iter().filter(|one| one != value).collect();
+    match value {
+        Value::Object(members) => {
+            for (key, member) in members {
+                all.extend(forged(member).into_iter().map(|member| {
+                    let mut whole = members.clone();
+                    whole.insert(key.clone(), member);
+                    whole.into()
+                }));
+            }
+        }
+        Value::Array(items) => {
+            for (at, item) in items.iter().enumerate() {
+                all.extend(forged(item).into_iter().map(|item| {
+                    let mut whole = items.clone();
+                    whole[at] = item;
+                    whole.into()
+                }));
+            }
+        }
+        _ => {}
+    }
+    all
+}
+
+#[test]
+fn facts_of_any_values_under_a_fitting_checksum_are_read_or_refused() {
+    let temporary = used(StampState::Dirty);
+    let whole = serde_json::to_value(read(temporary.path()).unwrap()).unwrap();
+    let file = temporary.path().join("forged.facts");
+    let reading =
+        crate::store::confined::Reading { memory: 1 << 20, time: Duration::from_mins(1), program: None };
+    let mut believed = 0;
+    for value in forged(&whole) {
+        // What cannot be facts at all has no checksum of facts.
+        let sealed = match serde_json::from_value::<Facts>(value.clone()) {
+            Ok(facts) => seal(&facts),
+            Err(_) => value,
+        };
+        fs::write(&file, sealed.to_string()).unwrap();
+        let subjects = [0, 1].map(|number| crate::store::subject::Subject::load(&file, number, &reading));
+        believed += usize::from(subjects[0].facts.unread.is_none());
+        let judgement = crate::store::inspect::judge(&subjects);
+        assert!(!judgement.summary.is_empty());
+    }
+    assert!(believed > 100, "{believed}");
+}
+
+#[test]
+fn what_brokers_would_say_is_read_or_refused_whatever_it_is() {
+    use quorate_core::formation::InitialStatus;
+    let temporary = used(StampState::Dirty);
+    let facts = read(temporary.path()).unwrap();
+    let bytes = base64::decode(facts.status.as_deref().unwrap()).unwrap();
+    for at in 0..bytes.len() {
+        let _ = InitialStatus::decode(&bytes[..at]);
+        for wrong in [0, 1, 0x7f, 0x80, 0xff] {
+            let mut changed = bytes.clone();
+            changed[at] = wrong;
+            let _ = InitialStatus::decode(&changed);
+        }
+    }
+}
