@@ -175,3 +175,38 @@ fn hash(path: &Path) -> u64 {
         }
     }
 }
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
+mod tests {
+    use std::os::unix::fs::PermissionsExt;
+
+    use super::*;
+
+    #[test]
+    fn whatever_is_changed_is_seen() {
+        let place = crate::process::Place::new();
+        let root = place.path("");
+        fs::write(root.join("file"), "content").unwrap();
+        let before = Fingerprint::of(&root);
+        assert_eq!(Fingerprint::of(&root).contents_changed(&before), [""; 0]);
+        fs::write(root.join("file"), "Content").unwrap();
+        assert_eq!(Fingerprint::of(&root).contents_changed(&before).len(), 1);
+        assert_eq!(Fingerprint::quick(&root).contents_changed(&Fingerprint::quick(&root)), [""; 0]);
+        fs::write(root.join("file"), "content").unwrap();
+        fs::set_permissions(root.join("file"), fs::Permissions::from_mode(0o600)).unwrap();
+        assert_eq!(Fingerprint::of(&root).contents_changed(&before).len(), 1);
+        fs::write(root.join("new"), "").unwrap();
+        assert!(Fingerprint::of(&root).differences(&before).len() >= 3, "the directory and both files");
+    }
+
+    #[test]
+    fn what_a_process_takes_is_seen_with_what_it_starts() {
+        let mut shell = Command::new("/bin/sh");
+        // A process that starts another one, which has read 64 MiB at once.
+        shell.args(["-c", "head -c 100 /dev/zero; dd if=/dev/zero of=/dev/null bs=64M count=3; exit 3"]);
+        let ran = run(shell);
+        assert_eq!((ran.status, ran.out.len()), (Some(3), 100));
+        assert!(ran.peak > 60 << 20, "{} bytes", ran.peak);
+    }
+}

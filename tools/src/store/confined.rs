@@ -27,6 +27,8 @@ pub const VARIABLE: &str = "QUORATE_CONFINED";
 const APART: u64 = 32 << 20;
 /// The program needs so much to say anything at all.
 const LEAST: u64 = 32 << 20;
+/// Between two questions whether it has ended, where the kernel cannot tell by itself.
+const ASK_AGAIN: Duration = Duration::from_millis(10);
 /// Status of a Rust program that panicked.
 const PANICKED: i32 = 101;
 
@@ -135,12 +137,23 @@ impl Confined<'_> {
 }
 
 /// Waits until a child has ended; false if the time was over before.
-fn has_ended(child: &Child, deadline: Option<Instant>) -> io::Result<bool> {
+fn has_ended(child: &mut Child, deadline: Option<Instant>) -> io::Result<bool> {
     let pid = i32::try_from(child.id()).ok().and_then(Pid::from_raw).ok_or(Errno::SRCH)?;
-    let handle = pidfd_open(pid, PidfdFlags::empty())?;
+    let left = || deadline.map(|deadline| deadline.saturating_duration_since(Instant::now()));
+    let handle = match pidfd_open(pid, PidfdFlags::empty()) {
+        Ok(handle) => handle,
+        // An old kernel, or a container that does not know the call yet.
+        Err(Errno::NOSYS | Errno::PERM) => loop {
+            match (child.try_wait()?, left()) {
+                (Some(_), _) => return Ok(true),
+                (None, Some(Duration::ZERO)) => return Ok(false),
+                (None, _) => thread::sleep(ASK_AGAIN),
+            }
+        },
+        Err(error) => return Err(error.into()),
+    };
     loop {
-        let left = deadline.map(|deadline| deadline.saturating_duration_since(Instant::now()));
-        let left = left.and_then(|left| Timespec::try_from(left).ok());
+        let left = left().and_then(|left| Timespec::try_from(left).ok());
         match poll(&mut [PollFd::new(&handle, PollFlags::IN)], left.as_ref()) {
             Ok(ready) => return Ok(ready > 0),
             Err(Errno::INTR) => {}

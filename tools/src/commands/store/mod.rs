@@ -55,7 +55,7 @@ const DAY: Duration = Duration::from_hours(24);
 /// How much a look at one store may take.
 #[derive(Clone, Copy, Debug, Default, Args)]
 pub struct Effort {
-    /// Memory for what is read of one store; a store with very many messages needs more [default: 256MiB]
+    /// Memory for reading one store; a store with very many messages needs more [default: 256MiB]
     #[arg(long, value_name = "SIZE")]
     memory: Option<Size>,
     /// Time for one store [default: 60s; a day for verify and export]
