@@ -1,7 +1,7 @@
 //! The tool on a directory that may be anything: how it ended, what it took, and whether it touched anything.
 
-use std::collections::BTreeMap;
 use std::collections::hash_map::DefaultHasher;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{self, File};
 use std::hash::Hasher;
 use std::io::Read;
@@ -142,8 +142,8 @@ impl Fingerprint {
 
     /// What differs from another one.
     pub fn differences(&self, other: &Self) -> Vec<String> {
-        let paths = self.things.keys().chain(other.things.keys());
-        let different = paths.filter(|path| self.things.get(*path) != other.things.get(*path));
+        let paths: BTreeSet<&PathBuf> = self.things.keys().chain(other.things.keys()).collect();
+        let different = paths.into_iter().filter(|path| self.things.get(*path) != other.things.get(*path));
         different
             .map(|path| {
                 format!("{}: {:?}, {:?}", path.display(), self.things.get(path), other.things.get(path))
