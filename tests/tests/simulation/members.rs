@@ -247,6 +247,32 @@ fn a_lost_disk_is_replaced_before_or_after_the_new_one_is_there() {
 }
 
 #[test]
+fn the_next_disk_may_go_as_soon_as_the_replacement_of_the_last_one_votes() {
+    let (mut world, client) = busy();
+    let dead = follower(&mut world);
+    let name = world.hosts[dead].name.clone();
+    lose(&mut world, dead);
+    world.run_for(SECOND);
+    let fresh = new_host(&mut world, Some(&name));
+    world.start(fresh);
+    done(&mut world, MemberAct::Replace, &name);
+    let votes = |world: &mut World| {
+        let groups = world.statuses.get(&fresh).map(|status| &status.groups);
+        groups.is_some_and(|groups| groups.len() == 2 && groups.iter().all(|group| group.role == "replica"))
+    };
+    assert!(world.run_until(10 * SECOND, votes));
+    // Nothing came after it: that it is committed is remembered all the same.
+    let leader = system_leader(&mut world);
+    lose(&mut world, leader);
+    for host in (0..world.hosts.len()).filter(|host| ![dead, leader].contains(host)) {
+        world.end(host, true);
+        world.start(host);
+    }
+    publish_all(&mut world, client);
+    lead(&mut world);
+}
+
+#[test]
 fn a_stand_in_gives_way_to_the_member_that_comes_back() {
     let (mut world, client) = busy();
     let dead = follower(&mut world);

@@ -24,6 +24,16 @@ fn simulation_of_a_fixed_set_of_seeds() {
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
 }
 
+/// Each showed a defect once: after a replacement, and then the loss of the leader's disk and of all power, those who were
+/// left had forgotten that the new store votes.
+#[test]
+fn seeds_that_found_a_defect_stay_sound() {
+    for seed in [20338, 20815] {
+        let outcome = play(seed, false);
+        assert!(outcome.violations.is_empty(), "seed {seed}: {:?}", outcome.violations);
+    }
+}
+
 #[test]
 fn a_seed_played_again_gives_the_same_trace() {
     for seed in [1, 2, 6, 9, 17, 20] {

@@ -122,6 +122,8 @@ pub(crate) struct Replica {
     unpersisted: VecDeque<(Ticket, u64)>,
     /// The highest index written to the log so far, durable or not, of this incarnation.
     commit_written: Index,
+    /// Members changed since: that it is committed is to be durable soon, and not only with the next entries.
+    members_changed: bool,
 }
 
 impl std::fmt::Debug for Replica {
@@ -166,6 +168,7 @@ impl Replica {
             salt,
             unpersisted: VecDeque::new(),
             commit_written,
+            members_changed: false,
             barred: false,
             held_back: false,
             held_ticks: 0,
@@ -449,6 +452,7 @@ impl Replica {
         if raft_change.changes.is_empty() {
             return;
         }
+        self.members_changed = true;
         if let Ok(conf_state) = self.raw.apply_conf_change(&raft_change) {
             self.raw.mut_store().set_conf_state(conf_state);
         }
@@ -581,6 +585,13 @@ impl Replica {
                 self.unpersisted.push_back((waiting, number));
                 effects.messages_after.extend(persisted_messages);
             }
+        }
+        // raft-rs begins with the members of the last entry that is known to be committed. If all end now and a former
+        // voter is lost, those who have forgotten that others vote in its place would wait for it for ever.
+        if std::mem::take(&mut self.members_changed)
+            && let Some(record) = self.final_record()
+        {
+            effects.records.push(record);
         }
     }
 
