@@ -203,7 +203,7 @@ impl VerdictWord {
 /// What `quorate cluster status` shows.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Status {
-    /// The verdict.
+    /// The verdict: that of the worst group, as are row, reason and what to type next.
     pub verdict: VerdictWord,
     /// The row of the decision table.
     pub row: String,
@@ -297,6 +297,21 @@ pub struct GroupStatusView {
     pub updating: Option<u64>,
     /// The nodes.
     pub nodes: Vec<NodeStatus>,
+    /// What the table says of it, and what became of that; none while `system` does not go on, whose verdict is for all.
+    pub verdict: Option<GroupVerdict>,
+}
+
+/// The verdict on one group.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct GroupVerdict {
+    /// In a word.
+    pub verdict: VerdictWord,
+    /// The row of the decision table.
+    pub row: String,
+    /// For people.
+    pub reason: String,
+    /// Commands to type next.
+    pub next: Vec<String>,
 }
 
 /// One node of a group.

@@ -63,6 +63,11 @@ struct GroupJson {
     digest: String,
     updating: Option<u64>,
     nodes: Vec<NodeJson>,
+    /// None: as the broker's.
+    verdict: Option<&'static str>,
+    row: Option<String>,
+    reason: Option<String>,
+    next: Vec<String>,
 }
 
 #[derive(Debug, Serialize)]
@@ -130,6 +135,10 @@ impl From<MemberStatus> for MemberJson {
 
 impl From<GroupStatusView> for GroupJson {
     fn from(group: GroupStatusView) -> Self {
+        let (verdict, row, reason, next) = match group.verdict {
+            Some(shown) => (Some(shown.verdict.word()), Some(shown.row), Some(shown.reason), shown.next),
+            None => (None, None, None, Vec::new()),
+        };
         Self {
             group: group.group.0,
             vhost: group.vhost,
@@ -145,6 +154,10 @@ impl From<GroupStatusView> for GroupJson {
             digest: format!("{:016x}", group.digest),
             updating: group.updating,
             nodes: group.nodes.into_iter().map(NodeJson::from).collect(),
+            verdict,
+            row,
+            reason,
+            next,
         }
     }
 }

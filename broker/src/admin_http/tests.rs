@@ -3,8 +3,8 @@ use std::sync::mpsc;
 use std::thread;
 
 use quorate_core::admin::{
-    AdminReply, AdminRequest, Explanation, GroupStatusView, MemberAct, MemberReport, MemberShutdown,
-    MemberStatus, Metrics, NodeStatus, ShutdownReport, Status, VerdictWord,
+    AdminReply, AdminRequest, Explanation, GroupStatusView, GroupVerdict, MemberAct, MemberReport,
+    MemberShutdown, MemberStatus, Metrics, NodeStatus, ShutdownReport, Status, VerdictWord,
 };
 use quorate_core::formation::status::{GroupStatus, RecoveryMode, StoreState, VoterRef};
 use quorate_core::formation::{Facts, InitialStatus};
@@ -75,6 +75,12 @@ fn group(number: u32, vhost: &str, role: &'static str, quorum: bool) -> GroupSta
             lag: Some(0),
             priority: 1,
         }],
+        verdict: (number > 0).then(|| GroupVerdict {
+            verdict: VerdictWord::Active,
+            row: "J1".into(),
+            reason: "led".into(),
+            next: vec!["quorate queue list".into()],
+        }),
     }
 }
 
@@ -245,7 +251,10 @@ fn the_status_has_the_promised_shape() {
         let member = json!({"name": "b1", "store_id": "00000000-0000-0000-0000-000000000001", "incarnation": 3, "address": "h:1",
             "client_address": "h:2", "admin_address": "h:3", "state": "dirty", "present": true, "voter": true, "drained": false, "change": null});
         let group = |number: u32, vhost: &str, role: &str, quorum: bool| {
-            json!({"group": number, "vhost": vhost, "leader": "b1", "leader_client_address": "h:2", "epoch": 1, "term": 6,
+            let shown = |text: &str| if number > 0 { json!(text) } else { Value::Null };
+            let next: &[&str] = if number > 0 { &["quorate queue list"] } else { &[] };
+            json!({"verdict": shown("active"), "row": shown("J1"), "reason": shown("led"), "next": next,
+                "group": number, "vhost": vhost, "leader": "b1", "leader_client_address": "h:2", "epoch": 1, "term": 6,
                 "commit": 7, "applied": 7, "quorum": quorum, "role": role, "own_lag": 10, "digest": "0000000000000abc",
                 "updating": null, "nodes": [{"name": "b1", "role": "leader", "match": 7, "lag": 0, "priority": 1}]})
         };

@@ -305,10 +305,18 @@ fn group_table(view: &View, console: &mut Console) -> Result<(), Failure> {
             })
             .collect();
         let mut row = row(group, &["vhost", "leader", "quorum", "epoch", "term", "commit"]);
+        row.insert(
+            1,
+            match group["row"].as_str() {
+                Some(label) => format!("{} ({label})", text(group, "verdict")),
+                None => "-".to_owned(),
+            },
+        );
         row.push(nodes.join(", "));
         row
     });
-    console.table(&["group", "leader", "quorum", "epoch", "term", "commit", "nodes"], rows.collect())
+    console
+        .table(&["group", "verdict", "leader", "quorum", "epoch", "term", "commit", "nodes"], rows.collect())
 }
 
 pub(super) fn members(view: &View, console: &mut Console) -> Result<Status, Failure> {

@@ -158,6 +158,8 @@ impl Facts {
             // A received state may be beyond the log.
             group.log_position = Some(stored.end.into());
             group.digest = Some(format!("{:016x}", stored.digest()));
+            // The log's own word comes with the next entry only; what a checkpoint holds was committed, too.
+            group.commit = group.commit.max(Some(stored.committed.0));
             if let Some((queues, messages)) = count(stored) {
                 group.queues = Some(queues);
                 group.messages = Some(messages);

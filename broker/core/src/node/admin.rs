@@ -8,8 +8,8 @@ use super::group::Group;
 use super::members::{Ailment, ailments};
 use super::origin::Origin;
 use crate::admin::{
-    AdminReply, AdminRequest, Explanation, GroupStatusView, MetricSample, Metrics, NodeStatus, Status,
-    VerdictWord,
+    AdminReply, AdminRequest, Explanation, GroupStatusView, GroupVerdict, MetricSample, Metrics, NodeStatus,
+    Status, VerdictWord,
 };
 use crate::io::{AdminId, Output};
 use crate::machine::Command;
@@ -70,10 +70,10 @@ impl Node {
     }
 
     fn status(&self) -> Status {
-        let (verdict, row, reason, next) = self.shown_verdict();
+        let (worst, mut verdicts) = self.shown_verdicts();
+        let GroupVerdict { verdict, row, reason, mut next } = worst;
         let members = self.member_statuses();
         let mut notes = self.notes();
-        let mut next = next;
         for Ailment { note, commands } in ailments(&members).filter(|_| verdict == VerdictWord::Active) {
             notes.push(note);
             next.extend(commands);
@@ -100,11 +100,15 @@ impl Node {
             quarantine_bytes: self.quarantine_bytes,
             log_bytes: self.log_bytes,
             space_low: self.space_low,
-            groups: self.groups.values().map(|group| self.group_view(group)).collect(),
+            groups: self
+                .groups
+                .values()
+                .map(|group| self.group_view(group, verdicts.remove(&group.id)))
+                .collect(),
         }
     }
 
-    fn group_view(&self, group: &Group) -> GroupStatusView {
+    fn group_view(&self, group: &Group, verdict: Option<GroupVerdict>) -> GroupStatusView {
         let replica = group.replica.as_ref();
         let leader = self.active_leader(group).map(|active| active.leader);
         let commit = replica.map_or(group.applied, |replica| replica.commit().max(group.applied));
@@ -162,6 +166,7 @@ impl Node {
             digest: group.machine.digest(),
             updating: group.sink.as_ref().map(|sink| sink.bytes),
             nodes,
+            verdict,
         }
     }
 

@@ -47,6 +47,7 @@ mod stop;
 #[cfg(test)]
 mod tests;
 mod transfer;
+mod verdict;
 mod wishes;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};

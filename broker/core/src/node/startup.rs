@@ -111,7 +111,7 @@ impl Node {
         if changed {
             self.event(Event::Verdict {
                 row: decision.row.label(),
-                verdict: super::status::verdict_word(decision.verdict).word(),
+                verdict: super::verdict::verdict_word(decision.verdict).word(),
                 reason: decision.reason.clone(),
                 next: decision.next.clone(),
             });

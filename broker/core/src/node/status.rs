@@ -1,6 +1,6 @@
 //! What this broker says about itself: to peers, before and while it is a member.
 
-use quorate_store::ids::{Epoch, GroupId, Position, RaftId, Term};
+use quorate_store::ids::{Epoch, Position, RaftId, Term};
 use quorate_store::stamp::{EpochCause, StampState};
 
 use super::Node;
@@ -9,25 +9,9 @@ use super::configuration::Configuration;
 use super::group::Group;
 use super::lineage::Lineage;
 use super::startup::{Beginning, forming_of};
-use crate::admin::VerdictWord;
 use crate::formation::status::{Active, GroupStatus, PeerRef, RecordedRun, StoreState, VoterRef};
-use crate::formation::{InitialStatus, Verdict, founded_ms};
+use crate::formation::{InitialStatus, founded_ms};
 use crate::machine::VhostMachine;
-
-/// Nothing is asked of anybody but patience.
-const WAIT_ACTIVE: &str = "quorate cluster wait-active";
-
-/// One word for a verdict of the table, before the groups have their say.
-pub(crate) fn verdict_word(verdict: Verdict) -> VerdictWord {
-    match verdict {
-        Verdict::Form | Verdict::Restore | Verdict::Resume => VerdictWord::Active,
-        Verdict::Join => VerdictWord::Joining,
-        Verdict::Wait => VerdictWord::Waiting,
-        Verdict::NeedsOperator => VerdictWord::NeedsOperator,
-        Verdict::Held => VerdictWord::Held,
-        Verdict::Refuse { .. } => VerdictWord::Refused,
-    }
-}
 
 impl Node {
     /// The present initial status.
@@ -281,43 +265,5 @@ impl Node {
             notes.extend(self.peers.untried().map(|address| format!("{address} was not tried yet")));
         }
         notes
-    }
-
-    /// The verdict to show: what the table says, and what the groups make of it.
-    pub(super) fn shown_verdict(&self) -> (VerdictWord, String, String, Vec<String>) {
-        if matches!(self.phase, Phase::Stopping) {
-            return (VerdictWord::ShuttingDown, "-".into(), "this broker is stopping".into(), Vec::new());
-        }
-        if self.is_closing() {
-            let reason = "the cluster is shut down on an operator's command".into();
-            return (VerdictWord::ShuttingDown, "-".into(), reason, Vec::new());
-        }
-        let Some(decision) = &self.decision else {
-            return (VerdictWord::Waiting, "-".into(), "reading its store".into(), vec![WAIT_ACTIVE.into()]);
-        };
-        let row = decision.row.label().to_owned();
-        if let Some((problem, next)) = self.keeping_problem() {
-            return (VerdictWord::NeedsOperator, row, problem, vec![next]);
-        }
-        let mut reason = decision.reason.clone();
-        let mut next = decision.next.clone();
-        let mut word = verdict_word(decision.verdict);
-        let system = self.groups.get(&GroupId::SYSTEM);
-        let led = system.is_some_and(|group| self.active_leader(group).is_some());
-        if word == VerdictWord::Active && !led {
-            word = VerdictWord::Waiting;
-            if next.is_empty() {
-                next.push(WAIT_ACTIVE.to_owned());
-            }
-        }
-        if word == VerdictWord::Active
-            && system.is_some_and(|group| {
-                self.raft_id.is_some_and(|own| !group.configuration.voters.contains(&own.0))
-            })
-        {
-            word = VerdictWord::Joining;
-            reason.push_str("; this broker is updated, and does not vote yet");
-        }
-        (word, row, reason, next)
     }
 }
