@@ -3,6 +3,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use quorate_tests::process::status::get;
 use quorate_tests::process::{Broker, Cluster, ClusterPlan, Place, Snapshot, messages, programs, wait_for};
 use serde_json::Value;
 
@@ -233,7 +234,8 @@ fn empty_store(cluster: &Cluster) -> PathBuf {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn acceptance_e6_of_two_clean_stores_that_fork_the_later_one_asks_for_an_operator() {
+async fn acceptance_e6_of_two_clean_stores_that_fork_neither_is_chosen_until_one_is_marked_against_the_other()
+{
     let mut cluster = ClusterPlan::of(3).start();
     publish(&cluster.url(), 0..20).await;
     let leader = cluster.wait_active();
@@ -268,24 +270,38 @@ async fn acceptance_e6_of_two_clean_stores_that_fork_the_later_one_asks_for_an_o
     cluster[0].start();
     cluster[0].wait_leading();
     cluster[1].start();
-    wait_for("the fork", || {
-        let output = programs::command("quorate")
-            .args([
-                "--admin",
-                &cluster[1].admin_address(),
-                "-o",
-                "json",
-                "cluster",
-                "explain",
-                "--group",
-                "/",
-            ])
-            .output()
-            .unwrap();
-        let text = String::from_utf8_lossy(&output.stdout).into_owned();
-        let is_told = text.contains("needs-operator") && text.contains("store export");
-        if output.status.code() == Some(2) && is_told { Ok(()) } else { Err(text) }
+    let status = cluster[1].wait_until("asks what is to become of its messages", |status| {
+        status.verdict() == "needs-operator" && status.row() == "J1"
     });
+    assert!(status.reason().contains("virtual host /"), "{status:?}");
+    let group = status.group("/").expect("it has the virtual host");
+    assert_eq!((&group["verdict"], &group["row"]), (&"needs-operator".into(), &"J1".into()), "{group:#}");
+    assert_ne!(status.group("system").unwrap()["verdict"], "needs-operator", "it holds nothing of clients");
+    let output = programs::command("quorate")
+        .args(["--admin", &cluster[1].admin_address(), "cluster", "status"])
+        .output()
+        .unwrap();
+    let text = String::from_utf8_lossy(&output.stdout);
+    assert!(text.starts_with("NEEDS-OPERATOR") && text.contains("store export"), "{text}");
+    assert_eq!(output.status.code(), Some(2), "{text}");
+    assert_eq!(get(&cluster[1].admin_address(), "/health/ready").unwrap().0, 503);
+
+    // With one: the second is updated, and what only it holds is kept and told.
+    cluster[0].terminate();
+    cluster[1].terminate();
+    assert_marked(mark(&first, &[&second], &["--alone", "--force", "--confirm", &id]));
+    cluster[0].start();
+    cluster[1].start();
+    let line = cluster[1].wait_log("of virtual host / after");
+    assert!(line.contains("HA-1014") && line.contains("quarantine"), "{line}");
+    for number in 0..2 {
+        cluster[number].wait_until("is an active voter", |status| {
+            status.verdict() == "active" && matches!(status.role("/"), "leader" | "replica")
+        });
+    }
+    assert_eq!(drained(&cluster.url()).await, (0..20).chain(100..110).collect::<Vec<_>>());
+    let place = cluster.path("saved.json");
+    assert_eq!(saved(&image(&second), &place), 30);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -28,7 +28,7 @@ pub(crate) fn mark(world: &World, host: HostId, alone: bool, known: &[HostId]) -
     let files: Arc<dyn Files> = Arc::new(world.hosts[host].medium.files.clone());
     let (mut file, _) = StampFile::open(files, PathBuf::from(STORE_DIRECTORY)).expect("the disk is sound");
     let mut stamp = stamp_of(world, host);
-    let recovery = Uuid::from_u128(0xfeed + host as u128);
+    let recovery = Uuid::from_u128(0xfeed + ((host + 16 * stamp.groups[0].lineage.len()) as u128));
     let members = stamp.members.clone();
     let own = members.iter().find(|member| member.store_id == stamp.store_id).expect("a member").raft_id;
     let others: Vec<_> = known.iter().map(|other| (stamp_of(world, *other), ends(world, *other))).collect();
@@ -206,6 +206,54 @@ fn a_marked_store_killed_at_any_step_of_its_first_start_begins_again() {
             "step {step}: everything is there"
         );
         sound(&world);
+    }
+}
+
+#[test]
+fn of_two_stores_that_went_on_separately_the_one_marked_against_the_other_goes_on() {
+    for step in 0..12 {
+        let mut world = all_down(LogSizes::default());
+        for host in [0, 1] {
+            mark(&world, host, true, &[]);
+            world.start(host);
+            lead(&mut world);
+            let client = publisher(&mut world, "q", 50);
+            publish_all(&mut world, client);
+            world.run_for(6 * SECOND);
+            world.end(host, true);
+            // The other one begins another history: an operator decided that there are two.
+            world.checker.confirmed = 0;
+        }
+        // Nobody drops what clients were told is safe, though the log's commit was not written down.
+        world.start(0);
+        lead(&mut world);
+        world.start(1);
+        let asks = (VerdictWord::NeedsOperator, "J1".to_owned());
+        assert!(world.run_until(10 * SECOND, |world| verdict(world, 1).as_ref() == Some(&asks)));
+        // Meanwhile its `system`, in which no client's work is, is filled again.
+        world.run_for(5 * SECOND);
+        assert_eq!(verdict(&world, 1), Some(asks));
+        for host in [0, 1] {
+            world.end(host, true);
+        }
+        mark(&world, 0, true, &[1]);
+        world.start(0);
+        lead(&mut world);
+        world.start(1);
+        // Power fails at any moment of the other's way back, for both.
+        world.run_for(step * 20 * MILLI);
+        for host in [0, 1] {
+            world.end(host, true);
+        }
+        for host in [0, 1] {
+            world.start(host);
+        }
+        assert!(
+            world.run_until(60 * SECOND, |world| [0, 1].iter().all(|host| votes(world, *host))),
+            "step {step}: {:#?}",
+            world.statuses
+        );
+        assert!(diverged(&world, 1) > 0, "step {step}");
     }
 }
 

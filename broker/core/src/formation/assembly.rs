@@ -15,6 +15,7 @@ use super::status::{GroupStatus, InitialStatus, RecoveryMode, StoreState, VoterR
 #[derive(Clone, Debug)]
 pub(crate) struct Standing<'a> {
     pub(crate) member: &'a InitialStatus,
+    pub(crate) group: GroupId,
     pub(crate) lineage: &'a [EpochEntry],
     pub(crate) client_epochs: &'a [Epoch],
     pub(crate) position: Position,
@@ -362,6 +363,7 @@ fn standing<'a>(
             // It never held anything of this group, unless it lost it: as far as `system` is to be trusted.
             None => at_zero(
                 member,
+                group,
                 Vec::new(),
                 sound && member.group(GroupId::SYSTEM).is_some_and(|system| system.trusted),
             ),
@@ -380,12 +382,13 @@ fn standing<'a>(
         })
         .collect();
     let voters = if group == GroupId::SYSTEM { founders } else { Vec::new() };
-    Some(at_zero(member, voters, sound))
+    Some(at_zero(member, group, voters, sound))
 }
 
 fn of_group<'a>(member: &'a InitialStatus, part: &'a GroupStatus, sound: bool) -> Standing<'a> {
     Standing {
         member,
+        group: part.group,
         lineage: &part.lineage,
         client_epochs: &part.client_epochs,
         position: part.position,
@@ -397,9 +400,10 @@ fn of_group<'a>(member: &'a InitialStatus, part: &'a GroupStatus, sound: bool) -
     }
 }
 
-fn at_zero(member: &InitialStatus, voters: Vec<VoterRef>, trusted: bool) -> Standing<'_> {
+fn at_zero(member: &InitialStatus, group: GroupId, voters: Vec<VoterRef>, trusted: bool) -> Standing<'_> {
     Standing {
         member,
+        group,
         lineage: &[],
         client_epochs: &[],
         position: Position::default(),

@@ -5,7 +5,9 @@ use std::collections::BTreeSet;
 use quorate_store::ids::{ClusterId, GroupId};
 
 use super::company::Company;
+use super::lineage::{Relation, relation};
 use super::plan::FoundingPlan;
+use super::rivals::superseded;
 use super::status::{GroupStatus, InitialStatus};
 
 /// The whole input of [`super::decide()`]. The order of `seen` does not matter.
@@ -47,6 +49,17 @@ impl Facts {
         let assembly = company.assembly(group);
         let own = assembly.standings().iter().find(|standing| standing.member.key == self.own.key);
         own.is_some_and(|standing| standing.trusted)
+    }
+
+    /// Whether this group's history went on elsewhere, by an operator's act that the own store had no part in, or that
+    /// decided against it.
+    pub fn is_left_behind(&self, group: GroupId) -> bool {
+        let company = Company::of(self);
+        let assembly = company.assembly(group);
+        let Some(own) = assembly.standing(self.own.key.store) else { return false };
+        let active = company.active(group).and_then(|member| member.group(group));
+        let history = active.map_or(assembly.history(), |part| part.lineage.as_slice());
+        relation(own.lineage, history) == Relation::Earlier || superseded(own, history)
     }
 
     /// The cluster that this broker belongs to or would join by what it sees; none while none is there or while

@@ -1,7 +1,7 @@
 //! What forced epochs recorded of the stores that had no say in them, and which stores went on beyond that.
 
-use quorate_store::ids::Epoch;
-use quorate_store::stamp::{EpochCause, EpochEntry, LeftOut};
+use quorate_store::ids::{Epoch, GroupId};
+use quorate_store::stamp::{EpochCause, EpochEntry, Known, LeftOut};
 
 use super::assembly::Standing;
 use super::lineage::{Relation, common, relation};
@@ -32,11 +32,7 @@ pub(crate) fn superseded(standing: &Standing<'_>, lineage: &[EpochEntry]) -> boo
         .iter()
         .filter(|epoch| matches!(epoch.cause, EpochCause::Mark { .. }))
         .filter_map(|epoch| record(epoch, standing)?.known)
-        .any(|known| {
-            standing.member.incarnation <= known.incarnation
-                && standing.position <= known.position
-                && (earlier || tip == Some(known.tip))
-        })
+        .any(|known| !beyond(standing, known) && (earlier || tip == Some(known.tip)))
 }
 
 /// A store of an earlier lineage is beyond what one of the forced epochs that it lacks recorded for it. What was
@@ -47,11 +43,16 @@ fn exceeds(standing: &Standing<'_>, own: &[EpochEntry], lineage: &[EpochEntry]) 
     // Without an epoch of its own it holds nothing of the group at all.
     !own.is_empty()
         && lacked.iter().any(|epoch| match record(epoch, standing).and_then(|record| record.known) {
-            Some(known) => {
-                standing.member.incarnation > known.incarnation || standing.position > known.position
-            }
+            Some(known) => beyond(standing, known),
             None => standing.position > fork,
         })
+}
+
+/// The store went on after this was recorded: by its log; for `system`, which a broker takes part in before all else, by
+/// its incarnation, too. That of the store says nothing of another group: it rises when `system` alone is joined.
+fn beyond(standing: &Standing<'_>, known: Known) -> bool {
+    let lived = standing.group == GroupId::SYSTEM && standing.member.incarnation > known.incarnation;
+    lived || standing.position > known.position
 }
 
 /// The epochs of `lineage` beyond what it shares with `own`.

@@ -35,7 +35,6 @@ impl Node {
     fn apply_entry(&mut self, group: &mut Group, entry: &Entry) {
         let origins = group.take_origins(entry);
         group.ended = None;
-        group.note_client_work(entry);
         match entry.kind {
             EntryKind::Command => {}
             EntryKind::Membership => {

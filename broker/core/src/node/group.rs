@@ -205,7 +205,8 @@ impl Group {
         self.recovered.as_ref().is_some_and(|recovered| recovered.marked)
     }
 
-    /// Notes in which epoch clients worked last.
+    /// Notes in which epoch clients worked last: of every entry that comes into the log, since others may know it to be
+    /// committed before this broker does.
     pub(crate) fn note_client_work(&mut self, entry: &Entry) {
         if entry.kind != EntryKind::Command || entry.data.is_empty() {
             return;

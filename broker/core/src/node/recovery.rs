@@ -400,6 +400,8 @@ impl Node {
             if entry.kind == EntryKind::Control {
                 Group::replay_control(latest, &entry.data);
             }
+            // Committed or not: that the commit was not written down says nothing of what was confirmed.
+            group.note_client_work(&entry);
             if entry.index > *commit {
                 tail.push(entry);
                 continue;
@@ -408,7 +410,6 @@ impl Node {
             if entry.kind == EntryKind::Control {
                 Group::replay_control(&mut group.configuration, &entry.data);
             }
-            group.note_client_work(&entry);
             group.bytes_since_checkpoint += entry.data.len() as u64;
             if entry.kind == EntryKind::Command {
                 match &mut group.machine {

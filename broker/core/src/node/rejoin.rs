@@ -26,8 +26,8 @@ use super::lineage::Lineage;
 use super::meta::Space;
 use super::{Node, Phase, Then};
 use crate::event::{Event, Level};
-use crate::formation::lineage::{Relation, relation, same_tip};
-use crate::formation::{Facts, InitialStatus, Verdict, decide_group};
+use crate::formation::lineage::same_tip;
+use crate::formation::{Facts, Verdict, decide_group};
 use crate::io::{Output, Ticket};
 use crate::machine::VhostMachine;
 use crate::replica::wire::MembershipChange;
@@ -104,11 +104,7 @@ impl Node {
     /// stamp on that says this store is in use again, or the next outage would take it for one that went on by itself.
     pub(super) fn leave_behind(&mut self, facts: &Facts) {
         for group in self.groups.values_mut() {
-            let own = group.lineage.entries();
-            let later = |status: &InitialStatus| {
-                status.group(group.id).is_some_and(|part| relation(own, &part.lineage) == Relation::Earlier)
-            };
-            if facts.seen.iter().any(later) {
+            if facts.is_left_behind(group.id) {
                 group.stale = true;
                 self.refilling.insert(group.id);
             }
@@ -275,7 +271,9 @@ impl Node {
         let Some(reference) = facts.reference(group.id) else { return };
         let own = group.lineage.entries();
         let shared = own.iter().zip(&reference.lineage).take_while(|(a, b)| a.id == b.id).count();
-        let Some(fork) = reference.lineage.get(shared).map(|epoch| epoch.fork) else { return };
+        // Where the first of the two left what they share.
+        let left = [reference.lineage.get(shared), own.get(shared)].into_iter().flatten();
+        let Some(fork) = left.map(|epoch| epoch.fork).min_by_key(|fork| fork.index) else { return };
         let last = match (&group.replica, &group.recovered) {
             (Some(replica), _) => replica.last(),
             (None, Some(recovered)) => recovered.found.last.max(group.applied),

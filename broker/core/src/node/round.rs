@@ -1,7 +1,7 @@
 //! The end of a round: propose what gathered, take what Raft has ready, apply, answer, and write one log batch.
 
 use quorate_store::ids::{GroupId, RaftId};
-use quorate_store::record::Batch;
+use quorate_store::record::{Batch, Record};
 use raft::eraftpb;
 
 use super::group::Group;
@@ -144,6 +144,11 @@ impl Node {
         if !effects.records.is_empty() {
             let taken = self.log_ticket();
             assert_eq!(taken, ticket, "the ticket seen is the ticket taken");
+            for record in &effects.records {
+                if let Record::Entry(_, _, entry) = record {
+                    group.note_client_work(entry);
+                }
+            }
             self.records.append(&mut effects.records);
         }
         let worked = !effects.committed.is_empty()

@@ -1,6 +1,6 @@
 //! What this broker says about itself: to peers, before and while it is a member.
 
-use quorate_store::ids::{Epoch, Position, RaftId, Term};
+use quorate_store::ids::{Epoch, GroupId, Position, RaftId, Term};
 use quorate_store::stamp::{EpochCause, StampState};
 
 use super::Node;

@@ -1,13 +1,13 @@
 //! Forced epochs, marks, the designated primary and a panic: rows X1, O1, P1, S1, and what J1, J2, Q1, W1, C1, C2 and
 //! C3 make of them.
 
-use quorate_store::ids::{Epoch, GroupId, Incarnation, Index};
+use quorate_store::ids::{Epoch, GroupId, Incarnation, Index, Term};
 use quorate_store::stamp::{EpochCause, LeftOut};
 use uuid::Uuid;
 
 use super::super::facts::Facts;
 use super::super::samples::*;
-use super::super::status::{InitialStatus, RecordedRun, RecoveryMode, StoreState};
+use super::super::status::{Active, InitialStatus, RecordedRun, RecoveryMode, StoreState};
 use super::{Decision, Row, Verdict, decide, decide_group};
 
 fn outcome(facts: &Facts) -> (Row, Verdict) {
@@ -217,15 +217,71 @@ fn a_mark_is_dropped_beside_the_active_cluster() {
     assert_eq!(outcome(&facts(served, [ran(1), ran(2)])), (Row::J2, Verdict::NeedsOperator));
 }
 
-#[test]
-fn marks_are_judged_group_by_group() {
-    let two = |mut status: InitialStatus| {
-        let mut orders = status.groups[0].clone();
-        orders.group = ORDERS;
-        orders.vhost = "orders".into();
-        status.groups.push(orders);
+/// With the group `orders` beside `system`, just as far.
+fn two(mut status: InitialStatus) -> InitialStatus {
+    let mut orders = status.groups[0].clone();
+    orders.group = ORDERS;
+    orders.vhost = "orders".into();
+    status.groups.push(orders);
+    status
+}
+
+/// Two stores that were marked separately and served clients, the first then marked against the second, and begun.
+fn decided_fork() -> (InitialStatus, InitialStatus) {
+    let side = |number: u128| {
+        let left = [unknown(&dirty(1)), unknown(&dirty(2)), unknown(&dirty(3))];
+        let mut status = begun(marked(two(dirty(number)), 10 + number, true, &left));
+        for group in &mut status.groups {
+            group.client_epochs = vec![Epoch(1), Epoch(2)];
+        }
         status
     };
+    let (first, second) = (side(1), side(2));
+    (begun(marked(first, 20, true, &[left_out(&second), unknown(&dirty(3))])), second)
+}
+
+#[test]
+fn j1_what_a_mark_decided_against_is_given_up_though_clients_know_of_it() {
+    let (mut chosen, other) = decided_fork();
+    for group in &mut chosen.groups {
+        group.active = Some(Active { leader: store(1), term: Term(300) });
+    }
+    let outcomes = |other: &InitialStatus| {
+        let facts = facts(other.clone(), [chosen.clone()]);
+        assert_eq!(facts.is_left_behind(ORDERS), decide_group(&facts, ORDERS).verdict == Verdict::Join);
+        [GroupId::SYSTEM, ORDERS].map(|group| decide_group(&facts, group).verdict)
+    };
+    let decision = decide(&facts(other.clone(), [chosen.clone()]));
+    assert_eq!((decision.row, decision.verdict), (Row::J1, Verdict::Join));
+    assert!(decision.reason.contains("mark decided against"), "{}", decision.reason);
+    assert_eq!(outcomes(&other), [Verdict::Join; 2]);
+    // It went on after the mark: by its log in this group, or by a life of the whole store.
+    let mut grown = other.clone();
+    grown.groups[1].position.index.0 += 1;
+    assert_eq!(outcomes(&grown), [Verdict::Join, Verdict::NeedsOperator]);
+    let mut lived = other.clone();
+    lived.incarnation.0 += 1;
+    assert_eq!(outcomes(&lived)[0], Verdict::NeedsOperator);
+}
+
+#[test]
+fn a_store_that_joined_system_alone_is_still_what_the_mark_recorded_of_its_other_groups() {
+    let (chosen, mut other) = decided_fork();
+    // As `leave_behind` left it: system is being filled again, in a new life; then all lost power.
+    other.incarnation.0 += 1;
+    other.groups[0].lineage.clear();
+    other.groups[0].trusted = false;
+    let restores = [(Row::C1, Verdict::Restore), (Row::C1, Verdict::Join)];
+    let all = [facts(chosen.clone(), [other.clone()]), facts(other.clone(), [chosen.clone()])];
+    let orders = all.each_ref().map(|facts| decide_group(facts, ORDERS));
+    assert_eq!(orders.map(|decision| (decision.row, decision.verdict)), restores);
+    // More in its log is more than the operator knew.
+    other.groups[1].position.index.0 += 1;
+    assert_eq!(decide_group(&facts(chosen, [other]), ORDERS).row, Row::X1);
+}
+
+#[test]
+fn marks_are_judged_group_by_group() {
     let idle = |number: u128| {
         let mut status = two(active(number));
         status.groups[1].active = None;

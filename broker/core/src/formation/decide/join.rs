@@ -8,7 +8,7 @@ use quorate_store::stamp::EpochEntry;
 use super::super::assembly::Assembly;
 use super::super::company::Choice;
 use super::super::lineage::{Relation, relation};
-use super::super::rivals::own_client_epochs;
+use super::super::rivals::{own_client_epochs, superseded};
 use super::super::rolled_back::rolled_back;
 use super::super::rows::Row;
 use super::super::status::{Active, GroupStatus, InitialStatus, StoreState, VoterRef};
@@ -45,6 +45,9 @@ pub(super) fn row_j1(case: &Case<'_>) -> Option<Decision> {
         Some(_) if lineage == Some(Relation::Earlier) => Some("this store's history is an earlier one"),
         Some(standing) if standing.mark.is_some() => {
             Some("this store was marked, and the mark is dropped: nothing was begun on it")
+        }
+        Some(standing) if superseded(standing, &part.lineage) => {
+            Some("this store's history is one that an operator's mark decided against")
         }
         Some(_) if matches!(lineage, Some(Relation::Later | Relation::Forked)) => Some(
             "this store's history left the active one without any message of a client, and that part of it is dropped",
@@ -181,10 +184,13 @@ pub(super) fn row_p1(case: &Case<'_>) -> Option<Decision> {
 const TELL_JOIN: &str = "; this broker is not among them: it is updated once they have elected a leader";
 
 /// The own store went on beyond the history that the group goes on with, and clients know of it: their messages are not
-/// dropped without a person's word. What holds no client's entry is dropped.
+/// dropped without a person's word, such as a mark against just this state of it. What holds no client's entry is dropped.
 fn forked(case: &Case<'_>, row: Row, history: &[EpochEntry], leader: &str) -> Option<Decision> {
     let own = case.company.own();
     let standing = case.assembly.standing(own.key.store)?;
+    if superseded(standing, history) {
+        return None;
+    }
     let epochs: Vec<String> = own_client_epochs(standing, history).iter().map(ToString::to_string).collect();
     if epochs.is_empty() {
         return None;
