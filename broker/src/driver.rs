@@ -240,8 +240,8 @@ impl Driver {
             Output::WriteState { ticket, batch, flush, open_view } => {
                 self.outlets.state.give(StateWork::Write { ticket, batch, flush, open_view });
             }
-            Output::Quarantine { ticket, reason, groups, stamp } => {
-                self.outlets.storage.keep(KeepOrder { ticket, reason, groups, stamp });
+            Output::Quarantine { ticket, reason, groups, diverged, stamp } => {
+                self.outlets.storage.keep(KeepOrder { ticket, reason, groups, diverged, stamp });
             }
             Output::Load { ticket, group, from, to, max_bytes } => {
                 self.outlets.storage.load(ticket, group, from, to, max_bytes);

@@ -10,7 +10,7 @@ use quorate_core::io::Ticket;
 use quorate_store::files::Files;
 use quorate_store::ids::GroupId;
 use quorate_store::log::{LogTail, LogWriter};
-use quorate_store::quarantine::{Act, Draft, Note};
+use quorate_store::quarantine::{Act, Divergence, Draft, Note};
 use quorate_store::stamp::Stamp;
 use quorate_store::state::StateStore;
 
@@ -25,6 +25,8 @@ pub struct KeepOrder {
     pub reason: String,
     /// Because of which groups.
     pub groups: Vec<GroupId>,
+    /// What of it the cluster does not have.
+    pub diverged: Option<Divergence>,
     /// What the image's stamp says.
     pub stamp: Box<Stamp>,
 }
@@ -68,7 +70,7 @@ impl Keeper {
         writer: &mut LogWriter,
         quarantine_bytes: &Arc<AtomicU64>,
     ) -> Result<(), String> {
-        let KeepOrder { ticket, reason, groups, stamp } = order;
+        let KeepOrder { ticket, reason, groups, diverged, stamp } = order;
         let there = quarantine_bytes.load(Ordering::Relaxed);
         if there >= self.bytes_max {
             return Err(format!(
@@ -82,6 +84,7 @@ impl Keeper {
             act: Act::Update,
             why: reason,
             groups,
+            diverged,
             when_ms: u64::try_from(when_ms).unwrap_or(u64::MAX),
         };
         let files = Arc::clone(&self.files);

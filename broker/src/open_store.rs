@@ -168,6 +168,7 @@ pub fn set_aside_store(config: &Config, why: &str) -> Result<(), Exit> {
         act: Act::Damage,
         why: why.to_owned(),
         groups: Vec::new(),
+        diverged: None,
         when_ms: u64::try_from(when_ms).unwrap_or(u64::MAX),
     };
     let image = quarantine::set_aside(&files, dir, lock.as_ref(), note).map_err(|error| {

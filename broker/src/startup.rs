@@ -185,7 +185,11 @@ fn serve(
         tls: tls.clone(),
         insecure: config.insecure,
     };
-    let state = AdminState { desk, counters, pulse: Arc::clone(&pulse), insecure: config.insecure };
+    let data_dir = match &config.store {
+        StoreChoice::Directory(directory) => Some(directory.clone()),
+        StoreChoice::Transient => None,
+    };
+    let state = AdminState { desk, counters, pulse: Arc::clone(&pulse), insecure: config.insecure, data_dir };
     runtime.spawn(signals.obey(inbox, flags.clone(), tls, level));
     runtime.spawn(signals::watchdog(pulse));
     runtime.spawn(clients.serve(listener(ports.client)?));

@@ -4,7 +4,7 @@ use std::fmt;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use quorate_protocol::frame::{ClientFrame, ServerFrame};
+use quorate_protocol::frame::{ClientFrame, ProducerId, ServerFrame};
 use quorate_protocol::name::QueueName;
 use tokio::sync::{mpsc, oneshot};
 
@@ -127,6 +127,14 @@ impl Client {
     /// The system has no randomness. If the client has ended, publishing says so.
     pub fn publisher(&self) -> Result<Publisher, Error> {
         Publisher::new(Arc::clone(&self.shared))
+    }
+
+    /// A publisher by a name of the caller's, for what is published once and may be begun again: the same messages in the
+    /// same order under the same `id` are recognised as sent before, as long as the virtual host remembers the publisher
+    /// (65,536 others may have published since). Whoever uses an id for other messages loses them: they pass for the first
+    /// ones.
+    pub fn publisher_named(&self, id: u128) -> Publisher {
+        Publisher::with_id(Arc::clone(&self.shared), ProducerId(id))
     }
 
     /// Starts consuming a queue.

@@ -37,13 +37,16 @@ impl Publisher {
         getrandom::fill(&mut random).map_err(|error| {
             Error::Invalid(format!("this system has no randomness to name a publisher with: {error}").into())
         })?;
-        let producer = ProducerId(u128::from_le_bytes(random));
+        Ok(Self::with_id(shared, ProducerId(u128::from_le_bytes(random))))
+    }
+
+    pub(crate) fn with_id(shared: Arc<Shared>, producer: ProducerId) -> Self {
         let outbox = Outbox::new(producer, shared.window, shared.signal.limits());
         let outbox = Arc::new(Mutex::new(outbox));
         if let Err(error) = shared.signal.tell(Notice::NewPublisher(Arc::clone(&outbox))) {
             lock_outbox(&outbox).end(&error);
         }
-        Ok(Self { outbox, producer, shared })
+        Self { outbox, producer, shared }
     }
 
     /// The random number by which brokers know this publisher.

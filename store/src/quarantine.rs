@@ -10,6 +10,7 @@
 //! that nobody writes any more. Without its record it is none. Everything here is done by the one who holds the store's
 //! lock, one thing at a time; only looking needs no lock.
 
+mod loss;
 mod record;
 mod restore;
 
@@ -21,7 +22,8 @@ use std::sync::Arc;
 
 use thiserror::Error;
 
-pub use self::record::{Act, Image, MAX_RECORD_GROUPS, Note, RECORD_FORMAT, RECORD_NAME};
+pub use self::loss::{Loss, loss_id, losses};
+pub use self::record::{Act, Divergence, Image, MAX_RECORD_GROUPS, Note, RECORD_FORMAT, RECORD_NAME};
 pub use self::restore::{RESTORING_NAME, is_interrupted, restore};
 use crate::files::{FileError, FileLock, Files, remove_tree, tree_bytes};
 use crate::identity::STORE_ID_NAME;

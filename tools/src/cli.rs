@@ -93,6 +93,15 @@ pub enum Command {
         #[command(subcommand)]
         command: commands::vhost::VhostCommand,
     },
+    /// Losses: what a store held that the cluster does not have; list, show, recover
+    #[command(
+        after_help = "Examples:\n  quorate loss list\n  quorate loss show 66c01d2e-1-1.4.90210 --store /var/lib/quorate"
+    )]
+    Loss {
+        /// What to do.
+        #[command(subcommand)]
+        command: commands::loss::LossCommand,
+    },
     /// Stores of stopped brokers, offline
     #[command(after_help = "Example:\n  quorate store facts /var/lib/quorate")]
     Store {

@@ -86,6 +86,7 @@ fn dispatch(
         Command::Vhost { command } => commands::vhost::run(command, settings, console),
         Command::Member { command } => commands::member::run(command, settings, console),
         Command::Cluster { command } => commands::cluster::run(&command, settings, console),
+        Command::Loss { command } => commands::loss::run(&command, settings, console),
         Command::Store { command } => commands::store::run(command, settings, invocation, console),
         Command::Sandbox { command } => commands::sandbox::run(command, settings, console),
         Command::Bench(arguments) => commands::bench::run(&arguments, settings, console),

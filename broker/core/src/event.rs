@@ -100,6 +100,8 @@ pub enum Event {
         queues: BTreeMap<String, u64>,
         /// How many of them were not known to be committed here, so that their messages are not counted.
         uncounted: u64,
+        /// By what name `quorate loss` knows them.
+        loss: String,
     },
     /// An update of a member by snapshot began, went on or ended.
     Update {
@@ -197,7 +199,7 @@ impl Event {
                     "role in the group of virtual host {vhost} changed from {old} to {new} in term {term}"
                 )
             }
-            Self::Diverged { vhost, fork, entries, queues, uncounted } => {
+            Self::Diverged { vhost, fork, entries, queues, uncounted, loss } => {
                 let told: Vec<_> = queues.iter().map(|(queue, count)| format!("{queue}: {count}")).collect();
                 let counted = match (told.is_empty(), *uncounted) {
                     (false, _) => format!("messages by queue: {}", told.join(", ")),
@@ -211,8 +213,8 @@ impl Event {
                     ),
                 };
                 format!(
-                    "{entries} diverged entries of virtual host {vhost} after {fork} are given up and kept in quarantine; \
-                     {counted}{rest}; next: quorate store export DIR/quarantine/NUMBER-update --vhost {vhost} --beyond {fork}"
+                    "{entries} diverged entries of virtual host {vhost} after {fork} are given up and kept in quarantine as \
+                     loss {loss}; {counted}{rest}; next: quorate loss show {loss} --store DIR"
                 )
             }
             Self::Update { vhost, member, progress } => {

@@ -8,6 +8,7 @@ use std::fmt;
 use bytes::Bytes;
 use quorate_protocol::frame::{ClientFrame, ServerFrame};
 use quorate_store::ids::{GroupId, Incarnation, Index, RunId, StoreId};
+use quorate_store::quarantine::Divergence;
 use quorate_store::record::{Batch, Entry};
 use quorate_store::stamp::Stamp;
 use quorate_store::state::{Family, Pair, StateBatch, ViewId};
@@ -245,6 +246,8 @@ pub enum Output {
         reason: String,
         /// Because of which groups.
         groups: Vec<GroupId>,
+        /// What of it the cluster does not have, if that is known to be anything.
+        diverged: Option<Divergence>,
         /// What the stamp of the image says.
         stamp: Box<Stamp>,
     },

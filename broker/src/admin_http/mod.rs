@@ -3,10 +3,12 @@
 mod answers;
 mod explain_json;
 mod health;
+mod losses;
 mod members;
 mod metrics;
 mod status_json;
 
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -31,6 +33,8 @@ pub struct AdminState {
     pub pulse: Arc<Pulse>,
     /// Said in every status.
     pub insecure: bool,
+    /// The store's directory, if there is one.
+    pub data_dir: Option<PathBuf>,
 }
 
 /// Requests have small bodies.
@@ -48,7 +52,7 @@ struct Route {
 }
 
 /// What is served. The test compares it with `openapi.json`.
-const ROUTES: [Route; 18] = [
+const ROUTES: [Route; 19] = [
     Route { method: "get", path: "/health/startup", handler: || get(health::startup) },
     Route { method: "get", path: "/health/live", handler: || get(health::live) },
     Route { method: "get", path: "/health/ready", handler: || get(health::ready) },
@@ -63,6 +67,7 @@ const ROUTES: [Route; 18] = [
     Route { method: "post", path: "/api/v1/members/replace", handler: || post(members::replace) },
     Route { method: "post", path: "/api/v1/members/drain", handler: || post(members::drain) },
     Route { method: "post", path: "/api/v1/members/resume", handler: || post(members::resume) },
+    Route { method: "get", path: "/api/v1/losses", handler: || get(losses::list) },
     Route { method: "get", path: "/api/v1/vhosts", handler: || get(answers::list_vhosts) },
     Route { method: "post", path: "/api/v1/vhosts", handler: || post(answers::create_vhost) },
     Route { method: "post", path: "/api/v1/cluster/shutdown", handler: || post(answers::shutdown) },

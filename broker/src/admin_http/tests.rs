@@ -219,7 +219,7 @@ fn with_server(status: Status, work: impl FnOnce(&str) + Send + 'static) {
     thread::spawn(move || answer(&core_desk, &arrivals, &status));
     let pulse = Arc::<Pulse>::default();
     pulse.beat();
-    let state = AdminState { desk, counters: Arc::default(), pulse, insecure: false };
+    let state = AdminState { desk, counters: Arc::default(), pulse, insecure: false, data_dir: None };
     runtime.block_on(async move {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = format!("http://{}", listener.local_addr().unwrap());
@@ -272,6 +272,17 @@ fn the_status_has_the_promised_shape() {
             get(&format!("{address}/api/v1/vhosts")).1,
             json!({"vhosts": [{"name": "/", "group": 1, "leader": "b1", "quorum": true}]})
         );
+    });
+}
+
+#[test]
+fn a_broker_without_a_store_keeps_no_loss() {
+    with_server(sample_status(), |address| {
+        let (code, body) = get(&format!("{address}/api/v1/losses?limit=5"));
+        assert_eq!((code, &body["losses"], &body["more"]), (200, &json!([]), &json!(false)), "{body}");
+        assert_eq!((&body["name"], &body["data_dir"]), (&json!("b1"), &Value::Null));
+        assert_eq!(get(&format!("{address}/api/v1/losses?after=x")).0, 400);
+        assert_eq!(get(&format!("{address}/api/v1/losses?more=1")).0, 400);
     });
 }
 

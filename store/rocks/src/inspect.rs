@@ -111,7 +111,8 @@ mod tests {
         state.write(&put(b"a", b"1")).unwrap();
         state.flush().unwrap();
         drop(state);
-        let note = Note { act: Act::Update, why: "a test".into(), groups: Vec::new(), when_ms: 1 };
+        let note =
+            Note { act: Act::Update, why: "a test".into(), groups: Vec::new(), diverged: None, when_ms: 1 };
         keep_closed(&files, &dir, opened.lock.as_ref(), note, Parts::Everything).unwrap();
         // What happens to the store afterwards, compactions among it, does not reach the image.
         let mut state = RocksStore::open(&state_dir, RocksConfig::default()).unwrap();

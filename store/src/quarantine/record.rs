@@ -4,13 +4,13 @@ use std::path::Path;
 
 use super::QuarantineError;
 use crate::files::{FileError, Files, create_whole, read_whole};
-use crate::ids::GroupId;
+use crate::ids::{GroupId, Position};
 use crate::text::{Reader, TextError, Writer};
 
 /// The record's file name in an image.
 pub const RECORD_NAME: &str = "image";
 /// The format this version writes, and the only one it reads.
-pub const RECORD_FORMAT: u16 = 1;
+pub const RECORD_FORMAT: u16 = 2;
 /// Most groups in a record.
 pub const MAX_RECORD_GROUPS: usize = 4096;
 
@@ -47,6 +47,15 @@ impl Act {
     }
 }
 
+/// Where the history of an image's first group left that of its cluster.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Divergence {
+    /// The virtual host; `system` for group 0.
+    pub vhost: String,
+    /// The last entry that both have: what the image's log holds after it, the cluster does not.
+    pub fork: Position,
+}
+
 /// What whoever makes an image says of it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Note {
@@ -56,6 +65,8 @@ pub struct Note {
     pub why: String,
     /// The groups that the act is about, none being all; an image may hold more.
     pub groups: Vec<GroupId>,
+    /// What of it the cluster does not have, if that is known to be anything.
+    pub diverged: Option<Divergence>,
     /// Wall-clock time, milliseconds since 1970; shown, never decided on.
     pub when_ms: u64,
 }
@@ -65,7 +76,8 @@ impl Note {
         if self.groups.len() > MAX_RECORD_GROUPS {
             return Err(QuarantineError::TooLarge { what: "too many groups" });
         }
-        if self.why.len() > MAX_WHY_BYTES {
+        let vhost = self.diverged.as_ref().map_or(0, |diverged| diverged.vhost.len());
+        if self.why.len() > MAX_WHY_BYTES || vhost > MAX_WHY_BYTES {
             return Err(QuarantineError::TooLarge { what: "the reason is above 64 KiB" });
         }
         Ok(())
@@ -111,6 +123,10 @@ fn encode(image: &Image) -> String {
     for group in &image.note.groups {
         out.line("group", group);
     }
+    out.optional("fork", image.note.diverged.as_ref().map(|diverged| diverged.fork));
+    if let Some(diverged) = &image.note.diverged {
+        out.quoted("vhost", &diverged.vhost);
+    }
     out.line("bytes", image.bytes);
     let crc = crc32fast::hash(out.text.as_bytes());
     out.line("crc32", format_args!("{crc:08x}"));
@@ -138,9 +154,14 @@ fn decode(content: &[u8], name: &str) -> Result<Image, TextError> {
     let count = reader.count("groups", MAX_RECORD_GROUPS)?;
     let groups =
         (0..count).map(|_| Ok(GroupId(reader.parsed("group")?))).collect::<Result<_, TextError>>()?;
+    let diverged = match reader.optional("fork")? {
+        None => None,
+        Some(fork) => Some(Divergence { vhost: reader.quoted("vhost")?, fork }),
+    };
     let bytes = reader.parsed("bytes")?;
     reader.end()?;
-    let image = Image { number, name: name.to_owned(), note: Note { act, why, groups, when_ms }, bytes };
+    let note = Note { act, why, groups, diverged, when_ms };
+    let image = Image { number, name: name.to_owned(), note, bytes };
     if encode(&image).as_bytes() != content {
         return Err(wrong("not in canonical form"));
     }
@@ -150,12 +171,17 @@ fn decode(content: &[u8], name: &str) -> Result<Image, TextError> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::ids::{Epoch, Index, Term};
 
     fn image() -> Image {
         let note = Note {
             act: Act::Update,
             why: "the leader's lineage is \"later\"\n".into(),
             groups: vec![GroupId(1), GroupId(7)],
+            diverged: Some(Divergence {
+                vhost: "billing".into(),
+                fork: Position { epoch: Epoch(1), term: Term(4), index: Index(90) },
+            }),
             when_ms: 5,
         };
         Image { number: 12, name: "000012-update".into(), note, bytes: 4096 }

@@ -66,7 +66,7 @@ pub fn restore(
     when_ms: u64,
 ) -> Result<Image, QuarantineError> {
     let quarantine = store.join(QUARANTINE_DIRECTORY);
-    let note = Note { act: Act::Restore, why: why.to_owned(), groups: Vec::new(), when_ms };
+    let note = Note { act: Act::Restore, why: why.to_owned(), groups: Vec::new(), diverged: None, when_ms };
     let mut journal = match read_journal(files, store)? {
         Some(journal) if journal.image == number => journal,
         Some(journal) => return Err(QuarantineError::Interrupted { number: journal.image }),

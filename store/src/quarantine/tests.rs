@@ -4,7 +4,7 @@ use uuid::Uuid;
 use super::*;
 use crate::files::crash::CrashFiles;
 use crate::identity::LOCK_NAME;
-use crate::ids::{Epoch, GroupId, Index, StoreId, Term};
+use crate::ids::{Epoch, GroupId, Index, Position, StoreId, Term};
 use crate::log::LogConfig;
 use crate::model::StateModel;
 use crate::open::{OpenOptions, OpenStore, inspect, open};
@@ -29,7 +29,7 @@ fn open_on(disk: &CrashFiles) -> OpenStore {
 }
 
 fn note(act: Act) -> Note {
-    Note { act, why: "a test".into(), groups: vec![GroupId(1)], when_ms: 7 }
+    Note { act, why: "a test".into(), groups: vec![GroupId(1)], diverged: None, when_ms: 7 }
 }
 
 /// Appends entries up to and including `last`, and stamps.
@@ -356,4 +356,30 @@ fn a_full_disk_gives_no_image_and_the_store_goes_on() {
     let too_long = Note { groups: vec![GroupId(1); MAX_RECORD_GROUPS + 1], ..note(Act::Update) };
     let refused = Draft::begin(files(&disk), store(), too_long).map(drop);
     assert!(matches!(refused, Err(QuarantineError::TooLarge { .. })));
+}
+
+#[test]
+fn a_loss_is_named_alike_and_found_in_its_first_image() {
+    let disk = closed(30);
+    let lock = lock(&disk);
+    let keep = |group: u32, fork: Option<u64>| {
+        let fork = fork.map(|index| Position { epoch: Epoch(1), term: Term(2), index: Index(index) });
+        let diverged = fork.map(|fork| Divergence { vhost: format!("v{group}"), fork });
+        let note = Note { groups: vec![GroupId(group)], diverged, ..note(Act::Update) };
+        keep_closed(&files(&disk), store(), lock.as_ref(), note, Parts::Stamp).unwrap()
+    };
+    assert_eq!(losses(&disk, store()).unwrap(), []);
+    keep(1, None);
+    let first = keep(1, Some(20));
+    // The process ended before the group was given up, and began again.
+    keep(1, Some(20));
+    let other = keep(2, Some(5));
+    let found = losses(&disk, store()).unwrap();
+    let told: Vec<_> = found.iter().map(|loss| (loss.id.as_str(), loss.image, loss.vhost.as_str())).collect();
+    assert_eq!(told, [("00000000-1-1.2.20", first.number, "v1"), ("00000000-2-1.2.5", other.number, "v2")]);
+    assert_eq!(found[0].directory, store().join(QUARANTINE_DIRECTORY).join(&first.name));
+    assert_eq!(found[0].id, loss_id(ID, GroupId(1), found[0].fork));
+    // A damaged image is no loss, and hides none.
+    disk.remove(&found[0].directory.join(RECORD_NAME)).unwrap();
+    assert_eq!(losses(&disk, store()).unwrap().len(), 2, "the next one of the same is found");
 }

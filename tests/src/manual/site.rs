@@ -14,12 +14,13 @@ const DATA: &str = "/var/lib/quorate";
 const CONFIG: &str = "/etc/quorate.toml";
 /// Stands for the cluster's id.
 const CLUSTER_ID: &str = "CLUSTER-ID";
-/// Stands for the position that an answer advises to give to this flag.
-const FORK: &str = "FORK";
-/// See [`FORK`].
-const FORK_FLAG: &str = "--beyond ";
+/// Stands for the loss that an answer advises to look at with this command.
+const LOSS: &str = "LOSS";
+/// See [`LOSS`].
+const LOSS_COMMAND: &str = "quorate loss show ";
 /// Commands that only look: they are typed again until the answer is as shown.
-const LOOKING: [&str; 6] = [
+const LOOKING: [&str; 7] = [
+    "quorate loss list",
     "quorate cluster ",
     "quorate --admin",
     "quorate queue list",
@@ -34,7 +35,7 @@ pub struct Site {
     brokers: Vec<Broker>,
     ports: Vec<[ReservedPort; 3]>,
     cluster_id: Option<String>,
-    fork: Option<String>,
+    loss: Option<String>,
     place: Place,
 }
 
@@ -57,7 +58,7 @@ impl Site {
         let ports: Vec<[ReservedPort; 3]> =
             (0..3).map(|_| std::array::from_fn(|_| ReservedPort::any())).collect();
         let peers: Vec<String> = ports.iter().map(|[_, cluster, _]| cluster.address()).collect();
-        let mut site = Self { brokers: Vec::new(), ports, cluster_id: None, fork: None, place };
+        let mut site = Self { brokers: Vec::new(), ports, cluster_id: None, loss: None, place };
         for number in 0..3 {
             let [client, cluster, admin] = &site.ports[number];
             let text = format!(
@@ -171,13 +172,13 @@ impl Site {
             let status = output.status.code();
             let mut text = String::from_utf8_lossy(&output.stdout).into_owned();
             text.push_str(&String::from_utf8_lossy(&output.stderr));
-            let advised = text.split_once(FORK_FLAG).and_then(|(_, rest)| rest.split_whitespace().next());
-            let fork = advised.map(ToOwned::to_owned);
+            let advised = text.split_once(LOSS_COMMAND).and_then(|(_, rest)| rest.split_whitespace().next());
+            let loss = advised.map(ToOwned::to_owned);
             let text = self.as_on_the_page(host, &text);
-            let text = fork.as_ref().map_or(text.clone(), |fork| text.replace(fork.as_str(), FORK));
+            let text = loss.as_ref().map_or(text.clone(), |loss| text.replace(loss.as_str(), LOSS));
             if status == Some(step.status) && is_as_shown(&step.shown, &text) {
                 eprintln!("{}$ {}\n{text}[{}]", step.host, step.command, step.status);
-                return Ok(fork);
+                return Ok(loss);
             }
             Err(format!(
                 "it is\n{text}[{status:?}]\nand the page shows\n{}\n[{}]",
@@ -185,9 +186,9 @@ impl Site {
                 step.status
             ))
         };
-        let fork =
+        let loss =
             if looks { wait_for(&what, ask) } else { ask().unwrap_or_else(|why| panic!("{what}: {why}")) };
-        self.fork = fork.or(self.fork.take());
+        self.loss = loss.or(self.loss.take());
     }
 
     /// What the page's words stand for, longer ones first where one begins with the other.
@@ -201,7 +202,7 @@ impl Site {
                 words.push((format!("host{number}:{port}"), reserved.address()));
             }
         }
-        words.extend(self.fork.iter().map(|fork| (FORK.to_owned(), fork.clone())));
+        words.extend(self.loss.iter().map(|loss| (LOSS.to_owned(), loss.clone())));
         words.extend(self.cluster_id.iter().map(|id| (CLUSTER_ID.to_owned(), id.clone())));
         words
     }

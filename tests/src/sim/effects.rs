@@ -200,8 +200,8 @@ impl World {
             }
             Output::CloseView { view } => storage.state_queue.push_back(StateWork::CloseView(view)),
             Output::Compact { group, index } => storage.log_queue.push_back(LogWork::Compact(group, index)),
-            Output::Quarantine { ticket, reason, groups, stamp } => {
-                let order = KeepOrder { ticket, reason, groups, stamp };
+            Output::Quarantine { ticket, reason, groups, diverged, stamp } => {
+                let order = KeepOrder { ticket, reason, groups, diverged, stamp };
                 storage.log_queue.push_back(LogWork::Keep(order));
             }
             Output::Load { ticket, group, from, to, max_bytes } => {

@@ -13,7 +13,7 @@ use quorate_store::ids::{GroupId, Index, RunId, StoreId};
 use quorate_store::log::{LogConfig, LogError, LogReader, LogWriter, RecoveredGroup};
 use quorate_store::model::StateModel;
 use quorate_store::open::{OpenError, OpenLog, OpenOptions, open};
-use quorate_store::quarantine::{self, Act, Draft, Note, QuarantineError};
+use quorate_store::quarantine::{self, Act, Divergence, Draft, Note, QuarantineError};
 use quorate_store::record::{Batch, Entry};
 use quorate_store::stamp::{Stamp, StampFile, StampFound};
 use quorate_store::state::{Family, StateBatch, StateStore, ViewId};
@@ -59,7 +59,7 @@ impl Medium {
         let files: Arc<dyn Files> = Arc::new(self.files.clone());
         let store = Path::new(STORE_DIRECTORY);
         let lock = files.lock(&store.join(LOCK_NAME), 1).expect("the process is gone");
-        let note = Note { act: Act::Damage, why, groups: Vec::new(), when_ms: 0 };
+        let note = Note { act: Act::Damage, why, groups: Vec::new(), diverged: None, when_ms: 0 };
         quarantine::set_aside(&files, store, lock.as_ref(), note).expect("a damaged store can be set aside");
         self.state = StateModel::on(files);
     }
@@ -164,6 +164,8 @@ pub struct KeepOrder {
     pub reason: String,
     /// Because of which groups.
     pub groups: Vec<GroupId>,
+    /// What of it the cluster does not have.
+    pub diverged: Option<Divergence>,
     /// What the image's stamp says.
     pub stamp: Box<Stamp>,
 }
@@ -367,9 +369,9 @@ impl Storage {
     /// Makes the images that were asked for; their tickets.
     pub fn keep(&mut self, medium: &mut Medium) -> Result<Vec<Ticket>, DiskFailed> {
         let mut kept = Vec::new();
-        for KeepOrder { ticket, reason, groups, stamp } in self.keep_queue.drain(..) {
+        for KeepOrder { ticket, reason, groups, diverged, stamp } in self.keep_queue.drain(..) {
             let files: Arc<dyn Files> = Arc::new(medium.files.clone());
-            let note = Note { act: Act::Update, why: reason, groups, when_ms: 0 };
+            let note = Note { act: Act::Update, why: reason, groups, diverged, when_ms: 0 };
             let make = || -> Result<(), QuarantineError> {
                 let draft = Draft::begin(Arc::clone(&files), Path::new(STORE_DIRECTORY), note)?;
                 let tail = self.writer.link_into(&draft.log_dir())?;

@@ -166,7 +166,7 @@ fn unmark([all]: [Block; 1]) {
     site.follow(&all);
 }
 
-fn quarantine([look, again]: [Block; 2]) {
+fn quarantine([look, again, images]: [Block; 3]) {
     let mut site = site("");
     // b1 misses ten messages, and is marked all the same.
     site.broker(0).terminate();
@@ -185,4 +185,5 @@ fn quarantine([look, again]: [Block; 2]) {
     site.wait_active();
     site.follow(&look);
     site.follow(&again);
+    site.follow(&images);
 }

@@ -323,5 +323,53 @@ async fn acceptance_e7_an_older_store_marked_by_force_updates_the_newer_ones_and
         assert_eq!(saved(&image(data), &place), 50);
     }
     wait_equal(&mut cluster);
-    assert_eq!(drained(&cluster.url()).await, (0..20).collect::<Vec<_>>());
+    recover_loss(&cluster, behind, &data);
+    assert_eq!(drained(&cluster.url()).await, (0..50).collect::<Vec<_>>(), "put back, and once");
+}
+
+/// Two brokers keep the same lost history of `/`: it is listed, shown, and put back from one of them, twice without harm.
+fn recover_loss(cluster: &Cluster, asked: usize, data: &[PathBuf]) {
+    let loss = |words: &[&str]| {
+        let output = programs::command("quorate")
+            .args(["-o", "json", "--admin", &cluster[asked].admin_address(), "--url", &cluster.url(), "loss"])
+            .args(words)
+            .output()
+            .expect("the tool runs");
+        let text = String::from_utf8_lossy(&output.stdout);
+        let value: Value = serde_json::from_str(&text).unwrap_or_else(|error| {
+            panic!("{words:?}: {error}: {text}{}", String::from_utf8_lossy(&output.stderr))
+        });
+        (output.status.code().expect("it was not killed"), value)
+    };
+    let (status, list) = loss(&["list"]);
+    let of_vhost = |list: &Value| -> Vec<Value> {
+        let all = list["losses"].as_array().expect("losses");
+        all.iter().filter(|loss| loss["vhost"] == "/").cloned().collect()
+    };
+    let listed = of_vhost(&list);
+    assert_eq!((status, listed.len()), (1, 2), "{list:#}");
+    assert_eq!(listed[0]["fork"], listed[1]["fork"], "{list:#}");
+    let dir = data[0].display().to_string();
+    let (_, here) = loss(&["list", "--store", &dir]);
+    let here = of_vhost(&here);
+    let [only] = here.as_slice() else { panic!("{here:#?}") };
+    let id = only["id"].as_str().expect("an id");
+    assert!(listed.iter().any(|loss| loss["id"] == id && loss["directory"] == only["directory"]), "{list:#}");
+
+    let (status, shown) = loss(&["show", id, "--store", &dir]);
+    assert_eq!((status, &shown["surplus"]["messages"]), (0, &30.into()), "{shown:#}");
+    assert_eq!(shown["surplus"]["queues"][0]["queue"], "orders", "{shown:#}");
+    assert_eq!(loss(&["show", "none-1-1.1.1", "--store", &dir]).0, 2);
+    assert_eq!(loss(&["show", id]).1["losses"][0]["id"], id, "it is said where it is");
+
+    let counts = |value: &Value| {
+        ["recovered", "duplicates", "refused", "unknown", "unreadable"]
+            .map(|field| value[field].as_u64().unwrap())
+    };
+    let (status, first) = loss(&["recover", id, "--store", &dir]);
+    assert_eq!((status, counts(&first)), (0, [30, 0, 0, 0, 0]), "{first:#}");
+    let (status, again) = loss(&["recover", id, "--store", &dir]);
+    assert_eq!((status, counts(&again)), (0, [0, 30, 0, 0, 0]), "{again:#}");
+    let (status, nowhere) = loss(&["recover", id, "--store", &dir, "--queue", "orders", "--to", "none"]);
+    assert_eq!((status, nowhere["recovered"].as_u64()), (2, Some(0)), "{nowhere:#}");
 }

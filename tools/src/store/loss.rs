@@ -113,6 +113,19 @@ fn read(subject: &OpenSubject, group: GroupId, from: Index, to: Index) -> Result
     reader.read(group, from, to, STEP).map_err(|error| error.to_string())
 }
 
+/// What a store holds of a group after this entry; `path` names it.
+///
+/// # Errors
+/// A log could not be read; the text says where.
+pub fn beyond(
+    store: &OpenSubject,
+    group: &StoredGroup,
+    common: Index,
+    path: &str,
+) -> Result<Surplus, String> {
+    of_group(store, group, Some(common), path)
+}
+
 fn of_group(
     other: &OpenSubject,
     there: &StoredGroup,

@@ -151,7 +151,7 @@ fn before(recovery: Uuid) -> String {
 
 /// Keeps both slots as they are, durably and whole or not at all.
 fn keep_stamp(dir: &Path, lock: &dyn FileLock, why: String, when_ms: u64) -> Result<(), MarkError> {
-    let note = Note { act: quarantine::Act::Mark, why, groups: Vec::new(), when_ms };
+    let note = Note { act: quarantine::Act::Mark, why, groups: Vec::new(), diverged: None, when_ms };
     let files: Arc<dyn Files> = Arc::new(RealFiles);
     quarantine::keep_closed(&files, dir, lock, note, Parts::Stamp)?;
     Ok(())

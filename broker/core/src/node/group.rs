@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, VecDeque};
 
 use bytes::Bytes;
-use quorate_store::ids::{Epoch, GroupId, Incarnation, Index, RaftId, Term};
+use quorate_store::ids::{Epoch, GroupId, Incarnation, Index, Position, RaftId, Term};
 use quorate_store::record::{Entry, EntryKind, HardState};
 use quorate_store::state::StateBatch;
 use uuid::Uuid;
@@ -137,6 +137,8 @@ pub(crate) struct Group {
     pub(crate) was_out: bool,
     /// While it is being given up: what its node had promised.
     pub(crate) kept_hard_state: HardState,
+    /// While it is being given up: what it holds after this, the cluster does not have.
+    pub(crate) diverged: Option<Position>,
     /// The latest epoch of which it holds work of clients; 0 for none.
     pub(crate) client_epoch: Epoch,
 }
@@ -179,6 +181,7 @@ impl Group {
             stale: false,
             was_out: false,
             kept_hard_state: HardState::default(),
+            diverged: None,
             client_epoch: Epoch(0),
         }
     }

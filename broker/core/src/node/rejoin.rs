@@ -16,7 +16,8 @@
 
 use std::collections::BTreeMap;
 
-use quorate_store::ids::{GroupId, Index};
+use quorate_store::ids::{GroupId, Index, Position};
+use quorate_store::quarantine::{Divergence, loss_id};
 use quorate_store::record::{HardState, Record};
 use quorate_store::stamp::EpochCause;
 use quorate_store::state::StateBatch;
@@ -143,7 +144,10 @@ impl Node {
             self.incarnation = self.life.renew(self.incarnation);
         }
         self.with_group(id, |node, group| {
-            node.report_surplus(group);
+            if let Some((fork, last)) = node.divergence(group) {
+                node.report_surplus(group, fork, last);
+                group.diverged = Some(fork);
+            }
             if group.serving.is_some() {
                 node.leadership_lost(group);
             }
@@ -172,11 +176,12 @@ impl Node {
             return;
         }
         self.keeping = Some(id);
+        let diverged = group.diverged.map(|fork| Divergence { vhost: group.vhost.clone(), fork });
         let reason = format!("virtual host {} is filled again by the cluster", group.vhost);
         let stamp = Box::new(self.current_stamp());
         let ticket = self.ticket();
         self.after(ticket, Then::Preserved(id));
-        self.emit(Output::Quarantine { ticket, reason, groups: vec![id], stamp });
+        self.emit(Output::Quarantine { ticket, reason, groups: vec![id], diverged, stamp });
     }
 
     /// Nothing is given up that is not kept: it is tried again, and said.
@@ -265,23 +270,25 @@ impl Node {
         }
     }
 
-    /// HA-1014: what only this store has, beyond the place where the group's history left it.
-    fn report_surplus(&mut self, group: &Group) {
+    /// Where this store's history of the group left that of the cluster, if anything of it comes after that.
+    fn divergence(&self, group: &Group) -> Option<(Position, Index)> {
         let facts = self.facts();
-        let Some(reference) = facts.reference(group.id) else { return };
+        let reference = facts.reference(group.id)?;
         let own = group.lineage.entries();
         let shared = own.iter().zip(&reference.lineage).take_while(|(a, b)| a.id == b.id).count();
         // Where the first of the two left what they share.
         let left = [reference.lineage.get(shared), own.get(shared)].into_iter().flatten();
-        let Some(fork) = left.map(|epoch| epoch.fork).min_by_key(|fork| fork.index) else { return };
+        let fork = left.map(|epoch| epoch.fork).min_by_key(|fork| fork.index)?;
         let last = match (&group.replica, &group.recovered) {
             (Some(replica), _) => replica.last(),
             (None, Some(recovered)) => recovered.found.last.max(group.applied),
             (None, None) => group.applied,
         };
-        if last <= fork.index {
-            return;
-        }
+        (last > fork.index).then_some((fork, last))
+    }
+
+    /// HA-1014: what only this store has, beyond the place where the group's history left it.
+    fn report_surplus(&mut self, group: &Group, fork: Position, last: Index) {
         let mut queues = BTreeMap::new();
         for queue in group.machine.vhost().into_iter().flat_map(VhostMachine::queues) {
             let count = queue.live_from(0).filter(|(_, slot)| slot.index > fork.index).count();
@@ -291,7 +298,8 @@ impl Node {
         }
         let entries = last.0 - fork.index.0;
         let uncounted = last.0.saturating_sub(group.applied.max(fork.index).0);
-        self.event(Event::Diverged { vhost: group.vhost.clone(), fork, entries, queues, uncounted });
+        let loss = loss_id(self.own.store, group.id, fork);
+        self.event(Event::Diverged { vhost: group.vhost.clone(), fork, entries, queues, uncounted, loss });
     }
 
     /// Whether clients may be served after an operator's mark: only once as many members are up to date as the mark

@@ -69,6 +69,11 @@ impl Effort {
         self.budget_or(TIME)
     }
 
+    /// From now on, for what reads a store whole.
+    pub(in crate::commands) fn for_reading_all(self) -> Budget {
+        self.budget_or(DAY)
+    }
+
     /// From now on, with this time unless another one was given.
     fn budget_or(self, time: Duration) -> Budget {
         let time = self.time.map_or(time, |span| span.0);
