@@ -177,6 +177,22 @@ fn a_dead_member_is_removed_and_the_quorum_is_recomputed() {
 }
 
 #[test]
+fn a_removed_broker_that_starts_again_is_told_before_it_writes_anything() {
+    let (mut world, client) = busy();
+    let dead = follower(&mut world);
+    let name = world.hosts[dead].name.clone();
+    lose(&mut world, dead);
+    done(&mut world, MemberAct::Remove, &name);
+    let before = world.hosts[dead].medium.fingerprint();
+    world.away.remove(&dead);
+    world.start(dead);
+    refused(&mut world, dead);
+    assert!(world.hosts[dead].medium.fingerprint() == before, "a refusal changes no file");
+    publish_all(&mut world, client);
+    finish(world);
+}
+
+#[test]
 fn a_leader_that_is_removed_hands_over_first_and_is_refused_after() {
     let (mut world, client) = busy();
     for _ in 0..2 {

@@ -43,6 +43,14 @@ impl Facts {
         leader.group(group).filter(|part| part.trusted && !part.voters.is_empty())
     }
 
+    /// Whether the leader of `system` says that this store is a member, with or without a vote.
+    pub fn has_place(&self) -> bool {
+        self.reference(GroupId::SYSTEM).is_some_and(|part| {
+            let mut members = part.voters.iter().chain(&part.learners);
+            members.any(|member| member.store == self.own.key.store)
+        })
+    }
+
     /// Whether the own store still holds everything that it acknowledged of this group, as far as anybody here knows.
     pub fn is_trusted(&self, group: GroupId) -> bool {
         let company = Company::of(self);

@@ -136,8 +136,9 @@ impl Node {
                     self.founding.propose(now, plan);
                 }
             }
-            // Nobody is there yet who could fill it again: until then it stays as it is.
-            Verdict::Join if facts.own.belongs() && facts.reference(GroupId::SYSTEM).is_none() => {}
+            // Nobody is there yet who could fill it again, or who has a place for it: until then it stays as it is. One
+            // that was removed for good never gets one.
+            Verdict::Join if facts.own.belongs() && !facts.has_place() => {}
             Verdict::Restore | Verdict::Resume | Verdict::Join if facts.own.belongs() => {
                 self.leave_behind(&facts);
                 self.clear_groups(&facts);
