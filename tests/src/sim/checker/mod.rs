@@ -2,6 +2,9 @@
 //!
 //! A message is named by its producer and number. Its body says both, so a delivery names it too.
 
+#[cfg(test)]
+mod histories;
+
 use std::collections::{BTreeMap, BTreeSet};
 
 use bytes::Bytes;
@@ -218,62 +221,4 @@ fn name_in(body: &[u8]) -> Option<MessageName> {
     let (producer, rest) = body.split_first_chunk::<16>()?;
     let (number, _) = rest.split_first_chunk::<8>()?;
     Some((ProducerId(u128::from_le_bytes(*producer)), u64::from_le_bytes(*number)))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    const P: ProducerId = ProducerId(7);
-
-    fn with(numbers: u64) -> Checker {
-        let mut checker = Checker::default();
-        for number in 1..=numbers {
-            checker.published((P, number), "q", body_of((P, number), 3));
-            checker.confirmed((P, number));
-        }
-        checker
-    }
-
-    fn deliver(checker: &mut Checker, number: u64, seq: u64, redelivered: bool) {
-        checker.delivered("q", seq, redelivered, &body_of((P, number), 3));
-    }
-
-    fn wrongs(act: impl FnOnce(&mut Checker)) -> usize {
-        let mut checker = with(3);
-        act(&mut checker);
-        checker.violations().len()
-    }
-
-    #[test]
-    fn each_rule_is_noticed_when_broken() {
-        assert_eq!(wrongs(|c| (1..=3).for_each(|n| deliver(c, n, n, false))), 0);
-        assert_eq!(wrongs(|c| deliver(c, 9, 1, false)), 1, "invented");
-        assert_eq!(wrongs(|c| (1..=2).for_each(|_| deliver(c, 1, 1, true))), 0);
-        assert_eq!(wrongs(|c| (1..=2).for_each(|_| deliver(c, 1, 1, false))), 1, "not marked");
-        assert_eq!(wrongs(|c| (1..=2).for_each(|seq| deliver(c, 1, seq, true))), 1, "twice");
-        assert_eq!(
-            wrongs(|c| [(1, 2), (2, 1)].into_iter().for_each(|(n, s)| deliver(c, n, s, false))),
-            1,
-            "order"
-        );
-        assert_eq!(
-            wrongs(|c| {
-                c.settled((P, 1));
-                deliver(c, 1, 1, true);
-            }),
-            1,
-            "after its ack"
-        );
-        assert_eq!(wrongs(Checker::drained), 3, "lost");
-        assert_eq!(
-            wrongs(|c| {
-                (1..=3).for_each(|n| c.ack_sent((P, n)));
-                c.drained();
-            }),
-            0
-        );
-        assert_eq!(wrongs(|c| c.refused((P, 1))), 1, "refused after confirmed");
-        assert_eq!(wrongs(|c| c.confirmed((P, 9))), 1, "confirmed what was never sent");
-    }
 }
