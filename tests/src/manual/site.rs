@@ -188,7 +188,8 @@ impl Site {
         };
         let loss =
             if looks { wait_for(&what, ask) } else { ask().unwrap_or_else(|why| panic!("{what}: {why}")) };
-        self.loss = loss.or(self.loss.take());
+        // The first one that was named: later answers may list others before it.
+        self.loss = self.loss.take().or(loss);
     }
 
     /// What the page's words stand for, longer ones first where one begins with the other.

@@ -58,8 +58,8 @@ fn acceptance_h6_a_waiting_broker_names_who_is_here_and_who_is_missing() {
     cluster.wait_active();
     cluster.kill_all();
     cluster[1].start();
-    let status = cluster[1].wait_until("waits", |status| status.verdict() == "waiting");
-    assert_eq!(status.row(), "W1");
+    let status = cluster[1].wait_until("waits in row W1", |status| status.row() == "W1");
+    assert_eq!(status.verdict(), "waiting");
     assert_eq!(members(&status), [gone("b1"), here("b2", "dirty"), gone("b3")]);
     assert_told(&status, &cluster[1].admin_address(), &["1 of 3", "b1", "b3"]);
 }

@@ -32,11 +32,12 @@ fn is_refused(world: &World) -> bool {
 
 /// All three vote again, and the store that was stale kept what it had.
 fn healed(world: &mut World, stale: HostId) {
+    let kept = world.run_until(20 * SECOND, |world| images(world, stale) > 0);
+    assert!(kept, "what it held is in quarantine");
     let all_vote = |world: &World| {
         (0..3).all(|host| world.statuses.get(&host).is_some_and(|status| voters(status) == 3))
     };
     assert!(world.run_until(60 * SECOND, |world| all_vote(world)), "all vote again: {:#?}", world.statuses);
-    assert!(images(world, stale) > 0, "what it held is in quarantine");
 }
 
 #[test]

@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 
 use super::loss_recover::{self, RecoverArguments};
 use crate::admin::{Admin, Answer, Silent};
-use crate::commands::store::Effort;
+use crate::commands::store::{Effort, must_be_store};
 use crate::console::Console;
 use crate::exit::{Failure, Status};
 use crate::settings::Settings;
@@ -115,6 +115,7 @@ fn directory_text(dir: &Path) -> String {
 }
 
 fn in_directory(dir: &Path) -> Result<Vec<Loss>, Failure> {
+    must_be_store(dir)?;
     let failed = |error: quorate_store::files::FileError| {
         Failure::new(Status::Unknown, "io", error.to_string()).next("quorate loss list --store DIR")
     };

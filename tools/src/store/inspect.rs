@@ -11,6 +11,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use quorate_core::formation::status::StoreState;
 use quorate_core::formation::{Decision, Electorate, Facts, InitialStatus, Row, decide_group};
 use quorate_store::ids::{ClusterId, GroupId, StoreId};
+use quorate_store::stamp::EpochCause;
 use serde::Serialize;
 
 use super::subject::Subject;
@@ -384,8 +385,11 @@ impl Judgement {
         for group in &self.decisions {
             let electorate = &group.electorate;
             not_given.extend(electorate.missing.iter().map(|voter| voter.name.clone()));
-            let proved = electorate.is_complete()
-                || (electorate.covers_every_majority() && electorate.able.contains(&store));
+            let unheard = left_out_and_unheard(subjects, group);
+            let proved = (electorate.is_complete()
+                || (electorate.covers_every_majority() && electorate.able.contains(&store)))
+                && unheard.is_empty();
+            not_given.extend(unheard);
             if !proved {
                 unproved.push(group.vhost.as_str());
             }
@@ -495,6 +499,24 @@ impl Judgement {
             Verdict::DifferentClusters | Verdict::Empty | Verdict::Unknown => Vec::new(),
         }
     }
+}
+
+/// Who voted before the mark that the latest history of this group ends with, as long as nobody else votes in it: those
+/// who are not given may have gone on without it.
+pub(super) fn left_out_and_unheard(subjects: &[Subject], group: &GroupDecision) -> Vec<String> {
+    if group.electorate.voters.len() != 1 {
+        return Vec::new();
+    }
+    let statuses = || subjects.iter().filter_map(|subject| subject.status.as_ref());
+    let given = |store: StoreId| statuses().any(|status| status.key.store == store);
+    statuses()
+        .filter(|status| group.electorate.latest.contains(&status.key.store))
+        .filter_map(|status| status.group(group.group)?.lineage.last())
+        .filter(|epoch| matches!(epoch.cause, EpochCause::Mark { .. }))
+        .flat_map(|epoch| &epoch.left_out)
+        .filter(|left| left.voter && !given(left.store))
+        .map(|left| left.name.clone())
+        .collect()
 }
 
 fn store_of(subjects: &[Subject], number: usize) -> Option<StoreId> {

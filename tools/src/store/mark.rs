@@ -10,7 +10,7 @@ use quorate_core::formation::status::StoreState;
 use quorate_store::ids::{GroupId, Incarnation, RaftId, StoreId, Term};
 use quorate_store::stamp::{Known, LeftOut};
 
-use super::inspect::{Judgement, judge as inspect, quoted};
+use super::inspect::{Judgement, judge as inspect, left_out_and_unheard, quoted};
 use super::subject::Subject;
 
 /// What the operator said besides which stores.
@@ -276,10 +276,12 @@ fn grounds(target: &Subject, own: &InitialStatus, others: &[Subject], judgement:
     }
     let mut absent = BTreeSet::new();
     for group in judgement.decisions.iter().filter(|group| group.electorate.missing_could_go_on()) {
-        absent.extend(group.electorate.missing.iter().map(|voter| voter.name.as_str()));
+        absent.extend(group.electorate.missing.iter().map(|voter| voter.name.clone()));
     }
+    let all: Vec<Subject> = std::iter::once(target).chain(others).cloned().collect();
+    absent.extend(judgement.decisions.iter().flat_map(|group| left_out_and_unheard(&all, group)));
     if !absent.is_empty() {
-        let names: Vec<&str> = absent.into_iter().collect();
+        let names: Vec<String> = absent.into_iter().collect();
         add(
             Ground::OthersCouldStart,
             format!(

@@ -211,6 +211,14 @@ impl SystemMachine {
             );
             return Err((FaultCode::PeerRefused, text));
         }
+        if member.incarnation == existing.incarnation && existing.run.is_some() && member.run != existing.run
+        {
+            let text = format!(
+                "store {} is known with incarnation {} in another process: a copy",
+                member.store, existing.incarnation
+            );
+            return Err((FaultCode::PeerRefused, text));
+        }
         self.check_member(&member)?;
         let member = Member { raft_id: existing.raft_id, ..member };
         let changed = *existing != member;

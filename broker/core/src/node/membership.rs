@@ -470,7 +470,12 @@ fn update_member(member: &Member, status: &InitialStatus) -> Option<Command> {
         client_address: status.client_address.clone(),
         admin_address: status.admin_address.clone(),
         incarnation: status.incarnation.max(member.incarnation),
-        run: if status.incarnation >= member.incarnation { status.stamped_run } else { member.run },
+        // Another run of the same incarnation is a copy: what is known of the first one stays.
+        run: if status.incarnation > member.incarnation {
+            status.stamped_run
+        } else {
+            member.run.or(status.stamped_run.filter(|_| status.incarnation == member.incarnation))
+        },
     };
     (updated != *member).then_some(Command::UpdateMember(updated))
 }

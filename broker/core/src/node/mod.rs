@@ -188,6 +188,8 @@ pub struct Node {
     next_tick: Tick,
     next_stamp: Tick,
     next_membership: Tick,
+    /// Since when this process decides how it goes on.
+    deciding_since: Option<Tick>,
     /// Newcomers whose admission is proposed or was told, so that it is not repeated at once.
     admissions: BTreeMap<StoreId, Tick>,
     space_low: bool,
@@ -280,6 +282,7 @@ impl Node {
             next_tick: now.plus(config.timing.tick_millis),
             next_stamp: now.plus(config.stamp_interval_millis),
             next_membership: now,
+            deciding_since: None,
             admissions: BTreeMap::new(),
             space_low: false,
             log_bytes: found.log_bytes,

@@ -375,6 +375,13 @@ impl Node {
         match step {
             ClosingStep::Complete => {
                 closing.complete.insert(from.store);
+                // Whoever heard of the shutdown last took no notice of what was told before, and waits to be told again.
+                let is_complete = closing.complete.contains(&self.own.store);
+                if is_complete && !matches!(closing.step, Step::Draining) && self.now >= closing.tell_again {
+                    closing.tell_again = self.now.plus(TELL_MILLIS);
+                    let message = PeerMessage::Closing { shutdown, step: ClosingStep::Complete };
+                    self.emit(Output::Send { to: from, message, after: None });
+                }
             }
             ClosingStep::Closed { why_not_clean } => {
                 closing.complete.insert(from.store);

@@ -125,9 +125,15 @@ impl Node {
         }
         // All by itself, only after looking around: a wrong directory must meet the cluster that runs at the configured
         // addresses before it becomes one itself.
-        let alone = facts.seen.is_empty() && !self.peers.has_looked_around();
+        let looks_around = !self.peers.has_looked_around();
+        let alone = facts.seen.is_empty() && looks_around;
+        // Nor beside a few while somebody else is about to say what it is: it may lead a history of its own. Whoever is
+        // not there at all may take long to fail, and is not waited for.
+        let since = *self.deciding_since.get_or_insert(self.now);
+        let patience = self.config.timing.election_millis().saturating_mul(2);
+        let unheard = looks_around && self.now.since(since) < patience;
         match verdict {
-            Verdict::Restore if alone => {}
+            Verdict::Restore if alone || unheard => {}
             // Empty stores may meet each other before the one that has everything.
             Verdict::Form if !self.peers.has_looked_around() => {}
             Verdict::Form => {

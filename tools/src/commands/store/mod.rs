@@ -14,6 +14,10 @@ use std::path::Path;
 use std::time::Duration;
 
 use clap::{Args, Subcommand};
+use quorate_store::identity::STORE_ID_NAME;
+use quorate_store::log::LOG_DIRECTORY;
+use quorate_store::quarantine::QUARANTINE_DIRECTORY;
+use quorate_store::stamp::SLOT_NAMES;
 
 use crate::console::Console;
 use crate::exit::{Failure, Status};
@@ -47,6 +51,20 @@ pub enum StoreCommand {
         #[command(subcommand)]
         command: quarantine::QuarantineCommand,
     },
+}
+
+/// Nothing of a store in a directory is nothing to give an all-clear for: the path is wrong, or a volume not mounted.
+///
+/// # Errors
+/// There is no such directory, or nothing of a store is in it.
+pub(crate) fn must_be_store(dir: &Path) -> Result<(), Failure> {
+    let parts = [STORE_ID_NAME, SLOT_NAMES[0], SLOT_NAMES[1], LOG_DIRECTORY, QUARANTINE_DIRECTORY];
+    if parts.iter().any(|part| dir.join(part).exists()) {
+        return Ok(());
+    }
+    let text = format!("{} holds nothing of a store", dir.display());
+    Err(Failure::new(Status::Unknown, "no-store", text)
+        .next("look at the path, and whether the volume is mounted"))
 }
 
 /// For what reads a store whole.

@@ -8,6 +8,7 @@ use quorate_store::quarantine::{self, Image, QuarantineError};
 use serde::Serialize;
 
 use super::mark::{now_ms, take_lock};
+use super::must_be_store;
 use crate::console::Console;
 use crate::exit::{Failure, Status};
 use crate::store::inspect::quoted;
@@ -150,6 +151,7 @@ fn say(console: &mut Console, word: &str, text: &str) -> Result<Status, Failure>
 }
 
 fn list(dir: &Path, console: &mut Console) -> Result<Status, Failure> {
+    must_be_store(dir)?;
     let images = quarantine::list(&RealFiles, dir);
     let images = images.map_err(|error| Failure::new(Status::Unknown, "io", error.to_string()))?;
     let rows: Vec<Row> = images.into_iter().map(|image| row(dir, image)).collect();

@@ -201,6 +201,9 @@ fn forked(case: &Case<'_>, row: Row, history: &[EpochEntry], leader: &str) -> Op
         case.group_name(),
         list(&epochs)
     );
+    let reason = format!(
+        "{reason}; to give them up: save them, stop this broker, have it replaced, and start it with an empty directory"
+    );
     let mut decision = case.decision(row, Verdict::NeedsOperator, reason);
     decision.next = vec![next::export(), next::replace(&own.name)];
     Some(decision)
