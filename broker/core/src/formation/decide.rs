@@ -1,13 +1,9 @@
 //! The start-up decision: labelled rows over plain facts, tried in order.
 
 mod found;
-#[cfg(test)]
-mod history_tests;
 mod join;
 mod marks;
 mod next;
-#[cfg(test)]
-mod property_tests;
 mod refuse;
 mod restore;
 #[cfg(test)]

@@ -175,6 +175,24 @@ pub(crate) fn survivor(number: u128) -> InitialStatus {
     InitialStatus { state: StoreState::Transient { was_active: true }, ..ran(number) }
 }
 
+/// The same broker with a store of the other cluster.
+pub(crate) fn foreign(mut status: InitialStatus) -> InitialStatus {
+    let other = |id: &mut StoreId| id.0 = Uuid::from_u128(id.0.as_u128() + 100);
+    status.cluster_id = Some(OTHER_CLUSTER);
+    other(&mut status.key.store);
+    for group in &mut status.groups {
+        group.voters.iter_mut().for_each(|voter| other(&mut voter.store));
+        group.active.iter_mut().for_each(|active| other(&mut active.leader));
+    }
+    status
+}
+
+/// The same broker with `--recovery manual`.
+pub(crate) fn manual(mut status: InitialStatus) -> InitialStatus {
+    status.recovery = RecoveryMode::Manual;
+    status
+}
+
 /// What a mark records of a store as it stands now.
 pub(crate) fn left_out(status: &InitialStatus) -> LeftOut {
     let part = &status.groups[0];

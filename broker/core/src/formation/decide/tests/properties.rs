@@ -9,11 +9,11 @@ use quorate_store::ids::{Epoch, GroupId, Incarnation, RaftId};
 use quorate_store::stamp::{EpochCause, LeftOut};
 use uuid::Uuid;
 
-use super::super::facts::Facts;
-use super::super::lineage::{Relation, relation};
-use super::super::samples::*;
-use super::super::status::{InitialStatus, RecoveryMode, StoreState};
-use super::{Decision, Row, Verdict, decide};
+use super::super::{Decision, Row, Verdict, decide};
+use super::{decisions, seen_by};
+use crate::formation::lineage::{Relation, relation};
+use crate::formation::samples::*;
+use crate::formation::status::{InitialStatus, RecoveryMode, StoreState};
 
 /// Any of the states that a persistent store of the cluster may be in, with histories that fork, end early and were
 /// marked.
@@ -97,15 +97,6 @@ fn members() -> impl Strategy<Value = Vec<InitialStatus>> {
     (one(1), one(2), one(3)).prop_map(|(a, b, c)| [a, b, c].into_iter().flatten().collect())
 }
 
-fn seen_by(all: &[InitialStatus], own: usize) -> Facts {
-    let others = all.iter().enumerate().filter(|(at, _)| *at != own).map(|(_, other)| other.clone());
-    facts(all[own].clone(), others)
-}
-
-fn all_decisions(all: &[InitialStatus]) -> Vec<Decision> {
-    (0..all.len()).map(|own| decide(&seen_by(all, own))).collect()
-}
-
 /// Who goes on from the own log at once.
 fn sources(all: &[InitialStatus], decisions: &[Decision]) -> BTreeSet<u128> {
     all.iter()
@@ -135,7 +126,7 @@ proptest! {
 
     #[test]
     fn everyone_who_sees_the_same_comes_to_the_same_row(all in members()) {
-        let decisions = all_decisions(&all);
+        let decisions = decisions(&all);
         let counted: Vec<&Decision> =
             decisions.iter().filter(|decision| decision.row != Row::R2).collect();
         for pair in counted.windows(2) {
@@ -163,12 +154,12 @@ proptest! {
             status.wait_for = 1;
         }
         prop_assume!(all.iter().any(InitialStatus::belongs));
-        let before = all_decisions(&all);
+        let before = decisions(&all);
         let mut more = all.clone();
         let mut added = empty(4);
         added.wait_for = wait_for.min(1);
         more.push(added);
-        let after = all_decisions(&more);
+        let after = decisions(&more);
         prop_assert_eq!(sources(&all, &before), sources(&more, &after));
         let last = after.last().expect("the added one decides, too");
         prop_assert!(!matches!(last.verdict, Verdict::Form | Verdict::Restore | Verdict::Resume), "{:?}", last);
@@ -176,7 +167,7 @@ proptest! {
 
     #[test]
     fn only_trusted_stores_restore_and_only_marked_ones_without_a_majority(all in members()) {
-        for (status, decision) in all.iter().zip(all_decisions(&all)) {
+        for (status, decision) in all.iter().zip(decisions(&all)) {
             if decision.verdict == Verdict::Restore {
                 prop_assert!(status.groups[0].trusted, "{:?}", decision);
             }

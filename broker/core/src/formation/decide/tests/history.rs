@@ -5,39 +5,20 @@ use quorate_store::ids::{Epoch, GroupId, Incarnation, Index, Term};
 use quorate_store::stamp::{EpochCause, LeftOut};
 use uuid::Uuid;
 
-use super::super::facts::Facts;
-use super::super::samples::*;
-use super::super::status::{Active, InitialStatus, RecordedRun, RecoveryMode, StoreState};
-use super::{Decision, Row, Verdict, decide, decide_group};
-
-fn outcome(facts: &Facts) -> (Row, Verdict) {
-    let decision = decide(facts);
-    (decision.row, decision.verdict)
-}
+use super::super::{Row, Verdict, decide, decide_group};
+use super::{decisions, outcome};
+use crate::formation::samples::*;
+use crate::formation::status::{Active, InitialStatus, RecordedRun, StoreState};
 
 /// The decision of each of them when all see each other.
 fn each(all: &[InitialStatus]) -> Vec<(Row, Verdict)> {
     decisions(all).iter().map(|decision| (decision.row, decision.verdict)).collect()
 }
 
-fn decisions(all: &[InitialStatus]) -> Vec<Decision> {
-    (0..all.len())
-        .map(|own| {
-            let others = all.iter().enumerate().filter(|(at, _)| *at != own).map(|(_, other)| other.clone());
-            decide(&facts(all[own].clone(), others))
-        })
-        .collect()
-}
-
 fn at(mut status: InitialStatus, index: u64) -> InitialStatus {
     for group in &mut status.groups {
         group.position = position(2, index);
     }
-    status
-}
-
-fn manual(mut status: InitialStatus) -> InitialStatus {
-    status.recovery = RecoveryMode::Manual;
     status
 }
 
@@ -154,7 +135,7 @@ fn x1_a_store_beyond_what_a_forced_epoch_recorded_for_it_is_not_updated_silently
     let twice = |first: LeftOut, second: LeftOut| {
         let mut status = overridden(dirty(1), &[first]);
         status.groups[0].position.epoch = Epoch(2);
-        super::super::samples::forced(status, 3, EpochCause::Override, &[second])
+        crate::formation::samples::forced(status, 3, EpochCause::Override, &[second])
     };
     assert_eq!(each(&[twice(left_out(&b), left_out(&b)), b.clone()]), goes_on);
     assert_eq!(each(&[twice(left_out(&b), unknown(&b)), at(b.clone(), 21)]), [FORKED; 2]);

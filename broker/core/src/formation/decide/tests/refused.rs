@@ -1,0 +1,115 @@
+//! Who must not take part: rows R1 to R5.
+
+use quorate_store::ids::Incarnation;
+
+use super::super::{Row, Verdict, decide};
+use super::{REFUSED, outcome};
+use crate::formation::facts::Facts;
+use crate::formation::samples::*;
+use crate::formation::status::{InitialStatus, RecordedRun, StoreState};
+
+#[test]
+fn r1_the_kinds_never_mix() {
+    // None active: the transient one has nothing to lose.
+    assert_eq!(outcome(&facts(transient(1), [dirty(2)])), (Row::R1, REFUSED));
+    assert_eq!(outcome(&facts(transient(1), [empty(2)])), (Row::R1, REFUSED));
+    // The persistent ones go on without it.
+    assert_eq!(outcome(&facts(dirty(1), [dirty(2), transient(3)])), (Row::W1, Verdict::Wait));
+    let decision = decide(&facts(dirty(1), [dirty(2), dirty(3), transient(4)]));
+    assert_eq!(decision.row, Row::C1);
+    assert!(decision.notes.iter().any(|note| note.contains("d:7421") && note.contains("transient")));
+    // Whoever meets an active cluster of the other kind is refused, of either kind; the cluster goes on.
+    assert_eq!(outcome(&facts(transient(1), [active(2)])), (Row::R1, REFUSED));
+    let running = InitialStatus { state: StoreState::Transient { was_active: true }, ..active(2) };
+    assert_eq!(outcome(&facts(empty(1), [running.clone()])), (Row::R1, REFUSED));
+    assert_eq!(outcome(&facts(running.clone(), [empty(1)])), (Row::J1, Verdict::Resume));
+    assert_eq!(outcome(&facts(dirty(1), [active(3), running])), (Row::J1, Verdict::Resume));
+}
+
+#[test]
+fn r2_damage_is_held_and_named() {
+    let decision = decide(&facts(damaged(1), [active(2)]));
+    assert_eq!((decision.row, decision.verdict), (Row::R2, Verdict::NeedsOperator));
+    assert!(decision.reason.contains("both slots fail"), "{}", decision.reason);
+    assert!(decision.next.contains(&"quorate member replace --name a".to_owned()));
+    // A stamp in use that names no cluster contradicts itself: never empty.
+    let nameless = InitialStatus { cluster_id: None, ..dirty(1) };
+    assert_eq!(outcome(&facts(nameless, [dirty(2), dirty(3)])), (Row::R2, Verdict::NeedsOperator));
+}
+
+#[test]
+fn r3_says_who_is_foreign_and_what_is_known_of_it() {
+    let mut own = dirty(1);
+    own.founded_ms = Some(2_000);
+    own.messages = Some(0);
+    let mut other = foreign(active(2));
+    other.founded_ms = Some(1_000);
+    other.messages = Some(17);
+    let decision = decide(&facts(own, [other]));
+    assert_eq!((decision.row, decision.verdict), (Row::R3, REFUSED));
+    for part in ["b at b:7421", "this store's cluster was founded later", "b holds 17 messages"] {
+        assert!(decision.reason.contains(part), "{part} not in {}", decision.reason);
+    }
+    // An empty store between two clusters is told how to choose.
+    let decision = decide(&facts(empty(4), [dirty(1), foreign(dirty(2))]));
+    assert_eq!((decision.row, decision.verdict), (Row::R3, Verdict::Wait));
+    assert_eq!(decision.next.len(), 2);
+    // A broker of another cluster name does not count.
+    let stranger = InitialStatus { cluster_name: "elsewhere".into(), ..empty(3) };
+    assert_eq!(outcome(&facts(empty(1), [empty(2), stranger])), (Row::W1, Verdict::Wait));
+}
+
+#[test]
+fn r3_both_sides_go_on_if_both_can() {
+    let decision = decide(&facts(dirty(1), [dirty(2), foreign(dirty(2)), foreign(dirty(3))]));
+    assert_eq!(decision.row, Row::W1, "N = 3 of the own cluster, and only 2 are here");
+    let mut all = facts(dirty(1), [dirty(2), foreign(dirty(2)), foreign(dirty(3))]);
+    for status in all.seen.iter_mut().chain([&mut all.own]) {
+        status.wait_for = 2;
+    }
+    assert_eq!(outcome(&all), (Row::C1, Verdict::Restore));
+    let mut others = Facts { own: all.seen[1].clone(), seen: all.seen.clone() };
+    others.seen.push(all.own.clone());
+    assert_eq!(outcome(&others), (Row::C1, Verdict::Restore));
+}
+
+#[test]
+fn r4_the_acknowledged_run_stays_and_the_other_is_held() {
+    let mut copy = dirty(1);
+    copy.key.run = run(99);
+    // None active: both held, and neither counts for the others.
+    assert_eq!(outcome(&facts(dirty(1), [copy.clone(), dirty(2)])), (Row::R4, Verdict::Held));
+    assert_eq!(outcome(&facts(copy.clone(), [dirty(1), dirty(2)])), (Row::R4, Verdict::Held));
+    assert_eq!(outcome(&facts(dirty(2), [dirty(1), copy.clone()])), (Row::W1, Verdict::Wait));
+    // An active cluster acknowledged one of them.
+    let mut witness = active(2);
+    witness.recorded = vec![RecordedRun {
+        store: store(1),
+        incarnation: Incarnation(1),
+        run: Some(run(1)),
+        positions: Vec::new(),
+    }];
+    let mut known = ran(1);
+    known.groups[0].was_active_this_run = false;
+    assert_eq!(outcome(&facts(known.clone(), [copy.clone(), witness.clone()])), (Row::J1, Verdict::Resume));
+    let held = decide(&facts(copy, [known, witness]));
+    assert_eq!((held.row, held.verdict), (Row::R4, Verdict::Held));
+    assert!(held.reason.contains("SAFE-2002"), "{}", held.reason);
+}
+
+#[test]
+fn r5_the_weaker_claim_to_a_name_is_refused() {
+    let named = |mut status: InitialStatus, name: &str| {
+        status.name = name.into();
+        status
+    };
+    // Recorded before new, whatever the store id.
+    assert_eq!(outcome(&facts(named(empty(4), "a"), [dirty(1), dirty(2)])), (Row::R5, REFUSED));
+    let low =
+        named(InitialStatus { key: crate::io::PeerKey { store: store(0), run: run(0) }, ..empty(4) }, "b");
+    assert_eq!(outcome(&facts(low.clone(), [active(1), active(2)])), (Row::R5, REFUSED));
+    assert_eq!(outcome(&facts(active(2), [active(1), low])), (Row::J1, Verdict::Resume));
+    // Two new ones: the greater store id.
+    assert_eq!(outcome(&facts(empty(1), [named(empty(2), "a")])), (Row::W1, Verdict::Wait));
+    assert_eq!(outcome(&facts(named(empty(2), "a"), [empty(1)])), (Row::R5, REFUSED));
+}
