@@ -6,7 +6,7 @@ use quorate_tests::sim::fault::{Fault, Target};
 use quorate_tests::sim::schedule::{MILLI, SECOND};
 use quorate_tests::sim::storage::LogSizes;
 
-use crate::stage::{consumer, finish, lead, publish_all, publisher, serving, sound};
+use crate::stage::{consumer, finish, lead, publish_all, publish_and_finish, publisher, serving, sound};
 
 #[test]
 fn another_broker_leads_soon_after_the_leader_is_killed() {
@@ -19,8 +19,7 @@ fn another_broker_leads_soon_after_the_leader_is_killed() {
     let next = lead(&mut world);
     assert_ne!(next, leader);
     assert!(world.now() - killed < SECOND, "within a second: {} µs", world.now() - killed);
-    publish_all(&mut world, client);
-    finish(world);
+    publish_and_finish(world, client);
 }
 
 #[test]

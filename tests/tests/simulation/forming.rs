@@ -6,7 +6,9 @@ use quorate_tests::sim::fault::{Fault, Target};
 use quorate_tests::sim::schedule::{MILLI, SECOND};
 use quorate_tests::sim::storage::LogSizes;
 
-use crate::stage::{SEED, finish, hosts, lead, publish_all, publisher, serving, sound, verdict};
+use crate::stage::{
+    SEED, finish, hosts, lead, publish_all, publish_and_finish, publisher, serving, sound, verdict,
+};
 
 #[test]
 fn acceptance_b1_three_empty_brokers_form_one_cluster() {
@@ -38,8 +40,7 @@ fn acceptance_b2_fewer_than_n_wait_and_say_so() {
     assert_eq!(world.clients[client].last_refusal, Some(FaultCode::Waiting));
     world.start(2);
     lead(&mut world);
-    publish_all(&mut world, client);
-    finish(world);
+    publish_and_finish(world, client);
 }
 
 #[test]
@@ -125,8 +126,7 @@ fn sigterm_hands_over_and_ends_with_success() {
     let next = lead(&mut world);
     assert_ne!(next, leader);
     assert!(world.now() - asked < 300 * MILLI, "the leadership was handed over");
-    publish_all(&mut world, client);
-    finish(world);
+    publish_and_finish(world, client);
 }
 
 #[test]

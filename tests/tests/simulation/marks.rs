@@ -16,7 +16,7 @@ use quorate_tests::sim::storage::{LogSizes, STORE_DIRECTORY};
 use quorate_tests::sim::world::World;
 use uuid::Uuid;
 
-use crate::stage::{consumer, lead, publish_all, publisher, serving, sound, verdict};
+use crate::stage::{all_down, consumer, lead, publish_all, publisher, serving, sound, verdict};
 
 /// What a store that does not run says of itself.
 fn stamp_of(world: &World, host: HostId) -> Stamp {
@@ -96,21 +96,9 @@ fn diverged(world: &World, host: HostId) -> usize {
     events.filter(|(_, _, event)| matches!(event, Event::Diverged { .. })).count()
 }
 
-/// Three stores with messages, all down by power.
-fn all_down(sizes: LogSizes) -> World {
-    let mut world = serving(sizes);
-    let client = publisher(&mut world, "q", 600);
-    publish_all(&mut world, client);
-    world.run_for(6 * SECOND);
-    for host in 0..3 {
-        world.end(host, true);
-    }
-    world
-}
-
 #[test]
 fn two_disks_lost_the_last_store_is_marked_and_goes_on_alone() {
-    let mut world = all_down(LogSizes::default());
+    let mut world = all_down(LogSizes::default(), 600);
     world.start(0);
     world.run_for(3 * SECOND);
     assert_eq!(verdict(&world, 0), Some((VerdictWord::Waiting, "W1".to_owned())));
@@ -130,7 +118,7 @@ fn two_disks_lost_the_last_store_is_marked_and_goes_on_alone() {
 
 #[test]
 fn a_marked_store_serves_nobody_before_as_many_members_hold_it() {
-    let mut world = all_down(LogSizes::default());
+    let mut world = all_down(LogSizes::default(), 600);
     mark(&world, 0, false, &[1, 2]);
     world.start(0);
     world.start(1);
@@ -178,7 +166,7 @@ fn what_only_the_others_had_is_reported_and_kept_when_an_older_store_is_marked()
 #[test]
 fn a_marked_store_killed_at_any_step_of_its_first_start_begins_again() {
     for step in 0..40 {
-        let mut world = all_down(LogSizes::default());
+        let mut world = all_down(LogSizes::default(), 600);
         mark(&world, 0, true, &[1, 2]);
         world.start(0);
         world.run_for(step * MILLI / 2);
@@ -212,7 +200,7 @@ fn a_marked_store_killed_at_any_step_of_its_first_start_begins_again() {
 #[test]
 fn of_two_stores_that_went_on_separately_the_one_marked_against_the_other_goes_on() {
     for step in 0..12 {
-        let mut world = all_down(LogSizes::default());
+        let mut world = all_down(LogSizes::default(), 600);
         for host in [0, 1] {
             mark(&world, host, true, &[]);
             world.start(host);

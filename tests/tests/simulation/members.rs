@@ -10,7 +10,8 @@ use quorate_tests::sim::storage::LogSizes;
 use quorate_tests::sim::world::World;
 
 use crate::stage::{
-    SEED, TINY, finish, follower, lead, publish_all, publisher, serving, sound, system_leader,
+    SEED, TINY, finish, follower, lead, publish_all, publish_and_finish, publisher, serving, sound,
+    system_leader,
 };
 
 /// Codes after which the tool asks again.
@@ -82,13 +83,19 @@ fn members(world: &mut World) -> Vec<String> {
     world.statuses[&leader].members.iter().map(|member| member.name.clone()).collect()
 }
 
-fn new_host(world: &mut World, name: Option<&str>) -> HostId {
+/// Starts a broker with an empty store: under a name that was there before, or under the next one.
+fn start_empty(world: &mut World, name: Option<&str>) -> HostId {
     let config = world.hosts[0].config.clone();
     let host = world.add_host(SEED, config);
     if let Some(name) = name {
         name.clone_into(&mut world.hosts[host].name);
     }
+    world.start(host);
     host
+}
+
+fn name_of(world: &World, host: HostId) -> String {
+    world.hosts[host].name.clone()
 }
 
 /// A host that is gone for good.
@@ -116,12 +123,27 @@ fn busy() -> (World, ClientId) {
     (world, client)
 }
 
+/// As [`busy`], but the disk of one that does not lead is lost; with that host and its name.
+fn busy_without_one() -> (World, ClientId, HostId, String) {
+    let (mut world, client) = busy();
+    let dead = follower(&mut world);
+    let name = name_of(&world, dead);
+    lose(&mut world, dead);
+    (world, client, dead, name)
+}
+
+/// Removes a member, whose process ends then.
+fn remove(world: &mut World, host: HostId) {
+    let name = name_of(world, host);
+    done(world, MemberAct::Remove, &name);
+    refused(world, host);
+}
+
 #[test]
 fn a_fourth_and_a_fifth_become_voters_and_hold_the_cluster_up() {
     let (mut world, client) = busy();
     for name in ["b4", "b5"] {
-        let host = new_host(&mut world, None);
-        world.start(host);
+        start_empty(&mut world, None);
         let report = done(&mut world, MemberAct::Add, name);
         assert!(report.changed, "{report:?}");
         assert!(!done(&mut world, MemberAct::Add, name).changed, "a second time it is so already");
@@ -134,8 +156,7 @@ fn a_fourth_and_a_fifth_become_voters_and_hold_the_cluster_up() {
     assert_eq!(voters(&mut world).len(), 5);
     world.end(0, true);
     world.end(1, true);
-    publish_all(&mut world, client);
-    finish(world);
+    publish_and_finish(world, client);
 }
 
 #[test]
@@ -145,20 +166,15 @@ fn a_permission_may_come_before_the_broker() {
     let id = world.ask(leader, request(MemberAct::Add, "b4"));
     world.run_for(SECOND);
     assert!(!world.replies.contains_key(&id), "it is waited for");
-    let host = new_host(&mut world, None);
-    world.start(host);
+    start_empty(&mut world, None);
     assert!(world.run_until(20 * SECOND, |world| world.replies.contains_key(&id)));
     assert_eq!(voters(&mut world).len(), 4);
-    publish_all(&mut world, client);
-    finish(world);
+    publish_and_finish(world, client);
 }
 
 #[test]
 fn a_dead_member_is_removed_and_the_quorum_is_recomputed() {
-    let (mut world, client) = busy();
-    let dead = follower(&mut world);
-    let name = world.hosts[dead].name.clone();
-    lose(&mut world, dead);
+    let (mut world, client, _, name) = busy_without_one();
     assert_eq!(ask(&mut world, MemberAct::Remove, "nobody"), Err("MEMBER_NOT_FOUND"));
     assert!(done(&mut world, MemberAct::Remove, &name).changed);
     assert!(!done(&mut world, MemberAct::Remove, &name).changed, "a second time it is so already");
@@ -166,30 +182,24 @@ fn a_dead_member_is_removed_and_the_quorum_is_recomputed() {
     publish_all(&mut world, client);
     // Of two one may go, and the last one never.
     let other = follower(&mut world);
-    let other_name = world.hosts[other].name.clone();
     world.copies = 1;
-    done(&mut world, MemberAct::Remove, &other_name);
-    refused(&mut world, other);
+    remove(&mut world, other);
     let left = system_leader(&mut world);
-    let name = world.hosts[left].name.clone();
+    let name = name_of(&world, left);
     assert_eq!(ask(&mut world, MemberAct::Remove, &name), Err("MEMBER_NEEDED"));
     finish(world);
 }
 
 #[test]
 fn a_removed_broker_that_starts_again_is_told_before_it_writes_anything() {
-    let (mut world, client) = busy();
-    let dead = follower(&mut world);
-    let name = world.hosts[dead].name.clone();
-    lose(&mut world, dead);
+    let (mut world, client, dead, name) = busy_without_one();
     done(&mut world, MemberAct::Remove, &name);
     let before = world.hosts[dead].medium.fingerprint();
     world.away.remove(&dead);
     world.start(dead);
     refused(&mut world, dead);
     assert!(world.hosts[dead].medium.fingerprint() == before, "a refusal changes no file");
-    publish_all(&mut world, client);
-    finish(world);
+    publish_and_finish(world, client);
 }
 
 #[test]
@@ -197,35 +207,29 @@ fn a_leader_that_is_removed_hands_over_first_and_is_refused_after() {
     let (mut world, client) = busy();
     for _ in 0..2 {
         let leader = lead(&mut world);
-        let name = world.hosts[leader].name.clone();
         world.copies = 1;
-        done(&mut world, MemberAct::Remove, &name);
-        refused(&mut world, leader);
+        remove(&mut world, leader);
         // Its store is never taken back.
         world.away.remove(&leader);
         world.start(leader);
         refused(&mut world, leader);
     }
     assert_eq!(voters(&mut world).len(), 1);
-    publish_all(&mut world, client);
-    finish(world);
+    publish_and_finish(world, client);
 }
 
 #[test]
 fn a_removed_name_comes_back_with_an_empty_store_only_by_permission() {
     let (mut world, client) = busy();
     let gone = follower(&mut world);
-    let name = world.hosts[gone].name.clone();
-    done(&mut world, MemberAct::Remove, &name);
-    refused(&mut world, gone);
-    let again = new_host(&mut world, Some(&name));
-    world.start(again);
+    let name = name_of(&world, gone);
+    remove(&mut world, gone);
+    start_empty(&mut world, Some(&name));
     world.run_for(5 * SECOND);
     assert_eq!(voters(&mut world).len(), 2, "it is a learner");
     done(&mut world, MemberAct::Add, &name);
     assert_eq!(voters(&mut world).len(), 3);
-    publish_all(&mut world, client);
-    finish(world);
+    publish_and_finish(world, client);
 }
 
 #[test]
@@ -233,15 +237,14 @@ fn a_lost_disk_is_replaced_before_or_after_the_new_one_is_there() {
     for early in [false, true] {
         let (mut world, client) = busy();
         let dead = follower(&mut world);
-        let name = world.hosts[dead].name.clone();
+        let name = name_of(&world, dead);
         assert_eq!(ask(&mut world, MemberAct::Replace, &name), Err("MEMBER_ALIVE"));
         lose(&mut world, dead);
         world.run_for(SECOND);
         if early {
             done(&mut world, MemberAct::Replace, &name);
         }
-        let fresh = new_host(&mut world, Some(&name));
-        world.start(fresh);
+        let fresh = start_empty(&mut world, Some(&name));
         if !early {
             world.run_for(5 * SECOND);
             // It is filled, and stands in for the other one: without a vote.
@@ -257,20 +260,15 @@ fn a_lost_disk_is_replaced_before_or_after_the_new_one_is_there() {
         assert!(world.run_until(10 * SECOND, |world| world.hosts[dead].process.is_none()));
         assert_eq!(world.hosts[dead].exit.as_ref().map(|exit| exit.0), Some(3));
         world.away.insert(dead);
-        publish_all(&mut world, client);
-        finish(world);
+        publish_and_finish(world, client);
     }
 }
 
 #[test]
 fn the_next_disk_may_go_as_soon_as_the_replacement_of_the_last_one_votes() {
-    let (mut world, client) = busy();
-    let dead = follower(&mut world);
-    let name = world.hosts[dead].name.clone();
-    lose(&mut world, dead);
+    let (mut world, client, dead, name) = busy_without_one();
     world.run_for(SECOND);
-    let fresh = new_host(&mut world, Some(&name));
-    world.start(fresh);
+    let fresh = start_empty(&mut world, Some(&name));
     done(&mut world, MemberAct::Replace, &name);
     let votes = |world: &mut World| {
         let groups = world.statuses.get(&fresh).map(|status| &status.groups);
@@ -290,13 +288,9 @@ fn the_next_disk_may_go_as_soon_as_the_replacement_of_the_last_one_votes() {
 
 #[test]
 fn a_stand_in_gives_way_to_the_member_that_comes_back() {
-    let (mut world, client) = busy();
-    let dead = follower(&mut world);
-    let name = world.hosts[dead].name.clone();
-    lose(&mut world, dead);
+    let (mut world, client, dead, name) = busy_without_one();
     world.run_for(SECOND);
-    let fresh = new_host(&mut world, Some(&name));
-    world.start(fresh);
+    let fresh = start_empty(&mut world, Some(&name));
     world.run_for(5 * SECOND);
     assert_eq!(standing_in(&mut world, fresh), [GroupId::SYSTEM, GroupId(1)]);
     // Its broker is restarted meanwhile: it goes on as what it was.
@@ -313,8 +307,7 @@ fn a_stand_in_gives_way_to_the_member_that_comes_back() {
     world.run_for(5 * SECOND);
     assert_eq!(members(&mut world), ["b1", "b2", "b3"]);
     assert_eq!(voters(&mut world), ["b1", "b2", "b3"]);
-    publish_all(&mut world, client);
-    finish(world);
+    publish_and_finish(world, client);
 }
 
 #[test]
@@ -324,19 +317,18 @@ fn nobody_is_removed_whom_the_quorum_needs() {
     world.end(absent, false);
     world.run_for(SECOND);
     let needed = (0..3).find(|host| *host != absent).expect("two are left");
-    let name = world.hosts[needed].name.clone();
+    let name = name_of(&world, needed);
     assert_eq!(ask(&mut world, MemberAct::Remove, &name), Err("MEMBER_NEEDED"));
     assert_eq!(ask(&mut world, MemberAct::Replace, &name), Err("MEMBER_ALIVE"));
     world.start(absent);
-    publish_all(&mut world, client);
-    finish(world);
+    publish_and_finish(world, client);
 }
 
 #[test]
 fn a_drained_broker_votes_and_does_not_lead_until_it_is_resumed() {
     let (mut world, client) = busy();
     let leader = lead(&mut world);
-    let name = world.hosts[leader].name.clone();
+    let name = name_of(&world, leader);
     done(&mut world, MemberAct::Drain, &name);
     let next = lead(&mut world);
     assert_ne!(next, leader);
@@ -348,7 +340,7 @@ fn a_drained_broker_votes_and_does_not_lead_until_it_is_resumed() {
     world.start(next);
     assert!(world.settle(20 * SECOND));
     let others: Vec<String> =
-        (0..3).filter(|host| *host != leader).map(|host| world.hosts[host].name.clone()).collect();
+        (0..3).filter(|host| *host != leader).map(|host| name_of(&world, host)).collect();
     done(&mut world, MemberAct::Drain, &others[0]);
     assert_eq!(ask(&mut world, MemberAct::Drain, &others[1]), Err("MEMBER_NEEDED"));
     done(&mut world, MemberAct::Resume, &name);
@@ -359,8 +351,7 @@ fn a_drained_broker_votes_and_does_not_lead_until_it_is_resumed() {
     world.statuses.clear();
     assert!(world.wait_for_leader(30 * SECOND).is_some(), "drained ones lead for want of others");
     world.away.remove(&leader);
-    publish_all(&mut world, client);
-    finish(world);
+    publish_and_finish(world, client);
 }
 
 #[test]
@@ -371,22 +362,18 @@ fn a_cluster_shrinks_to_one_and_grows_from_it_again_and_again() {
     for turn in 0..2 {
         while present.len() > 1 {
             let gone = present.remove(turn % present.len());
-            let name = world.hosts[gone].name.clone();
-            done(&mut world, MemberAct::Remove, &name);
-            refused(&mut world, gone);
+            remove(&mut world, gone);
         }
         assert_eq!(voters(&mut world).len(), 1);
         for _ in 0..2 {
-            let host = new_host(&mut world, None);
-            let name = world.hosts[host].name.clone();
-            world.start(host);
+            let host = start_empty(&mut world, None);
+            let name = name_of(&world, host);
             done(&mut world, MemberAct::Add, &name);
             present.push(host);
         }
         assert_eq!(voters(&mut world).len(), 3);
     }
-    publish_all(&mut world, client);
-    finish(world);
+    publish_and_finish(world, client);
 }
 
 #[test]
@@ -394,8 +381,7 @@ fn two_removed_in_a_row_leave_the_last_entries_with_those_who_stay() {
     // Five; two of them stay behind in `/` while the other three confirm, and two of those three are removed.
     let mut world = serving(LogSizes::default());
     for name in ["b4", "b5"] {
-        let host = new_host(&mut world, None);
-        world.start(host);
+        start_empty(&mut world, None);
         done(&mut world, MemberAct::Add, name);
     }
     world.copies = 1;
@@ -413,7 +399,7 @@ fn two_removed_in_a_row_leave_the_last_entries_with_those_who_stay() {
     }
     world.run_for(50 * MILLI);
     for host in &others {
-        let name = world.hosts[*host].name.clone();
+        let name = name_of(&world, *host);
         // Until the two that were away are there and known to be sound, it is refused.
         while ask(&mut world, MemberAct::Remove, &name) == Err("MEMBER_NEEDED") {
             world.run_for(20 * MILLI);
@@ -438,7 +424,7 @@ fn once_a_removal_is_done_a_restart_needs_nobody_who_was_removed() {
             let mut present: Vec<HostId> = vec![0, 1, 2];
             while present.len() > size {
                 let gone = present.remove(1);
-                let name = world.hosts[gone].name.clone();
+                let name = name_of(&world, gone);
                 done(&mut world, MemberAct::Remove, &name);
                 // As soon as the command says that it is done, its disk may go.
                 lose(&mut world, gone);
@@ -449,8 +435,7 @@ fn once_a_removal_is_done_a_restart_needs_nobody_who_was_removed() {
             world.start_all();
             lead(&mut world);
             assert_eq!(voters(&mut world).len(), size, "power {power}");
-            publish_all(&mut world, client);
-            finish(world);
+            publish_and_finish(world, client);
         }
     }
 }
@@ -461,18 +446,13 @@ fn interrupted(act: MemberAct, power: bool) {
         let (mut world, client) = busy();
         world.copies = 1;
         let subject = match act {
-            MemberAct::Add => {
-                let host = new_host(&mut world, None);
-                world.start(host);
-                host
-            }
+            MemberAct::Add => start_empty(&mut world, None),
             _ => follower(&mut world),
         };
-        let name = world.hosts[subject].name.clone();
+        let name = name_of(&world, subject);
         if act == MemberAct::Replace {
             lose(&mut world, subject);
-            let fresh = new_host(&mut world, Some(&name));
-            world.start(fresh);
+            start_empty(&mut world, Some(&name));
             world.run_for(SECOND);
         }
         let leader = system_leader(&mut world);

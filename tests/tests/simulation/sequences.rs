@@ -14,7 +14,9 @@ use quorate_tests::sim::storage::{LogSizes, Medium};
 use quorate_tests::sim::world::World;
 
 use crate::marks::{ends, mark};
-use crate::stage::{consumer, finish, follower, lead, publish_all, publisher, serving, sound, verdict};
+use crate::stage::{
+    all_down, consumer, finish, follower, lead, publish_all, publisher, serving, sound, verdict,
+};
 
 /// The first virtual host's group.
 const VHOST: GroupId = GroupId(1);
@@ -22,17 +24,6 @@ const VHOST: GroupId = GroupId(1);
 fn asked_an_operator(world: &World) -> bool {
     let asks = |event: &Event| matches!(event, Event::Verdict { verdict: "needs-operator", .. });
     world.events.iter().any(|(_, _, event)| asks(event))
-}
-
-fn all_down(count: u64) -> World {
-    let mut world = serving(LogSizes::default());
-    let client = publisher(&mut world, "q", count);
-    publish_all(&mut world, client);
-    world.run_for(6 * SECOND);
-    for host in 0..3 {
-        world.end(host, true);
-    }
-    world
 }
 
 #[test]
@@ -209,7 +200,7 @@ fn a_store_is_marked_while_two_unseen_voters_start_by_themselves() {
 
 #[test]
 fn a_disk_is_lost_and_a_stamp_unreadable_while_the_third_waits() {
-    let mut world = all_down(300);
+    let mut world = all_down(LogSizes::default(), 300);
     let lost = world.hosts[0].medium.clone_now();
     let stamp = world.hosts[1].medium.stamp_content();
     world.replace_medium(0, Medium::new());
@@ -243,7 +234,7 @@ fn a_disk_is_lost_and_a_stamp_unreadable_while_the_third_waits() {
 
 /// All volumes but one are not mounted: their brokers find empty directories.
 fn unmounted(cluster_id: bool, first: &[HostId]) {
-    let mut world = all_down(300);
+    let mut world = all_down(LogSizes::default(), 300);
     let id = world.hosts[0].medium.stamp().and_then(|stamp| stamp.cluster_id);
     let volumes = [0, 1].map(|host| world.hosts[host].medium.clone_now());
     let before = world.hosts[2].medium.fingerprint();

@@ -7,7 +7,8 @@ use quorate_tests::sim::storage::LogSizes;
 use quorate_tests::sim::world::World;
 
 use crate::stage::{
-    TINY, finish, follower, lead, publish_all, publisher, serving, snapshots, sound, system_leader, verdict,
+    TINY, finish, follower, lead, publish_all, publish_and_finish, publisher, serving, snapshots, sound,
+    system_leader, verdict,
 };
 
 fn ask(world: &mut World, host: HostId) -> u64 {
@@ -134,8 +135,7 @@ fn interrupted(leader_dies: bool, power: bool) {
             "step {step}: {all_clean} clean beside {running} that run on"
         );
         world.start_all();
-        publish_all(&mut world, client);
-        finish(world);
+        publish_and_finish(world, client);
     }
 }
 

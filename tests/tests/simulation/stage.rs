@@ -71,6 +71,18 @@ pub(crate) fn publish_all(world: &mut World, id: ClientId) {
     assert!(done, "the publisher finishes within 60 s; refused last: {:?}", world.clients[id].last_refusal);
 }
 
+/// Three stores with so many messages, each of them confirmed, all down by power.
+pub(crate) fn all_down(sizes: LogSizes, messages: u64) -> World {
+    let mut world = serving(sizes);
+    let client = publisher(&mut world, "q", messages);
+    publish_all(&mut world, client);
+    world.run_for(6 * SECOND);
+    for host in 0..3 {
+        world.end(host, true);
+    }
+    world
+}
+
 /// Nothing was violated so far.
 pub(crate) fn sound(world: &World) {
     assert_eq!(world.checker.violations(), <&[String]>::default());
@@ -87,6 +99,12 @@ pub(crate) fn finish(mut world: World) {
     world.cut_clients();
     drain(&mut world, SEED);
     sound(&world);
+}
+
+/// Lets a publisher finish, and accounts for every message as [`finish`] does.
+pub(crate) fn publish_and_finish(mut world: World, id: ClientId) {
+    publish_all(&mut world, id);
+    finish(world);
 }
 
 /// What a host says of itself.

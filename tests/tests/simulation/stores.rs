@@ -6,7 +6,7 @@ use quorate_tests::sim::storage::LogSizes;
 use quorate_tests::sim::world::World;
 
 use crate::stage::{
-    TINY, finish, follower, lead, publish_all, publisher, serving, sound, system_leader, verdict,
+    TINY, follower, lead, publish_all, publish_and_finish, publisher, serving, sound, system_leader, verdict,
 };
 
 #[test]
@@ -54,6 +54,5 @@ fn a_damaged_store_is_set_aside_and_filled_anew_once_an_operator_replaced_it() {
     assert!(filled, "{:#?}", world.statuses.get(&held));
     let images = world.hosts[held].medium.images();
     assert_eq!(images, ["000001-damage"]);
-    publish_all(&mut world, client);
-    finish(world);
+    publish_and_finish(world, client);
 }

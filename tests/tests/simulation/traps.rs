@@ -14,8 +14,8 @@ use std::path::Path;
 use uuid::Uuid;
 
 use crate::stage::{
-    SEED, TINY, consumer, finish, follower, hosts, lead, publish_all, publisher, serving, sound,
-    system_leader, verdict,
+    SEED, TINY, consumer, finish, follower, hosts, lead, publish_all, publish_and_finish, publisher, serving,
+    sound, system_leader, verdict,
 };
 
 fn state(world: &World, host: HostId) -> StampState {
@@ -65,11 +65,10 @@ fn a_stale_clean_store_never_wins_over_a_later_dirty_one() {
 
 #[test]
 fn running_on_after_a_clean_stop_a_store_is_not_equal_to_the_others() {
-    let (mut world, client) = one_stays_behind(LogSizes::default(), 800);
+    let (world, client) = one_stays_behind(LogSizes::default(), 800);
     // Before anything is confirmed, the stamps no longer say what the sleeping one says.
     assert!(!is_clean(&world, 0) && !is_clean(&world, 1) && is_clean(&world, 2));
-    publish_all(&mut world, client);
-    finish(world);
+    publish_and_finish(world, client);
 }
 
 #[test]
