@@ -103,7 +103,10 @@ fn at_any_write(stop: Stop, power: bool) {
             let what = format!("{stop:?}, host {victim}, operation {operation} of {last}, power {power}");
             let (mut world, client) = begin(stop, victim);
             interrupt(&mut world, victim, operation, power);
-            if stop != Stop::One {
+            if stop == Stop::One {
+                // The others go on and confirm: what it says of itself must hold then, too.
+                world.run_for(SECOND);
+            } else {
                 // Those that do not end by themselves have nobody left to serve with.
                 world.run_until(40 * SECOND, |world| world.hosts.iter().all(|host| host.process.is_none()));
             }
