@@ -15,11 +15,20 @@ pub struct Leaving {
     pub replaced: bool,
 }
 
+/// A broker that becomes a voter when it comes.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Wanted {
+    /// Where to look for it, or empty.
+    pub address: String,
+    /// The store whose place it takes, if it was named by replacing a member: what is left of that one is given up.
+    pub replaces: Option<StoreId>,
+}
+
 /// What is wanted. One member leaves at a time: the next one is judged by what the last one left.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Intents {
-    /// Names whose broker becomes a voter when it comes, with the address to look for it at, or an empty one.
-    pub(crate) wanted: BTreeMap<String, String>,
+    /// By their names.
+    pub(crate) wanted: BTreeMap<String, Wanted>,
     /// Members that may vote because an operator named them.
     pub(crate) named: BTreeSet<StoreId>,
     /// On its way out.
@@ -45,9 +54,13 @@ impl Intents {
 
     pub(crate) fn write(&self, out: &mut Writer) {
         out.count(self.wanted.len());
-        for (name, address) in &self.wanted {
+        for (name, wanted) in &self.wanted {
             out.string(name);
-            out.string(address);
+            out.string(&wanted.address);
+            out.bool(wanted.replaces.is_some());
+            if let Some(store) = wanted.replaces {
+                out.uuid(store.0);
+            }
         }
         for stores in [&self.named, &self.drained] {
             out.count(stores.len());
@@ -66,7 +79,10 @@ impl Intents {
         let mut intents = Self::default();
         for _ in 0..reader.count(4)? {
             let name = reader.string()?;
-            intents.wanted.insert(name, reader.string()?);
+            let address = reader.string()?;
+            let is_replacing = reader.bool("replaces present")?;
+            let replaces = is_replacing.then(|| reader.uuid().map(StoreId)).transpose()?;
+            intents.wanted.insert(name, Wanted { address, replaces });
         }
         for stores in [&mut intents.named, &mut intents.drained] {
             for _ in 0..reader.count(16)? {

@@ -39,7 +39,7 @@ pub use checkpoint::{ExportedRecord, RestoreError, export_state, meta_key};
 pub use chunk::SlotView;
 pub use codec::DecodeError;
 pub use command::{Command, CommandReader, Founding, Member, Place, QueueDefinition, QueueId};
-pub use intents::{Intents, Leaving};
+pub use intents::{Intents, Leaving, Wanted};
 pub use outcome::{Outcome, Published};
 pub use queue::Queue;
 pub use quorate_protocol::frame::NumberRange as Range;

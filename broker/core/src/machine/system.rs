@@ -12,12 +12,12 @@ use super::checkpoint::{MACHINE, META, RestoreError, key, split_key};
 use super::codec::{DecodeError, Reader, Writer};
 use super::command::{Command, CommandReader, Founding, Member, Place, read_name};
 use super::digest::Digest;
-use super::intents::{Intents, Leaving};
+use super::intents::{Intents, Leaving, Wanted};
 use super::limits::{MAX_ADDRESS_BYTES, MAX_MEMBERS, MAX_PLACES, MAX_VHOSTS};
 use super::outcome::Outcome;
 use super::vhost::Applied;
 
-const FORMAT: u8 = 2;
+const FORMAT: u8 = 3;
 /// The vhost that every cluster begins with, and its group.
 const FIRST_VHOST: (&str, GroupId) = ("/", GroupId(1));
 
@@ -232,9 +232,11 @@ impl SystemMachine {
             return Outcome::Done { affected: 0 };
         };
         if self.intents.leaving == Some(Leaving { store, replaced: true }) {
-            match self.named(&member.name).map(|stand_in| stand_in.store) {
-                Some(stand_in) => drop(self.intents.named.insert(stand_in)),
-                None => drop(self.intents.wanted.insert(member.name.clone(), String::new())),
+            if let Some(stand_in) = self.named(&member.name).map(|stand_in| stand_in.store) {
+                self.intents.named.insert(stand_in);
+            } else {
+                let wanted = Wanted { address: String::new(), replaces: Some(store) };
+                self.intents.wanted.insert(member.name.clone(), wanted);
             }
         }
         self.intents.forget(store);
@@ -262,8 +264,12 @@ impl SystemMachine {
         {
             return Err((FaultCode::LimitReached, format!("the cluster has {MAX_MEMBERS} members")));
         }
-        let before = self.intents.wanted.insert(name, address.clone());
-        Ok(Outcome::Done { affected: (before != Some(address)).into() })
+        let before = self.intents.wanted.get(&name).cloned();
+        let replaces = before.as_ref().and_then(|before| before.replaces);
+        let wanted = Wanted { address, replaces };
+        let changed = before.as_ref() != Some(&wanted);
+        self.intents.wanted.insert(name, wanted);
+        Ok(Outcome::Done { affected: changed.into() })
     }
 
     fn leave_member(&mut self, leaving: Leaving) -> Applied {

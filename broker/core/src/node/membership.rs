@@ -224,7 +224,8 @@ impl Node {
             let told = self.admissions.get(&store).copied();
             let may_repeat = told.is_none_or(|at| self.now.since(at) >= REPEAT_MILLIS);
             if matches!(status.state, StoreState::Damaged { .. }) {
-                let replaced = system.intents().wanted.contains_key(&status.name)
+                let wanted = system.intents().wanted.get(&status.name);
+                let replaced = wanted.is_some_and(|wanted| wanted.replaces == Some(store))
                     && system.named(&status.name).is_none()
                     && status.cluster_name == self.config.cluster_name;
                 if replaced && may_repeat {

@@ -497,9 +497,9 @@ impl Node {
                 self.dial(&address);
             }
         }
-        let wanted: Vec<String> =
-            self.system().into_iter().flat_map(|system| system.intents().wanted.values()).cloned().collect();
-        for address in wanted {
+        let wanted = self.system().into_iter().flat_map(|system| system.intents().wanted.values());
+        let addresses: Vec<String> = wanted.map(|wanted| wanted.address.clone()).collect();
+        for address in addresses {
             self.dial(&address);
         }
     }

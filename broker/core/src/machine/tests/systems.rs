@@ -124,6 +124,53 @@ fn one_empty_store_stands_in_for_a_voter_and_takes_its_place_when_that_is_replac
 }
 
 #[test]
+fn a_copy_does_not_overwrite_what_is_known_of_a_life() {
+    let mut machine = founded();
+    let (recorded, other) = (RunId(Uuid::from_u128(99)), RunId(Uuid::from_u128(100)));
+    let told = |incarnation, run| {
+        Command::UpdateMember(Member {
+            incarnation: Incarnation(incarnation),
+            run: Some(run),
+            cluster_address: "x:1".into(),
+            ..member(1, "a")
+        })
+    };
+    // (what is told, whether it is taken, the run that is known afterwards)
+    let cases = [
+        ("the very life", 1, recorded, true, recorded),
+        ("another run of the same incarnation", 1, other, false, recorded),
+        ("an earlier life", 0, other, false, recorded),
+        ("a later life", 2, other, true, other),
+    ];
+    for (name, incarnation, run, is_taken, known) in cases {
+        let mut machine = machine.clone();
+        let outcome = apply(&mut machine, told(incarnation, run));
+        assert_eq!(matches!(outcome, Outcome::Done { .. }), is_taken, "{name}: {outcome:?}");
+        assert_eq!(machine.member(store(1)).unwrap().run, Some(known), "{name}");
+    }
+    // One that never said which run it is says so later.
+    let silent = Member { incarnation: Incarnation(2), run: None, ..member(1, "a") };
+    apply(&mut machine, Command::UpdateMember(silent));
+    apply(&mut machine, told(2, other));
+    assert_eq!(machine.member(store(1)).unwrap().run, Some(other));
+}
+
+#[test]
+fn only_a_replaced_store_is_given_up_for_an_empty_one() {
+    let permit = || Command::PermitMember { name: "a".to_owned(), address: "a:7421".to_owned() };
+    for (replaced, gives_up) in [(true, Some(store(1))), (false, None)] {
+        let mut machine = founded();
+        apply(&mut machine, Command::LeaveMember { store: store(1), replaced });
+        apply(&mut machine, Command::RemoveMember { store: store(1) });
+        // Named again, by hand: what was decided on the store before stays.
+        assert_eq!(apply(&mut machine, permit()), Outcome::Done { affected: 1 });
+        assert_eq!(apply(&mut machine, permit()), Outcome::Done { affected: 0 });
+        let wanted = Wanted { address: "a:7421".to_owned(), replaces: gives_up };
+        assert_eq!(machine.intents().wanted.get("a"), Some(&wanted));
+    }
+}
+
+#[test]
 fn a_place_is_taken_by_one_store() {
     let mut machine = founded();
     let add =
