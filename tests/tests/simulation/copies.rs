@@ -2,11 +2,12 @@
 
 use quorate_core::admin::Status;
 use quorate_core::event::Event;
+use quorate_tests::sim::fault::{Fault, Target};
 use quorate_tests::sim::schedule::{HostId, MILLI, SECOND};
 use quorate_tests::sim::storage::LogSizes;
 use quorate_tests::sim::world::World;
 
-use crate::stage::{TINY, finish, follower, lead, publish_all, publisher, serving, sound};
+use crate::stage::{TINY, finish, follower, lead, publish_all, publisher, serving, sound, system_leader};
 
 fn voters(status: &Status) -> usize {
     status.members.iter().filter(|member| member.voter).count()
@@ -19,6 +20,21 @@ fn images(world: &World, host: HostId) -> usize {
         .keys()
         .filter(|path| path.ends_with("store-id") && path.to_string_lossy().contains("/quarantine/"))
         .count()
+}
+
+/// A host, this one if one is named, that leads both groups; whoever leads only one is started again until there is one.
+fn leads_all(world: &mut World, wanted: Option<HostId>) -> HostId {
+    for _ in 0..20 {
+        let (system, first) = (system_leader(world), lead(world));
+        if system == first && wanted.is_none_or(|wanted| wanted == first) {
+            return first;
+        }
+        let other = if wanted == Some(system) { first } else { system };
+        world.end(other, false);
+        world.start(other);
+        lead(world);
+    }
+    panic!("two groups of three hosts have one leader within twenty tries");
 }
 
 fn is_refused(world: &World) -> bool {
@@ -57,6 +73,32 @@ fn a_store_that_was_rolled_back_is_filled_again_before_it_votes() {
         healed(&mut world, stale);
         finish(world);
     }
+}
+
+#[test]
+fn a_store_that_was_rolled_back_is_filled_again_though_its_leader_only_knows_of_its_later_life() {
+    let mut world = serving(LogSizes::default());
+    let client = publisher(&mut world, "q", 100);
+    publish_all(&mut world, client);
+    let before = leads_all(&mut world, None);
+    let stale = follower(&mut world);
+    world.end(stale, true);
+    let older = world.hosts[stale].medium.clone_now();
+    world.start(stale);
+    assert!(world.settle(10 * SECOND));
+    world.end(stale, true);
+    world.replace_medium(stale, older);
+    // Whoever led and noted what was acknowledged does not hear of it, and leads no more.
+    leads_all(&mut world, Some(3 - stale - before));
+    for (from, to) in [(stale, before), (before, stale)] {
+        world.apply(&Fault::OneWay(Target::Host(from), to, 60 * SECOND));
+    }
+    world.start(stale);
+    assert!(world.run_until(20 * SECOND, |world| is_refused(world)), "somebody notices");
+    let kept = world.run_until(20 * SECOND, |world| images(world, stale) > 0);
+    assert!(kept, "it does not take part as it is");
+    healed(&mut world, stale);
+    finish(world);
 }
 
 #[test]

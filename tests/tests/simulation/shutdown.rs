@@ -2,6 +2,7 @@
 
 use quorate_core::admin::{AdminReply, AdminRequest, ShutdownReport};
 use quorate_store::stamp::StampState;
+use quorate_tests::sim::fault::{Fault, Target};
 use quorate_tests::sim::schedule::{HostId, MILLI, SECOND};
 use quorate_tests::sim::storage::LogSizes;
 use quorate_tests::sim::world::World;
@@ -71,6 +72,24 @@ fn all_members_become_clean_by_one_shutdown_and_restart_in_any_order() {
         publish_all(&mut world, client);
         assert_eq!((0..3).map(|host| snapshots(&world, host)).sum::<usize>(), 0, "no data is transferred");
         finish(world);
+    }
+}
+
+#[test]
+fn a_member_that_hears_of_the_shutdown_last_is_told_again_who_is_complete() {
+    for late in (20..=600).step_by(20) {
+        let mut world = serving(LogSizes::default());
+        let leader = system_leader(&mut world);
+        let last = (0..3).find(|host| *host != leader).expect("a follower");
+        for from in (0..3).filter(|host| *host != last) {
+            world.apply(&Fault::OneWay(Target::Host(from), last, late * MILLI));
+        }
+        let id = ask(&mut world, leader);
+        let asked = world.now();
+        let report = report(&mut world, id);
+        assert!(report.members.iter().all(|member| member.why_not_clean.is_none()), "{late} ms: {report:?}");
+        let took = world.now().saturating_sub(asked);
+        assert!(took < (late + 2000) * MILLI, "{late} ms late, and it took {} ms", took / MILLI);
     }
 }
 

@@ -188,8 +188,10 @@ pub struct Node {
     next_tick: Tick,
     next_stamp: Tick,
     next_membership: Tick,
-    /// Since when this process decides how it goes on.
-    deciding_since: Option<Tick>,
+    /// Until then somebody who was not heard yet is waited for; from the first decision on.
+    patient_until: Option<Tick>,
+    /// When to decide again though nothing has changed.
+    decide_at: Option<Tick>,
     /// Newcomers whose admission is proposed or was told, so that it is not repeated at once.
     admissions: BTreeMap<StoreId, Tick>,
     space_low: bool,
@@ -282,7 +284,8 @@ impl Node {
             next_tick: now.plus(config.timing.tick_millis),
             next_stamp: now.plus(config.stamp_interval_millis),
             next_membership: now,
-            deciding_since: None,
+            patient_until: None,
+            decide_at: None,
             admissions: BTreeMap::new(),
             space_low: false,
             log_bytes: found.log_bytes,

@@ -101,11 +101,13 @@ impl Node {
         self.cleared = self.groups.keys().copied().filter(goes_on).collect();
     }
 
-    /// Groups whose history went on elsewhere, by an operator's act: what is here of them claims nothing from the very
-    /// stamp on that says this store is in use again, or the next outage would take it for one that went on by itself.
+    /// Groups whose history went on elsewhere, by an operator's act, and those that may lack what they acknowledged: what
+    /// is here of them claims nothing from the very stamp on that says this store is in use again. The next outage would
+    /// take the first for one that went on by itself; and a store that was rolled back begins a life later than all that
+    /// is known of it, by which nobody could tell any more that it was.
     pub(super) fn leave_behind(&mut self, facts: &Facts) {
         for group in self.groups.values_mut() {
-            if facts.is_left_behind(group.id) {
+            if facts.is_left_behind(group.id) || !facts.is_trusted(group.id) {
                 group.stale = true;
                 self.refilling.insert(group.id);
             }

@@ -27,7 +27,9 @@ impl Node {
         }
         self.pass_time();
         self.drive_founding();
-        if std::mem::take(&mut self.facts_changed) {
+        let now = self.now;
+        let is_due = self.decide_at.take_if(|at| *at <= now).is_some();
+        if std::mem::take(&mut self.facts_changed) || is_due {
             self.tell = true;
             self.decide_again();
         }

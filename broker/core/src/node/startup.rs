@@ -123,19 +123,20 @@ impl Node {
             self.settle_groups(&facts);
             return;
         }
-        // All by itself, only after looking around: a wrong directory must meet the cluster that runs at the configured
-        // addresses before it becomes one itself.
-        let looks_around = !self.peers.has_looked_around();
-        let alone = facts.seen.is_empty() && looks_around;
-        // Nor beside a few while somebody else is about to say what it is: it may lead a history of its own. Whoever is
+        // Only after looking around. All by itself: a wrong directory must meet the cluster that runs at the configured
+        // addresses before it becomes one itself. To found: empty stores may meet each other before the one that has
+        // everything. Beside a few: somebody else may be about to say that it leads a history of its own; but whoever is
         // not there at all may take long to fail, and is not waited for.
-        let since = *self.deciding_since.get_or_insert(self.now);
         let patience = self.config.timing.election_millis().saturating_mul(2);
-        let unheard = looks_around && self.now.since(since) < patience;
+        let patient_until = *self.patient_until.get_or_insert(self.now.plus(patience));
+        let looks_around = !self.peers.has_looked_around();
+        let alone = facts.seen.is_empty();
         match verdict {
-            Verdict::Restore if alone || unheard => {}
-            // Empty stores may meet each other before the one that has everything.
-            Verdict::Form if !self.peers.has_looked_around() => {}
+            Verdict::Form if looks_around => {}
+            Verdict::Restore if looks_around && alone => {}
+            Verdict::Restore if looks_around && self.now < patient_until => {
+                self.decide_at = Some(patient_until);
+            }
             Verdict::Form => {
                 if let Some(plan) = facts.founding_plan() {
                     let now = self.now;
@@ -164,7 +165,7 @@ impl Node {
             Verdict::Refuse { exit_status } => self.exit(exit_status, reason),
             Verdict::Wait | Verdict::NeedsOperator | Verdict::Held => {}
         }
-        if (verdict != Verdict::Form || alone) && matches!(self.phase, Phase::Deciding) {
+        if (verdict != Verdict::Form || (alone && looks_around)) && matches!(self.phase, Phase::Deciding) {
             self.founding.withdraw();
         }
     }
@@ -195,7 +196,12 @@ impl Node {
                     }
                 }
                 FoundingAction::Decided(value) => {
-                    if matches!(self.phase, Phase::Deciding) && value.founder(self.own.store).is_some() {
+                    // A store that was founded long ago still remembers how, and goes on by the rows.
+                    let founds = matches!(self.store_state(), StoreState::Empty | StoreState::Forming(_));
+                    if matches!(self.phase, Phase::Deciding)
+                        && founds
+                        && value.founder(self.own.store).is_some()
+                    {
                         self.begin(Beginning::Founded(Box::new(value)));
                     }
                 }

@@ -195,12 +195,11 @@ fn a_damaged_broker_shows_all_members_that_it_hears_of() {
     );
 }
 
-/// Lets a broker that is all by itself go on, over a disk that holds nothing but the stamp. Ends before the first stamp
-/// that says dirty is written, if it is to; gives that one, and whether the first state of a group was written.
-fn goes_on(node: &mut Node, ends_at_dirty: bool) -> (Option<Stamp>, bool) {
-    node.handle(Tick(0), Input::PeerFailed { dialed: "b:7421".into(), refused: None });
+/// Lets a broker go on over a disk that holds nothing but the stamp. Ends before the first stamp that says dirty is
+/// written, if it is to; gives that one, and whether the first state of a group was written.
+fn lives(node: &mut Node, from: u64, millis: u64, ends_at_dirty: bool) -> (Option<Stamp>, bool) {
     let mut made = false;
-    for now in 0..2000 {
+    for now in from..from + millis {
         node.handle(Tick(now), Input::Tick);
         while let Some(output) = node.poll() {
             let done = match output {
@@ -219,6 +218,40 @@ fn goes_on(node: &mut Node, ends_at_dirty: bool) -> (Option<Stamp>, bool) {
         }
     }
     (None, made)
+}
+
+/// As [`lives`], all by itself.
+fn goes_on(node: &mut Node, ends_at_dirty: bool) -> (Option<Stamp>, bool) {
+    node.handle(Tick(0), Input::PeerFailed { dialed: "b:7421".into(), refused: None });
+    lives(node, 0, 2000, ends_at_dirty)
+}
+
+#[test]
+fn nobody_goes_on_beside_a_few_while_another_one_is_about_to_say_what_it_is() {
+    let (dirty, _) = goes_on(&mut lone_node(FoundStamp::Empty), true);
+    let dirty = dirty.expect("it founds");
+    let stamp = || FoundStamp::Stamp(Box::new(dirty.clone()));
+    let begins = |node: &mut Node, from| lives(node, from, 1900, false).1;
+
+    // Somebody else is here at once, and the configured peer has not ended its handshake: its word is waited for, also by
+    // a store that was founded by one and could decide that again all alone.
+    let mut node = lone_node(stamp());
+    let newcomer = samples::empty(3);
+    link(&mut node, &newcomer);
+    told(&mut node, &newcomer);
+    assert!(!begins(&mut node, 0));
+    // Not for ever, though nothing more happens: a host without power answers nothing at all.
+    assert!(begins(&mut node, 1900));
+
+    // Linked is no word yet; with it, what it says counts, and nothing more is waited for.
+    let mut node = lone_node(stamp());
+    link(&mut node, &newcomer);
+    told(&mut node, &newcomer);
+    let peer = samples::empty(2);
+    link(&mut node, &peer);
+    assert!(!begins(&mut node, 0));
+    told(&mut node, &peer);
+    assert!(lives(&mut node, 1900, 50, false).1);
 }
 
 #[test]
