@@ -55,14 +55,30 @@ pub fn stamp(directory: &Path) -> Option<Stamp> {
 /// # Panics
 /// Something cannot be read or written.
 pub fn copy(from: &Path, to: &Path) {
+    copy_by(from, to, &|file, target| {
+        fs::copy(file, target).expect("a file can be copied");
+    });
+}
+
+/// As [`copy`], of a directory that somebody is at work on: what goes away meanwhile is left out.
+///
+/// # Panics
+/// A directory cannot be read or made.
+pub fn copy_in_use(from: &Path, to: &Path) {
+    copy_by(from, to, &|file, target| {
+        let _gone = fs::copy(file, target);
+    });
+}
+
+fn copy_by(from: &Path, to: &Path, copy_file: &dyn Fn(&Path, &Path)) {
     fs::create_dir_all(to).expect("a directory");
     for entry in fs::read_dir(from).expect("a directory to copy") {
         let path = entry.expect("a directory can be listed").path();
         let target = to.join(path.file_name().expect("an entry has a name"));
         if path.is_dir() {
-            copy(&path, &target);
+            copy_by(&path, &target, copy_file);
         } else {
-            fs::copy(&path, &target).expect("a file can be copied");
+            copy_file(&path, &target);
         }
     }
 }

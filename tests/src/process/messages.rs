@@ -62,6 +62,22 @@ pub async fn confirmed(confirms: Vec<Confirm>) {
     }
 }
 
+/// A client, the publisher that published messages with the numbers of a range to a queue, all of them confirmed.
+///
+/// # Panics
+/// It finds no leader, or one is not confirmed.
+pub async fn connect_and_publish(
+    url: &str,
+    queue: &str,
+    numbers: std::ops::Range<u64>,
+    bytes: usize,
+) -> (Client, Publisher) {
+    let client = connect_with_queue(url, queue).await;
+    let publisher = client.publisher().expect("the client lives");
+    confirmed(publish(&publisher, queue, numbers, bytes).await).await;
+    (client, publisher)
+}
+
 /// A body that begins with a number.
 pub fn body(number: u64, bytes: usize) -> Vec<u8> {
     let mut body = number.to_string().into_bytes();

@@ -222,9 +222,7 @@ async fn acceptance_input_a_wrong_cluster_secret_keeps_a_broker_out() {
     let outside = cluster[2].status().unwrap();
     assert_eq!((outside.verdict(), outside.cluster_id()), ("waiting", None), "{}", outside.0);
     assert_eq!(Snapshot::of(&cluster.data(2)).without("lock").names(), ["store-id"]);
-    let client = messages::connect_with_queue(&cluster.url(), "q").await;
-    let publisher = client.publisher().unwrap();
-    messages::confirmed(messages::publish(&publisher, "q", 0..100, 100).await).await;
+    let _connected = messages::connect_and_publish(&cluster.url(), "q", 0..100, 100).await;
 }
 
 fn declare(name: &[u8]) -> BytesMut {

@@ -11,7 +11,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use quorate_store::ids::GroupId;
 use quorate_store::stamp::Stamp;
-use quorate_tests::process::directory::stamp;
+use quorate_tests::process::directory::{copy_in_use, stamp};
 use quorate_tests::process::full_disk::SmallDisk;
 use quorate_tests::process::probe::{self, Fingerprint, MEMORY_MAX, Ran, TIME_MAX};
 use quorate_tests::process::{Broker, Place, messages, programs};
@@ -75,20 +75,6 @@ async fn stopped(place: &Place, name: &str, count: u64, bytes: usize) -> PathBuf
     client.close().await;
     broker.terminate();
     place.path(&format!("{name}-data"))
-}
-
-/// Copies what is there as far as it stays there: a broker may be at work on it.
-fn copy(from: &Path, to: &Path) {
-    fs::create_dir_all(to).unwrap();
-    for entry in fs::read_dir(from).unwrap() {
-        let path = entry.unwrap().path();
-        let target = to.join(path.file_name().unwrap());
-        if path.is_dir() {
-            copy(&path, &target);
-        } else {
-            let _ = fs::copy(&path, &target);
-        }
-    }
 }
 
 /// A copy without what makes it long to copy.
@@ -405,7 +391,7 @@ async fn a_copy_of_a_running_brokers_store_can_be_looked_at() {
     for number in 0..2 {
         let taken = place.path(&format!("copy-{number}"));
         tokio::task::block_in_place(|| {
-            copy(&place.path("b1-data"), &taken);
+            copy_in_use(&place.path("b1-data"), &taken);
             look(&format!("copy {number}"), &taken, &[&taken]);
             // The store itself changes, so only the tool's end is looked at.
             check(

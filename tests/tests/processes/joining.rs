@@ -23,9 +23,7 @@ async fn acceptance_c1_an_empty_store_joins_is_updated_and_then_counts() {
     cluster[1].start();
     let leader = cluster.wait_active();
     let id = cluster[leader].status().unwrap().cluster_id().map(str::to_owned);
-    let client = messages::connect_with_queue(&cluster.url(), "c1").await;
-    let publisher = client.publisher().unwrap();
-    messages::confirmed(messages::publish(&publisher, "c1", 0..1000, 100).await).await;
+    let (client, publisher) = messages::connect_and_publish(&cluster.url(), "c1", 0..1000, 100).await;
 
     join_third(&mut cluster);
     assert_eq!(cluster[2].status().unwrap().cluster_id().map(str::to_owned), id);
@@ -44,9 +42,7 @@ async fn acceptance_c1_an_empty_store_is_updated_by_snapshot_where_the_log_is_go
     cluster[0].start();
     cluster[1].start();
     let leader = cluster.wait_active();
-    let client = messages::connect_with_queue(&cluster.url(), "kept").await;
-    let publisher = client.publisher().unwrap();
-    messages::confirmed(messages::publish(&publisher, "kept", 0..20_000, 1000).await).await;
+    let (client, publisher) = messages::connect_and_publish(&cluster.url(), "kept", 0..20_000, 1000).await;
     // More than the log keeps, so that its beginning, with the messages above, is retired.
     client.declare_queue("gone", quorate_client::QueueOptions::default()).await.unwrap();
     let first = |cluster: &Cluster| {

@@ -21,9 +21,7 @@ async fn acceptance_g10_members_are_drained_replaced_and_removed_with_the_tool()
     let mut cluster = ClusterPlan::of(3).wait_for(2).prepare();
     cluster.start_all();
     let leader = cluster.wait_active();
-    let client = messages::connect_with_queue(&cluster.url(), "q").await;
-    let publisher = client.publisher().unwrap();
-    messages::confirmed(messages::publish(&publisher, "q", 0..500, 100).await).await;
+    let (client, publisher) = messages::connect_and_publish(&cluster.url(), "q", 0..500, 100).await;
 
     assert_eq!(member(&cluster, &["remove", "--name", "nobody", "--yes"]).0, 2);
     let name = cluster[leader].name().to_owned();
@@ -60,9 +58,7 @@ async fn a_damaged_store_is_kept_and_filled_anew_in_the_same_process_once_it_is_
     let mut cluster = ClusterPlan::of(3).wait_for(2).prepare();
     cluster.start_all();
     let leader = cluster.wait_active();
-    let client = messages::connect_with_queue(&cluster.url(), "q").await;
-    let publisher = client.publisher().unwrap();
-    messages::confirmed(messages::publish(&publisher, "q", 0..500, 100).await).await;
+    let (client, publisher) = messages::connect_and_publish(&cluster.url(), "q", 0..500, 100).await;
     let held = (leader + 1) % 3;
     let name = cluster[held].name().to_owned();
     cluster[held].kill();

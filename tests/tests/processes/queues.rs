@@ -83,9 +83,7 @@ async fn acceptance_basic_queue_list_counts_ready_unacknowledged_consumers_and_b
 async fn acceptance_basic_a_requeued_message_returns_to_its_old_place() {
     let place = Place::new();
     let (_broker, url) = single(&place);
-    let client = messages::connect_with_queue(&url, "q").await;
-    let publisher = client.publisher().unwrap();
-    messages::confirmed(messages::publish(&publisher, "q", 0..6, 10).await).await;
+    let (client, _publisher) = messages::connect_and_publish(&url, "q", 0..6, 10).await;
     let mut consumer = client.consume("q", ConsumeOptions { credit: 3, ..Default::default() }).await.unwrap();
     let mut held = Vec::new();
     for expected in 0..3 {
@@ -118,9 +116,7 @@ fn kill_all(cluster: &mut Cluster) {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn acceptance_basic_killed_all_at_once_the_cluster_keeps_what_was_not_consumed() {
     let mut cluster = ClusterPlan::of(3).start();
-    let client = messages::connect_with_queue(&cluster.url(), "q").await;
-    let publisher = client.publisher().unwrap();
-    messages::confirmed(messages::publish(&publisher, "q", 0..1000, 100).await).await;
+    let (client, _publisher) = messages::connect_and_publish(&cluster.url(), "q", 0..1000, 100).await;
     let mut consumer =
         client.consume("q", ConsumeOptions { credit: 500, ..Default::default() }).await.unwrap();
     let mut acks = Vec::new();

@@ -3,6 +3,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use quorate_tests::process::directory::copy;
 use quorate_tests::process::status::get;
 use quorate_tests::process::{Broker, Cluster, ClusterPlan, Place, Snapshot, messages, programs, wait_for};
 use serde_json::Value;
@@ -46,9 +47,7 @@ fn assert_marked((status, answer): (i32, Value)) -> Value {
 }
 
 async fn publish(url: &str, numbers: std::ops::Range<u64>) {
-    let client = messages::connect_with_queue(url, "orders").await;
-    let publisher = client.publisher().expect("a publisher");
-    messages::confirmed(messages::publish(&publisher, "orders", numbers, 100).await).await;
+    let (client, _publisher) = messages::connect_and_publish(url, "orders", numbers, 100).await;
     client.close().await;
 }
 
@@ -206,19 +205,6 @@ async fn acceptance_e5_what_is_not_marked_and_what_gives_way_to_force() {
     assert_refused(mark(&one, &[&two, &old], &["--yes"]), "another-is-marked");
     let answer = assert_marked(mark(&one, &[&two, &old], &force));
     assert!(answer["overridden"].as_array().unwrap().contains(&"another-is-marked".into()), "{answer:#}");
-}
-
-fn copy(from: &Path, to: &Path) {
-    fs::create_dir_all(to).unwrap();
-    for entry in fs::read_dir(from).unwrap() {
-        let path = entry.unwrap().path();
-        let target = to.join(path.file_name().unwrap());
-        if path.is_dir() {
-            copy(&path, &target);
-        } else {
-            fs::copy(&path, &target).unwrap();
-        }
-    }
 }
 
 /// The store of a broker that waited for others, and never met them.

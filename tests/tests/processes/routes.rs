@@ -12,9 +12,8 @@ async fn acceptance_h1_a_client_finds_the_leader_from_a_replica() {
     let [one, other] = [cluster.client_address(replicas[0]), cluster.client_address(replicas[1])];
     let leads = cluster.client_address(leader);
     for addresses in [format!("{one},{leads}"), format!("{one},{other},{leads}"), one.clone()] {
-        let client = messages::connect_with_queue(&format!("quorate://{addresses}"), "h1").await;
-        let publisher = client.publisher().unwrap();
-        messages::confirmed(messages::publish(&publisher, "h1", 0..1, 10).await).await;
+        let (client, _publisher) =
+            messages::connect_and_publish(&format!("quorate://{addresses}"), "h1", 0..1, 10).await;
         client.close().await;
     }
 }

@@ -30,9 +30,7 @@ fn remove(cluster: &mut Cluster, number: usize) {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn acceptance_d6_shrunk_to_one_grown_and_shrunk_to_another_the_last_one_is_the_source() {
     let mut cluster = ClusterPlan::of(3).wait_for(2).quick().start();
-    let client = messages::connect_with_queue(&cluster.url(), "d6").await;
-    let publisher = client.publisher().unwrap();
-    messages::confirmed(messages::publish(&publisher, "d6", 0..100, 100).await).await;
+    let (client, publisher) = messages::connect_and_publish(&cluster.url(), "d6", 0..100, 100).await;
     remove(&mut cluster, 1);
     remove(&mut cluster, 2);
     cluster.wait_active();

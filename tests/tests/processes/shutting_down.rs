@@ -61,9 +61,7 @@ fn idle(cluster: &Cluster) -> usize {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn acceptance_d3_one_that_dies_during_a_shutdown_is_updated_afterwards() {
     let mut cluster = ClusterPlan::of(3).quick().start();
-    let client = messages::connect_with_queue(&cluster.url(), "d3").await;
-    let publisher = client.publisher().unwrap();
-    messages::confirmed(messages::publish(&publisher, "d3", 0..100, 100).await).await;
+    let (client, _publisher) = messages::connect_and_publish(&cluster.url(), "d3", 0..100, 100).await;
     let leader = cluster.wait_active();
     let dying = idle(&cluster);
     let asked = (0..3).find(|number| ![leader, dying].contains(number)).expect("a third");
@@ -87,9 +85,7 @@ async fn acceptance_d3_one_that_dies_during_a_shutdown_is_updated_afterwards() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn acceptance_d4_killed_before_its_mark_a_store_is_dirty() {
     let mut cluster = ClusterPlan::of(3).quick().start();
-    let client = messages::connect_with_queue(&cluster.url(), "d4").await;
-    let publisher = client.publisher().unwrap();
-    messages::confirmed(messages::publish(&publisher, "d4", 0..100, 100).await).await;
+    let (client, _publisher) = messages::connect_and_publish(&cluster.url(), "d4", 0..100, 100).await;
     let leader = cluster.wait_active();
     let other = idle(&cluster);
     let one = (0..3).find(|number| ![leader, other].contains(number)).expect("a third");
@@ -179,9 +175,7 @@ async fn acceptance_d5_stopped_all_at_once_they_come_back_unattended() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn acceptance_d7_cut_off_from_the_other_of_two_nobody_serves_or_becomes_clean() {
     let mut cluster = ClusterPlan::of(2).quick().start();
-    let client = messages::connect_with_queue(&cluster.url(), "d7").await;
-    let publisher = client.publisher().unwrap();
-    messages::confirmed(messages::publish(&publisher, "d7", 0..100, 100).await).await;
+    let (client, _publisher) = messages::connect_and_publish(&cluster.url(), "d7", 0..100, 100).await;
     cluster[1].freeze();
     cluster[0]
         .wait_until("has no quorum", |status| status.verdict() == "waiting" && status.leader("/").is_none());

@@ -60,9 +60,7 @@ fn acceptance_a3_killed_at_any_moment_the_record_is_an_old_or_a_new_one() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn acceptance_a6_a_clean_store_that_ran_on_is_no_longer_equal_to_one_that_did_not() {
     let mut cluster = ClusterPlan::of(3).wait_for(2).quick().start();
-    let client = messages::connect_with_queue(&cluster.url(), "a6").await;
-    let publisher = client.publisher().unwrap();
-    messages::confirmed(messages::publish(&publisher, "a6", 0..100, 100).await).await;
+    let (client, publisher) = messages::connect_and_publish(&cluster.url(), "a6", 0..100, 100).await;
     assert_eq!(cluster.shut_down(0).0, 0);
     let shutdown = cluster.shutdown_id(2);
     assert!(shutdown.is_some() && cluster.shutdown_id(0) == shutdown);

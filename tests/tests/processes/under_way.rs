@@ -65,9 +65,7 @@ async fn acceptance_c8_an_update_under_load_hardly_delays_confirms_and_ends_equa
     let mut cluster = ClusterPlan::of(3).wait_for(2).prepare();
     cluster.start_these(&[0, 1]);
     cluster.wait_active();
-    let client = messages::connect_with_queue(&cluster.url(), "bulk").await;
-    let publisher = client.publisher().unwrap();
-    messages::confirmed(messages::publish(&publisher, "bulk", 0..50_000, 1000).await).await;
+    let (client, publisher) = messages::connect_and_publish(&cluster.url(), "bulk", 0..50_000, 1000).await;
     client.declare_queue(QUEUE, quorate_client::QueueOptions::default()).await.unwrap();
     let mut stream = Stream::start(publisher);
     stream.confirmed_more(2000).await;
@@ -105,9 +103,7 @@ async fn acceptance_d2_who_is_updated_while_the_cluster_is_shut_down_is_not_clea
     let mut cluster = ClusterPlan::of(4).wait_for(3).flags(&["--update-rate", "64KiB"]).quick().prepare();
     cluster.start_these(&[0, 1, 2]);
     cluster.wait_active();
-    let client = messages::connect_with_queue(&cluster.url(), "d2").await;
-    let publisher = client.publisher().unwrap();
-    messages::confirmed(messages::publish(&publisher, "d2", 0..5000, 1000).await).await;
+    let (client, _publisher) = messages::connect_and_publish(&cluster.url(), "d2", 0..5000, 1000).await;
     // Five megabytes at 64 KiB a second: it is updated for as long as this test takes.
     cluster[3].start();
     cluster[3].wait_until("is updated", |status| {

@@ -6,9 +6,7 @@ use quorate_tests::process::{Broker, ClusterPlan, Place, Snapshot, messages};
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn acceptance_c2_a_dirty_member_is_updated_and_counts() {
     let mut cluster = ClusterPlan::of(3).quick().start();
-    let client = messages::connect_with_queue(&cluster.url(), "c2").await;
-    let publisher = client.publisher().unwrap();
-    messages::confirmed(messages::publish(&publisher, "c2", 0..1000, 100).await).await;
+    let (client, publisher) = messages::connect_and_publish(&cluster.url(), "c2", 0..1000, 100).await;
     let leader = cluster.wait_active();
     let [stale, other] = [cluster.others(leader)[0], cluster.others(leader)[1]];
     cluster[stale].kill();
@@ -23,9 +21,7 @@ async fn acceptance_c2_a_dirty_member_is_updated_and_counts() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn acceptance_c3_a_clean_store_of_an_earlier_shutdown_is_updated() {
     let mut cluster = ClusterPlan::of(3).wait_for(2).quick().start();
-    let client = messages::connect_with_queue(&cluster.url(), "c3").await;
-    let publisher = client.publisher().unwrap();
-    messages::confirmed(messages::publish(&publisher, "c3", 0..100, 100).await).await;
+    let (client, publisher) = messages::connect_and_publish(&cluster.url(), "c3", 0..100, 100).await;
     cluster.shut_down(0);
     let earlier = cluster.shutdown_id(2).expect("clean");
     cluster.start_these(&[0, 1]);

@@ -94,9 +94,7 @@ async fn acceptance_b15_a_joiner_of_another_version_is_refused_and_nothing_else_
     let mut cluster = ClusterPlan::of(3).wait_for(2).quick().prepare();
     cluster.start_these(&[0, 1]);
     let leader = cluster.wait_active();
-    let client = messages::connect_with_queue(&cluster.url(), "b15").await;
-    let publisher = client.publisher().unwrap();
-    messages::confirmed(messages::publish(&publisher, "b15", 0..100, 100).await).await;
+    let (client, publisher) = messages::connect_and_publish(&cluster.url(), "b15", 0..100, 100).await;
     let term = cluster[leader].status().unwrap().group("/").unwrap()["term"].clone();
     for number in [0, 1] {
         for _ in 0..20 {

@@ -13,9 +13,7 @@ const SERVED_MAX: Duration = Duration::from_secs(10);
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn acceptance_b11_fewer_dirty_stores_than_n_wait_and_change_nothing() {
     let mut cluster = ClusterPlan::of(3).quick().start();
-    let client = messages::connect_with_queue(&cluster.url(), "b11").await;
-    let publisher = client.publisher().unwrap();
-    messages::confirmed(messages::publish(&publisher, "b11", 0..100, 100).await).await;
+    let (client, _publisher) = messages::connect_and_publish(&cluster.url(), "b11", 0..100, 100).await;
     cluster.kill_all();
     let before = cluster.contents();
     cluster.start_these(&[0, 1]);
@@ -70,9 +68,7 @@ fn acceptance_b13_of_different_numbers_to_wait_for_the_largest_holds_for_all() {
 async fn acceptance_j_one_of_three_waits_for_a_majority_and_two_serve_at_once() {
     const MESSAGES: u64 = 100_000;
     let mut cluster = ClusterPlan::of(3).wait_for(2).start();
-    let client = messages::connect_with_queue(&cluster.url(), "j").await;
-    let publisher = client.publisher().unwrap();
-    messages::confirmed(messages::publish(&publisher, "j", 0..MESSAGES, 1024).await).await;
+    let (client, _publisher) = messages::connect_and_publish(&cluster.url(), "j", 0..MESSAGES, 1024).await;
     cluster.kill_all();
     client.close().await;
     let before = cluster.contents();
