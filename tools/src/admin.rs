@@ -48,6 +48,18 @@ pub struct Silent {
     pub error: String,
 }
 
+/// What became of the tries before an answer, as far as anybody said.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Earlier {
+    /// Nothing: this answer is about the only try that had an effect.
+    #[default]
+    Nothing,
+    /// One of them may have been carried out although nobody said so.
+    Unknown,
+    /// One of them was carried out, or is on its way.
+    Done,
+}
+
 /// What brokers say when they do not do what was asked.
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(default)]
@@ -123,14 +135,14 @@ impl Admin {
     }
 
     /// Sends a command to whoever leads, following the brokers' directions, until one carries it out or the time is
-    /// over. Says also whether an earlier try may have been carried out although nobody said so.
+    /// over. Says also what became of earlier tries.
     ///
     /// # Errors
     /// Refused for good, or not done in time.
-    pub fn post(&self, path: &str, body: &Value) -> Result<(Answer, bool), Failure> {
+    pub fn post(&self, path: &str, body: &Value) -> Result<(Answer, Earlier), Failure> {
         let deadline = Instant::now() + self.timeout;
         let mut last = unreachable(&[]);
-        let mut unsure = false;
+        let mut earlier = Earlier::Nothing;
         let mut directed: Option<String> = None;
         loop {
             let addresses: Vec<String> =
@@ -143,9 +155,9 @@ impl Admin {
                 let request = self.agent.post(format!("http://{address}{path}"));
                 let request = request.config().timeout_global(Some(left)).build();
                 match answer(&address, request.send_json(body)) {
-                    Ok(answer) if answer.status < 300 || is_final(&answer) => return Ok((answer, unsure)),
+                    Ok(answer) if answer.status < 300 || is_final(&answer) => return Ok((answer, earlier)),
                     Ok(answer) => {
-                        unsure |= answer.status == 504;
+                        earlier = earlier.max(effect_of(&answer));
                         directed = leader(&answer);
                         last = refused(&answer);
                         if directed.is_some() {
@@ -153,7 +165,9 @@ impl Admin {
                         }
                     }
                     Err(silent) => {
-                        unsure |= !silent.error.contains("refused");
+                        if !silent.error.contains("refused") {
+                            earlier = earlier.max(Earlier::Unknown);
+                        }
                         last = unreachable(&[silent]);
                     }
                 }
@@ -211,6 +225,16 @@ fn answer(
 /// Asking again would not help: the request is at fault, not the moment.
 fn is_final(answer: &Answer) -> bool {
     (400..500).contains(&answer.status) && answer.status != 421 && answer.status != 429
+}
+
+/// What a try had for an effect that was answered like this, and has to be made again.
+fn effect_of(answer: &Answer) -> Earlier {
+    match error_body(answer).code.as_str() {
+        "LEADER_CHANGED" => Earlier::Done,
+        "UNDECIDED" => Earlier::Unknown,
+        _ if answer.status == 504 => Earlier::Unknown,
+        _ => Earlier::Nothing,
+    }
 }
 
 fn error_body(answer: &Answer) -> ErrorBody {
@@ -280,5 +304,15 @@ mod tests {
                 && is_final(&answered(409, Value::Null))
                 && !is_final(&answered(503, Value::Null))
         );
+    }
+
+    #[test]
+    fn what_was_decided_before_the_leader_changed_is_known_to_be_done() {
+        let effect = |status, code: &str| effect_of(&answered(status, json!({ "code": code })));
+        assert_eq!(effect(421, "LEADER_CHANGED"), Earlier::Done);
+        assert_eq!(effect(421, "NOT_LEADER"), Earlier::Nothing);
+        assert_eq!(effect(503, "UNDECIDED"), Earlier::Unknown);
+        assert_eq!(effect(504, "no-answer"), Earlier::Unknown);
+        assert!(Earlier::Done > Earlier::Unknown && Earlier::Unknown > Earlier::Nothing);
     }
 }

@@ -1,6 +1,7 @@
 //! The whole command, without a cluster: what it says and how it ends.
 
-use std::io::{self, Write};
+use std::io::{self, BufRead, BufReader, Read, Write};
+use std::net::TcpListener;
 use std::sync::{Arc, Mutex};
 
 use clap::CommandFactory;
@@ -39,7 +40,7 @@ fn quorate(words: &[&str]) -> (u8, String, String) {
 
 /// An address where nobody listens: it was given by the kernel and is free again.
 fn nobody() -> String {
-    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     listener.local_addr().unwrap().to_string()
 }
 
@@ -173,4 +174,63 @@ fn nobody_there_names_the_address_and_the_next_command() {
         err.starts_with("UNKNOWN: no broker answered") && err.contains(&address) && err.contains("\nNext: "),
         "{err}"
     );
+}
+
+/// An admin port that gives these answers, one after the other, to whoever asks: HTTP status and body, in which `ADDRESS`
+/// stands for its own.
+fn admin_port(answers: Vec<(u16, &'static str)>) -> String {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap().to_string();
+    let own = address.clone();
+    std::thread::spawn(move || {
+        for (status, body) in answers {
+            let (stream, _) = listener.accept().unwrap();
+            let mut request = BufReader::new(&stream);
+            let mut length = 0;
+            loop {
+                let mut line = String::new();
+                request.read_line(&mut line).unwrap();
+                let line = line.trim().to_ascii_lowercase();
+                if line.is_empty() {
+                    break;
+                }
+                if let Some(text) = line.strip_prefix("content-length:") {
+                    length = text.trim().parse().unwrap();
+                }
+            }
+            request.read_exact(&mut vec![0; length]).unwrap();
+            let body = body.replace("ADDRESS", &own);
+            let head = format!(
+                "HTTP/1.1 {status} x\r\ncontent-type: application/json\r\nconnection: close\r\ncontent-length: {}\r\n\r\n",
+                body.len()
+            );
+            (&stream).write_all(format!("{head}{body}").as_bytes()).unwrap();
+        }
+    });
+    address
+}
+
+#[test]
+fn what_a_leader_did_before_it_handed_over_counts_as_done() {
+    const SO_ALREADY: &str = r#"{"name":"b1","store_id":null,"changed":false,"complete":true,"detail":"b1 leads nothing and votes on"}"#;
+    let moved = |code: &str| -> &'static str {
+        format!(r#"{{"code":"{code}","message":"x","next":[],"leader_admin_address":"ADDRESS"}}"#).leak()
+    };
+    let drain = |answers, more: &[&str]| {
+        let address = admin_port(answers);
+        let words = ["--admin", &address, "member", "drain", "--name", "b1"];
+        quorate(&[more, &words].concat())
+    };
+    for (code, word, changed) in [
+        ("LEADER_CHANGED", "DONE", Value::Bool(true)),
+        ("UNDECIDED", "DONE", Value::Null),
+        ("NOT_LEADER", "NOTHING TO DO", Value::Bool(false)),
+    ] {
+        let answers = vec![(421, moved(code)), (200, SO_ALREADY)];
+        let (status, text, error) = drain(answers.clone(), &[]);
+        assert_eq!((status, text.starts_with(word)), (0, true), "{code}: {text}{error}");
+        let (status, text, error) = drain(answers, &["-o", "json"]);
+        let value: Value = serde_json::from_str(&text).unwrap();
+        assert_eq!((status, &value["changed"]), (0, &changed), "{code}: {text}{error}");
+    }
 }

@@ -6,7 +6,7 @@ use clap::{Args, Subcommand};
 use serde_json::{Value, json};
 
 use super::cluster::{ask, members};
-use crate::admin::{self, Admin};
+use crate::admin::{self, Admin, Earlier};
 use crate::console::Console;
 use crate::exit::{Failure, Status};
 use crate::settings::Settings;
@@ -109,13 +109,18 @@ fn change(
     console: &mut Console,
 ) -> Result<Status, Failure> {
     let deadline = Instant::now() + settings.timeout;
-    let mut changed = false;
+    let mut changed = Some(false);
     let answer = loop {
-        let (answer, _) = admin.post(&format!("/api/v1/members/{act}"), body)?;
+        let (answer, earlier) = admin.post(&format!("/api/v1/members/{act}"), body)?;
         if answer.status >= 300 {
             return Err(admin::refused(&answer));
         }
-        changed |= answer.body["changed"] == true;
+        changed = match (earlier, answer.body["changed"] == true || changed == Some(true)) {
+            (_, true) | (Earlier::Done, _) => Some(true),
+            // What is so already may be so by that try.
+            (Earlier::Unknown, _) => None,
+            (Earlier::Nothing, _) => changed,
+        };
         if answer.body["complete"] == true || Instant::now() >= deadline {
             break answer;
         }
@@ -129,8 +134,8 @@ fn change(
         return Ok(status);
     }
     let word = match (complete, changed) {
-        (true, true) => "DONE",
-        (true, false) => "NOTHING TO DO",
+        (true, Some(true) | None) => "DONE",
+        (true, Some(false)) => "NOTHING TO DO",
         (false, _) => "UNDER WAY",
     };
     console.verdict(status, word, answer.body["detail"].as_str().unwrap_or_default())?;

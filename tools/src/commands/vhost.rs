@@ -3,7 +3,7 @@
 use clap::Subcommand;
 use serde_json::{Value, json};
 
-use crate::admin::{self, Admin};
+use crate::admin::{self, Admin, Earlier};
 use crate::console::Console;
 use crate::exit::{Failure, Status};
 use crate::settings::Settings;
@@ -60,7 +60,7 @@ fn list(admin: &Admin, console: &mut Console) -> Result<Status, Failure> {
 }
 
 fn create(name: &str, admin: &Admin, console: &mut Console) -> Result<Status, Failure> {
-    let (answer, unsure) = admin.post("/api/v1/vhosts", &json!({ "name": name }))?;
+    let (answer, earlier) = admin.post("/api/v1/vhosts", &json!({ "name": name }))?;
     if answer.status >= 300 {
         return Err(admin::refused(&answer));
     }
@@ -69,11 +69,11 @@ fn create(name: &str, admin: &Admin, console: &mut Console) -> Result<Status, Fa
         console.json(&json!({ "name": name, "created": created }))?;
         return Ok(Status::Done);
     }
-    let what = match (created, unsure) {
-        (true, _) => "created",
+    let what = match (created, earlier) {
+        (true, _) | (_, Earlier::Done) => "created",
         // An earlier try of ours got no answer: the virtual host may well be that try's.
-        (false, true) => "exists, created before or by an unanswered try of this command",
-        (false, false) => "exists already",
+        (false, Earlier::Unknown) => "exists, created before or by an unanswered try of this command",
+        (false, Earlier::Nothing) => "exists already",
     };
     console.verdict(Status::Done, "OK", format_args!("virtual host {name} {what}"))?;
     Ok(Status::Done)

@@ -27,6 +27,14 @@ pub(crate) struct Wish {
     changed: bool,
 }
 
+impl Wish {
+    /// What was removed had never come: no store had the name, and none is kept out.
+    fn took_back_a_permission(&self, system: &SystemMachine) -> bool {
+        let retired = || system.retired().any(|(_, retired)| retired.name == self.request.name);
+        self.store.is_none() && (self.changed || !retired())
+    }
+}
+
 /// How far a wish is.
 enum Progress {
     Done(String),
@@ -210,18 +218,15 @@ impl Node {
         let mut waiting = Vec::new();
         for wish in std::mem::take(&mut self.wishes) {
             let reply = match (&lost, self.progress(&wish)) {
-                (Some(AdminReply::Failed { leader_admin_address, .. }), _) => AdminReply::Failed {
-                    code: "NOT_LEADER",
-                    message: "another broker leads now; what was decided goes on: ask again".into(),
-                    next: vec!["quorate member list".into()],
-                    leader_admin_address: leader_admin_address.clone(),
-                },
+                (Some(AdminReply::Failed { leader_admin_address, .. }), _) => {
+                    leader_changed(&wish, leader_admin_address.clone())
+                }
                 (_, Some(Progress::Done(detail))) => self.member_report(&wish, true, detail),
                 (_, Some(Progress::UnderWay(detail))) if self.now >= wish.until || self.is_closing() => {
                     self.member_report(&wish, false, detail)
                 }
                 (_, None) if self.now >= wish.until => refused(
-                    "NO_QUORUM",
+                    "UNDECIDED",
                     "not decided in time; it may still be".into(),
                     &["quorate member list"],
                 ),
@@ -264,6 +269,9 @@ impl Node {
                 if wish.store == Some(member.store) && self.is_leaving(member.store) =>
             {
                 Progress::UnderWay(self.departure(member))
+            }
+            (MemberAct::Remove, _) if wish.took_back_a_permission(system) => {
+                Progress::Done(format!("nobody is waited for under the name {name} any more"))
             }
             (MemberAct::Remove, _) => {
                 Progress::Done(format!("{name} is no member any more, and its store never will be again"))
@@ -326,6 +334,24 @@ impl Node {
         } else {
             format!("{} is on its way out; still in: {}", member.name, still.join(", "))
         }
+    }
+}
+
+/// Another broker leads `system` before a wish came to its end. The next leader finds done what was done here and says
+/// that nothing changed: whoever asks it must know what it asked for before.
+fn leader_changed(wish: &Wish, leader_admin_address: Option<String>) -> AdminReply {
+    let (code, message) = match (wish.decided, wish.changed) {
+        (true, true) => {
+            ("LEADER_CHANGED", "decided; another broker leads now and goes on with it: ask again")
+        }
+        (true, false) => ("NOT_LEADER", "it was so already; another broker leads now: ask again"),
+        (false, _) => ("UNDECIDED", "another broker leads now; it may still be decided: ask again"),
+    };
+    AdminReply::Failed {
+        code,
+        message: message.into(),
+        next: vec!["quorate member list".into()],
+        leader_admin_address,
     }
 }
 
