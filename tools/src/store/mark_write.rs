@@ -1,4 +1,4 @@
-//! Writes a mark, and takes one back: one stamp write under the store's lock, the stamp as it was kept first.
+//! Writes a mark: one stamp write under the store's lock, the stamp as it was kept first.
 
 use std::fs::File;
 use std::io;
@@ -145,82 +145,37 @@ fn sync_log(dir: &Path) -> Result<(), MarkError> {
 }
 
 /// What the image of the stamp from before a mark begins its reason with.
-fn before(recovery: Uuid) -> String {
+pub(super) fn before(recovery: Uuid) -> String {
     format!("before the mark {recovery}")
 }
 
 /// Keeps both slots as they are, durably and whole or not at all.
-fn keep_stamp(dir: &Path, lock: &dyn FileLock, why: String, when_ms: u64) -> Result<(), MarkError> {
+pub(super) fn keep_stamp(
+    dir: &Path,
+    lock: &dyn FileLock,
+    why: String,
+    when_ms: u64,
+) -> Result<(), MarkError> {
     let note = Note { act: quarantine::Act::Mark, why, groups: Vec::new(), diverged: None, when_ms };
     let files: Arc<dyn Files> = Arc::new(RealFiles);
     quarantine::keep_closed(&files, dir, lock, note, Parts::Stamp)?;
     Ok(())
 }
 
-/// The stamp that was kept before this mark.
-fn kept(dir: &Path, recovery: Uuid) -> Result<Stamp, MarkError> {
-    let begins = before(recovery);
-    let image = quarantine::list(&RealFiles, dir)?
-        .into_iter()
-        .filter_map(Result::ok)
-        .rfind(|image| image.note.act == quarantine::Act::Mark && image.note.why.starts_with(&begins));
-    let Some(image) = image else {
-        return Err(MarkError::State("the stamp from before the mark is not in quarantine".to_owned()));
-    };
-    read(&quarantine::directory(&RealFiles, dir, image.number)?)
-}
-
-fn write(dir: &Path, stamp: Stamp) -> Result<(), MarkError> {
+/// The stamp's next write.
+pub(super) fn write(dir: &Path, stamp: Stamp) -> Result<(), MarkError> {
     let (mut file, _) = StampFile::open(Arc::new(RealFiles), dir.to_path_buf())?;
     file.write(stamp)?;
     Ok(())
 }
 
-fn read(dir: &Path) -> Result<Stamp, MarkError> {
+/// The stamp, which must be readable.
+pub(super) fn read(dir: &Path) -> Result<Stamp, MarkError> {
     match StampFile::open(Arc::new(RealFiles), dir.to_path_buf())?.1 {
         StampFound::Stamp(stamp) => Ok(*stamp),
         StampFound::Absent => Err(MarkError::State(format!("{} has no stamp", dir.display()))),
         StampFound::Damaged { reason, .. } => {
             Err(MarkError::State(format!("the stamp of {} is unreadable: {reason}", dir.display())))
         }
-    }
-}
-
-/// What was taken back.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Unmarked {
-    /// A mark: the store is as it was before.
-    Mark(Uuid),
-    /// The clean stamp of a shutdown: the store is dirty.
-    Shutdown(Uuid),
-}
-
-/// Takes back a mark that no broker has started from, or makes a clean store dirty. The lock is held.
-///
-/// # Errors
-/// The store is neither, or the disk failed.
-pub fn unmark(dir: &Path, lock: &dyn FileLock, when_ms: u64) -> Result<Unmarked, MarkError> {
-    let stamp = read(dir)?;
-    match stamp.state {
-        StampState::Clean { shutdown } => {
-            keep_stamp(dir, lock, format!("before the shutdown {shutdown} was taken back"), when_ms)?;
-            write(dir, Stamp { state: StampState::Dirty, wall_clock_ms: when_ms, ..stamp })?;
-            Ok(Unmarked::Shutdown(shutdown))
-        }
-        StampState::Recovered { recovery } => {
-            let before = kept(dir, recovery)
-                .map_err(|error| MarkError::State(format!("the mark cannot be taken back: {error}")))?;
-            if before.store_id != stamp.store_id || before.incarnation != stamp.incarnation {
-                let text = "the stamp kept from before the mark is not that of this store".to_owned();
-                return Err(MarkError::State(text));
-            }
-            // Sequence and clock go on.
-            write(dir, Stamp { wall_clock_ms: when_ms, log_synced: stamp.log_synced, ..before })?;
-            Ok(Unmarked::Mark(recovery))
-        }
-        StampState::Empty | StampState::Forming | StampState::Dirty => Err(MarkError::State(format!(
-            "{} is neither marked nor closed by a shutdown: there is nothing to take back",
-            dir.display()
-        ))),
     }
 }

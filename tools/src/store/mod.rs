@@ -22,8 +22,11 @@ pub mod mark;
 pub mod mark_write;
 pub mod recover;
 #[cfg(test)]
+pub(crate) mod sample_store;
+#[cfg(test)]
 pub(crate) mod samples;
 pub mod subject;
+pub mod unmark;
 pub mod verify;
 
 /// The state store's directory in the store's.

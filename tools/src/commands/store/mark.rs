@@ -15,8 +15,9 @@ use crate::store::confined::Invocation;
 use crate::store::inspect::quoted;
 use crate::store::limits::STORES;
 use crate::store::mark::{Ground, MarkOptions, Plan, Refused, judge};
-use crate::store::mark_write::{self, Act, MarkError, Unmarked};
+use crate::store::mark_write::{self, Act, MarkError};
 use crate::store::subject::{OpenSubject, Subject};
+use crate::store::unmark::{self, Unmarked};
 
 /// Longest reason, in bytes.
 const REASON_BYTES: usize = 1000;
@@ -67,8 +68,10 @@ pub struct MarkArguments {
 #[command(after_help = "Examples:
   quorate store unmark /var/lib/quorate
 
-Takes back `quorate store mark-clean`, as long as no broker has started from it: the stamp from before is put back. A
-store that was closed by an administrative shutdown becomes dirty, as if its process had been killed.
+Takes back `quorate store mark-clean`, as long as no broker has started from it: the stamp from before is put back. If a
+broker did start, and joined a cluster that is active without it, virtual hosts that wait for an operator may have the
+mark still: it is taken back in those. A store that was closed by an administrative shutdown becomes dirty, as if its
+process had been killed.
 Exit status: 0 done, 2 refused, 64 no answer.")]
 pub struct UnmarkArguments {
     /// The data directory
@@ -234,7 +237,8 @@ pub(super) fn unmark(
     }
     let lock = take_lock(dir)?;
     console.confirm(&format!("Take back that {} is clean?", dir.display()), arguments.yes)?;
-    let unmarked = mark_write::unmark(dir, lock.as_ref(), now_ms()).map_err(|error| match error {
+    let budget = Effort::default().for_reading_all();
+    let unmarked = unmark::unmark(dir, lock.as_ref(), budget, now_ms()).map_err(|error| match error {
         MarkError::State(text) => Failure::new(Status::Refused, "not-marked", text)
             .next(format!("quorate store inspect {}", quoted(&dir.display().to_string()))),
         error => failed(&error),
@@ -242,6 +246,11 @@ pub(super) fn unmark(
     let text = match unmarked {
         Unmarked::Mark(id) => format!("the mark {id} was taken back: the store is as it was before"),
         Unmarked::Shutdown(id) => format!("the store was clean by shutdown {id} and is dirty now"),
+        Unmarked::Left(marks) => {
+            let marks: Vec<String> =
+                marks.iter().map(|(id, vhosts)| format!("{id} in {}", vhosts.join(", "))).collect();
+            format!("nothing was begun on the mark {}: taken back there", marks.join(", or "))
+        }
     };
     if console.is_json() {
         console.json(&serde_json::json!({ "unmarked": dir.display().to_string(), "was": text }))?;
