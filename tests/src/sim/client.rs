@@ -70,6 +70,8 @@ pub struct Client {
     pub only: Option<HostId>,
     /// How it was refused last, with what code.
     pub last_refusal: Option<FaultCode>,
+    /// What the broker said when it refused the login last.
+    pub refused_login: String,
     /// Publishing is blocked, the broker says.
     pub blocked: bool,
     hosts: usize,
@@ -316,6 +318,7 @@ impl Client {
             declares: true,
             only: None,
             last_refusal: None,
+            refused_login: String::new(),
             blocked: false,
             hosts,
             target: None,
@@ -442,6 +445,7 @@ impl Client {
             ServerFrame::QueueOk(_) => self.open(now, out),
             ServerFrame::Refused(refused) => {
                 self.last_refusal = Some(refused.code);
+                self.refused_login.clone_from(&refused.text);
                 self.target = host_of(&refused.leader_address);
             }
             ServerFrame::Close(close) => self.target = host_of(&close.leader_address),

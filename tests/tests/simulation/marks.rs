@@ -6,11 +6,12 @@ use std::sync::Arc;
 
 use quorate_core::admin::VerdictWord;
 use quorate_core::event::Event;
+use quorate_protocol::fault::FaultCode;
 use quorate_store::files::Files;
 use quorate_store::ids::{Epoch, GroupId, Position, RaftId, Term};
 use quorate_store::log::{self, LOG_DIRECTORY};
 use quorate_store::stamp::{EpochCause, EpochEntry, Known, LeftOut, Stamp, StampFile, StampState};
-use quorate_tests::sim::client::Consumer;
+use quorate_tests::sim::client::{Client, Consumer};
 use quorate_tests::sim::schedule::{HostId, MILLI, SECOND};
 use quorate_tests::sim::storage::{LogSizes, STORE_DIRECTORY};
 use quorate_tests::sim::world::World;
@@ -219,8 +220,15 @@ fn of_two_stores_that_went_on_separately_the_one_marked_against_the_other_goes_o
         let asks = (VerdictWord::NeedsOperator, "J1".to_owned());
         assert!(world.run_until(10 * SECOND, |world| verdict(world, 1).as_ref() == Some(&asks)));
         // Meanwhile its `system`, in which no client's work is, is filled again.
+        let client = publisher(&mut world, "q", 0);
+        world.clients[client].only = Some(1);
         world.run_for(5 * SECOND);
         assert_eq!(verdict(&world, 1), Some(asks));
+        let Client { last_refusal, refused_login, .. } = &world.clients[client];
+        assert_eq!(*last_refusal, Some(FaultCode::NeedsOperator), "{refused_login}");
+        assert!(refused_login.starts_with("broker b2, virtual host /: row J1: "), "{refused_login}");
+        assert!(refused_login.contains("; next: quorate "), "{refused_login}");
+        world.clients[client].resting = true;
         for host in [0, 1] {
             world.end(host, true);
         }

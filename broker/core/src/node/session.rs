@@ -304,7 +304,8 @@ impl Node {
             return Ok(group.id);
         }
         let Some(replica) = &group.replica else {
-            return Err((FaultCode::NotReady, "the virtual host is being made".into(), none(), 50));
+            let (code, text, retry) = self.not_begun(group);
+            return Err((code, text, none(), retry));
         };
         if let Some((there, needed)) = Self::gate(group).filter(|_| replica.is_leader()) {
             let text = format!(

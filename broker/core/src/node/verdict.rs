@@ -3,6 +3,7 @@
 
 use std::collections::BTreeMap;
 
+use quorate_protocol::fault::FaultCode;
 use quorate_store::ids::GroupId;
 
 use super::group::Group;
@@ -85,6 +86,30 @@ impl Node {
             }
         }
         (worst, groups)
+    }
+
+    /// What a client is told of a group that takes part in nothing yet: code, text, and after how many milliseconds it may
+    /// ask again.
+    pub(super) fn not_begun(&self, group: &Group) -> (FaultCode, String, u32) {
+        let vhost = &group.vhost;
+        let decision = decide_group(&self.facts(), group.id);
+        let (code, retry) = match decision.verdict {
+            Verdict::Form | Verdict::Restore | Verdict::Resume => {
+                return (FaultCode::NotReady, format!("virtual host {vhost} is being made"), 50);
+            }
+            Verdict::Join | Verdict::Wait => (FaultCode::Waiting, 200),
+            Verdict::NeedsOperator | Verdict::Held | Verdict::Refuse { .. } => {
+                (FaultCode::NeedsOperator, 200)
+            }
+        };
+        let name = &self.config.name;
+        let mut text =
+            format!("broker {name}, virtual host {vhost}: row {}: {}", decision.row, decision.reason);
+        if let Some(next) = decision.next.first() {
+            text.push_str("; next: ");
+            text.push_str(next);
+        }
+        (code, text, retry)
     }
 
     fn system_verdict(&self) -> GroupVerdict {
