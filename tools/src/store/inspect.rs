@@ -8,10 +8,10 @@ mod latest;
 use std::cmp::Ordering;
 use std::collections::{BTreeMap, BTreeSet};
 
-use quorate_core::formation::status::StoreState;
+use quorate_core::formation::status::{GroupStatus, StoreState};
 use quorate_core::formation::{Decision, Electorate, Facts, InitialStatus, Row, decide_group};
 use quorate_store::ids::{ClusterId, GroupId, StoreId};
-use quorate_store::stamp::EpochCause;
+use quorate_store::stamp::{EpochCause, EpochEntry};
 use serde::Serialize;
 
 use super::subject::Subject;
@@ -154,6 +154,7 @@ impl Judgement {
             }
             remarks.extend(subject.facts.damage.iter().map(|damage| format!("damaged: {damage}")));
             remarks.extend(subject.facts.notes.iter().cloned());
+            remarks.extend(left_mark(subject));
         }
     }
 
@@ -297,6 +298,7 @@ impl Judgement {
             .collect();
         self.why.extend(decided);
         self.loss = match self.latest {
+            Some(latest) if self.verdict == Verdict::Marked => bound_of_mark(subjects, latest),
             Some(latest) => self.bound(subjects, latest),
             None => Some(LossBound {
                 confirmed: "unknown",
@@ -428,7 +430,10 @@ impl Judgement {
         let path =
             |number: usize| subjects.get(number).map(|subject| quoted(&subject.path)).unwrap_or_default();
         let others = |but: usize| {
-            let paths: Vec<String> = (0..subjects.len()).filter(|number| *number != but).map(path).collect();
+            // `mark-clean` takes none that cannot be read.
+            let is_read = |number: &usize| subjects.get(*number).is_some_and(|one| one.status.is_some());
+            let paths: Vec<String> =
+                (0..subjects.len()).filter(|number| *number != but).filter(is_read).map(path).collect();
             if paths.is_empty() { String::new() } else { format!(" --against {}", paths.join(" ")) }
         };
         match self.verdict {
@@ -499,6 +504,62 @@ impl Judgement {
             Verdict::DifferentClusters | Verdict::Empty | Verdict::Unknown => Vec::new(),
         }
     }
+}
+
+/// What is certain if the cluster goes on from the marked store: the mark changes nothing of what the others hold, so
+/// they are asked as they were before it.
+fn bound_of_mark(subjects: &[Subject], marked: usize) -> Option<LossBound> {
+    let before: Vec<Subject> = subjects.iter().cloned().map(without_mark).collect();
+    let judgement = judge(&before);
+    let is_level = |tie: &Vec<usize>| tie.contains(&marked);
+    if judgement.latest == Some(marked) || judgement.ties.iter().any(is_level) {
+        return judgement.loss;
+    }
+    Some(LossBound {
+        confirmed: "unknown",
+        reason: format!(
+            "others hold what {} does not; how much of that was confirmed cannot be known from the stores given",
+            subjects.get(marked)?.name()
+        ),
+        not_given: judgement.loss?.not_given,
+    })
+}
+
+/// A marked store as it was before its mark, on which nothing was begun.
+fn without_mark(mut subject: Subject) -> Subject {
+    let Some(status) = &mut subject.status else { return subject };
+    let StoreState::Recovered { recovery: stamped } = status.state else { return subject };
+    status.state = StoreState::Dirty;
+    for group in &mut status.groups {
+        let is_mark = |epoch: &EpochEntry| matches!(epoch.cause, EpochCause::Mark { recovery, .. } if recovery == stamped);
+        if let [.., before, last] = group.lineage.as_slice()
+            && is_mark(last)
+        {
+            group.position.epoch = before.number;
+            group.lineage.pop();
+        }
+    }
+    subject
+}
+
+/// Says where a start left a mark on which nothing was begun, in a store that is dirty.
+fn left_mark(subject: &Subject) -> Option<String> {
+    let status = subject.status.as_ref().filter(|status| status.state == StoreState::Dirty)?;
+    let is_left = |group: &&GroupStatus| {
+        group.trusted
+            && group.lineage.last().is_some_and(|epoch| {
+                // The log ends where the epoch would begin.
+                matches!(epoch.cause, EpochCause::Mark { .. }) && group.position.index <= epoch.fork.index
+            })
+    };
+    let vhosts: Vec<&str> = status.groups.iter().filter(is_left).map(|group| group.vhost.as_str()).collect();
+    let path = quoted(&subject.path);
+    (!vhosts.is_empty()).then(|| {
+        format!(
+            "marked, and nothing was begun on the mark in {}: `quorate store unmark {path}` takes it back there",
+            vhosts.join(", ")
+        )
+    })
 }
 
 /// Who voted before the mark that the latest history of this group ends with, as long as nobody else votes in it: those

@@ -167,3 +167,27 @@ fn write_new(path: &Path, bytes: &[u8]) -> Result<(), Failure> {
         .and_then(|()| file.sync_all())
         .map_err(|error| Failure::io(format_args!("cannot write {}", path.display()), &error))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn any_part_of_a_store_makes_it_one() {
+        let directory = |part: Option<&str>| {
+            let directory = tempfile::tempdir().unwrap();
+            std::fs::write(directory.path().join("letter.txt"), "dear").unwrap();
+            if let Some(part) = part {
+                std::fs::write(directory.path().join(part), "").unwrap();
+            }
+            must_be_store(directory.path())
+        };
+        let failure = directory(None).unwrap_err();
+        assert_eq!((failure.status, failure.code.as_str()), (Status::Unknown, "no-store"));
+        assert!(failure.next[0].contains("volume is mounted"));
+        for part in ["store-id", "stamp.a", "stamp.b", "log", "quarantine"] {
+            assert_eq!(directory(Some(part)), Ok(()), "{part}");
+        }
+        assert!(must_be_store(Path::new("/no/such/directory")).is_err());
+    }
+}

@@ -1,7 +1,8 @@
 //! The judgement over statuses: every word it can say.
 
 use quorate_core::formation::status::{RecordedRun, StoreState, VoterRef};
-use quorate_store::ids::{Incarnation, Index, RaftId, RunId};
+use quorate_store::ids::{Epoch, Incarnation, Index, RaftId, RunId};
+use quorate_store::stamp::LeftOut;
 use uuid::Uuid;
 
 use super::*;
@@ -138,4 +139,125 @@ fn empty_stores_hold_nothing() {
     (inner.state, inner.cluster_id, inner.groups) = (StoreState::Empty, None, Vec::new());
     let judgement = judge(&[empty]);
     assert_eq!((judgement.verdict, judgement.status), (Verdict::Empty, Status::Warning));
+}
+
+/// The same store, marked against these.
+fn marked(mut subject: Subject, left_out: &[LeftOut]) -> Subject {
+    let recovery = Uuid::from_u128(70);
+    let inner = status(&mut subject);
+    inner.state = StoreState::Recovered { recovery };
+    for group in &mut inner.groups {
+        let mut epoch = group.lineage.last().unwrap().clone();
+        epoch.number = Epoch(epoch.number.0 + 1);
+        epoch.id = Uuid::from_u128(700 + u128::from(group.group.0));
+        epoch.fork = group.position;
+        epoch.cause = EpochCause::Mark { recovery, alone: false, members: 3, sole: RaftId(1) };
+        epoch.left_out = left_out.to_vec();
+        group.position.epoch = epoch.number;
+        group.lineage.push(epoch);
+    }
+    subject
+}
+
+fn left_out(number: u128, voter: bool) -> LeftOut {
+    LeftOut { store: store(number), name: format!("b{number}"), voter, known: None }
+}
+
+fn voters_left_out() -> [LeftOut; 2] {
+    [left_out(2, true), left_out(3, true)]
+}
+
+#[test]
+fn a_mark_changes_nothing_of_what_is_known_of_the_loss() {
+    let cases: [(&[Subject], &str, &[&str]); 3] = [
+        (&[subject(2, 20), subject(3, 30)], "none", &[]),
+        (&[subject(2, 20)], "none", &["b3"]),
+        (&[], "unknown", &["b2", "b3"]),
+    ];
+    for (others, confirmed, not_given) in cases {
+        let given = [&[marked(subject(1, 30), &voters_left_out())], others].concat();
+        let judgement = judge(&given);
+        assert_eq!((judgement.verdict, judgement.latest), (Verdict::Marked, Some(0)));
+        let loss = judgement.loss.unwrap();
+        assert_eq!(loss.confirmed, confirmed, "{}", loss.reason);
+        assert_eq!(loss.not_given, not_given);
+    }
+    // Marked by force though others are beyond it: all that can be known is here.
+    let judgement = judge(&[marked(subject(1, 30), &voters_left_out()), subject(2, 50), subject(3, 50)]);
+    let loss = judgement.loss.unwrap();
+    assert_eq!((loss.confirmed, loss.not_given.len()), ("unknown", 0));
+    assert!(loss.reason.contains("others hold what b1 does not"), "{}", loss.reason);
+}
+
+#[test]
+fn a_mark_left_in_one_group_is_said_with_what_takes_it_back() {
+    let mut left = marked(subject(1, 30), &voters_left_out());
+    let inner = status(&mut left);
+    inner.state = StoreState::Dirty;
+    inner.groups[0].lineage.pop();
+    let wanted = "nothing was begun on the mark in /: `quorate store unmark /b1` takes it back there";
+    let remarks = judge(&[left.clone()]).remarks.remove(0);
+    assert!(remarks.iter().any(|remark| remark.contains(wanted)), "{remarks:?}");
+    // Begun, or filled again from another store.
+    for (index, trusted) in [(31, true), (30, false)] {
+        let mut other = left.clone();
+        let group = &mut status(&mut other).groups[1];
+        (group.position.index, group.trusted) = (Index(index), trusted);
+        let remarks = judge(&[other]).remarks.remove(0);
+        assert!(!remarks.iter().any(|remark| remark.contains("unmark")), "{remarks:?}");
+    }
+}
+
+#[test]
+fn what_could_not_be_read_is_not_named_to_mark_against() {
+    let mut late = subject(2, 20);
+    status(&mut late).groups.iter_mut().for_each(|group| group.trusted = false);
+    let mut unread = subject(3, 1);
+    "/c.facts".clone_into(&mut unread.path);
+    (unread.status, unread.facts.unread) = (None, Some("no facts".to_owned()));
+    let judgement = judge(&[subject(1, 30), late, unread]);
+    assert_eq!(judgement.verdict, Verdict::NoSafeSet);
+    let mark = "quorate store mark-clean /b1 --against /b2 --reason TEXT";
+    assert!(judgement.next.iter().any(|next| next == mark), "{:?}", judgement.next);
+}
+
+#[test]
+fn voters_that_a_mark_left_out_and_nobody_gave_are_named() {
+    let group = |subjects: &[Subject]| {
+        let statuses: Vec<&InitialStatus> =
+            subjects.iter().filter_map(|subject| subject.status.as_ref()).collect();
+        decisions(statuses[0], &statuses).remove(1)
+    };
+    // Begun: the marked store is the only voter.
+    let begun = |left_out: &[LeftOut]| {
+        let mut subject = marked(subject(1, 30), left_out);
+        let inner = status(&mut subject);
+        inner.state = StoreState::Dirty;
+        for group in &mut inner.groups {
+            group.voters.truncate(1);
+            group.position.index = group.position.index.next();
+        }
+        subject
+    };
+    let left = [left_out(2, true), left_out(3, true), left_out(4, false)];
+    let alone = [begun(&left)];
+    assert_eq!(left_out_and_unheard(&alone, &group(&alone)), ["b2", "b3"]);
+    let with_one = [begun(&left), subject(2, 20)];
+    assert_eq!(left_out_and_unheard(&with_one, &group(&with_one)), ["b3"]);
+    // A store that could not be read was not heard.
+    let mut unread = subject(3, 20);
+    unread.status = None;
+    let unheard = [begun(&left), subject(2, 20), unread];
+    assert_eq!(left_out_and_unheard(&unheard, &group(&unheard)), ["b3"]);
+    // Once another one votes, the voters are asked and not the mark.
+    let mut two = begun(&left);
+    let voter = VoterRef { store: store(2), name: "b2".into(), raft_id: RaftId(2) };
+    status(&mut two).groups.iter_mut().for_each(|group| group.voters.push(voter.clone()));
+    let two = [two];
+    assert_eq!(left_out_and_unheard(&two, &group(&two)), [""; 0]);
+    // No mark, a single voter.
+    let mut lone = subject(1, 30);
+    status(&mut lone).groups.iter_mut().for_each(|group| group.voters.truncate(1));
+    let lone = [lone];
+    assert_eq!(left_out_and_unheard(&lone, &group(&lone)), [""; 0]);
 }
