@@ -67,31 +67,43 @@ impl Console {
 
     /// Writes bytes to standard output.
     pub fn raw(&mut self, bytes: &[u8]) -> Result<(), Failure> {
-        self.out.write_all(bytes).and_then(|()| self.out.flush()).map_err(|error| cannot_say(&error))
+        heard(self.out.write_all(bytes).and_then(|()| self.out.flush()))
+    }
+
+    /// Writes bytes of which more may follow to standard output, so that it matters whether anybody reads.
+    ///
+    /// # Errors
+    /// They cannot be written; [`Failure::is_closed_output`] if the reader closed its end.
+    pub fn stream(&mut self, bytes: &[u8]) -> Result<(), Failure> {
+        let written = self.out.write_all(bytes).and_then(|()| self.out.flush());
+        written.map_err(|error| match error.kind() {
+            io::ErrorKind::BrokenPipe => Failure::closed_output(),
+            _ => cannot_say(&error),
+        })
     }
 
     /// Writes text and a newline to standard output.
     pub fn line(&mut self, text: impl Display) -> Result<(), Failure> {
         let text = text.to_string();
-        writeln!(self.out, "{}", Plain::Lines(&text)).map_err(|error| cannot_say(&error))
+        heard(writeln!(self.out, "{}", Plain::Lines(&text)))
     }
 
     /// Writes exactly one line to standard output, whatever is in the text.
     pub fn entry(&mut self, text: impl Display) -> Result<(), Failure> {
         let text = text.to_string();
-        writeln!(self.out, "{}", Plain::Line(&text)).map_err(|error| cannot_say(&error))
+        heard(writeln!(self.out, "{}", Plain::Line(&text)))
     }
 
     /// Writes one JSON document to standard output.
     pub fn json(&mut self, value: &impl Serialize) -> Result<(), Failure> {
         let text = serde_json::to_string_pretty(value).expect("results have text keys only");
-        writeln!(self.out, "{}", Plain::Json(&text)).map_err(|error| cannot_say(&error))
+        heard(writeln!(self.out, "{}", Plain::Json(&text)))
     }
 
     /// The first line of an answer: `WORD: text`, the word in the status's colour.
     pub fn verdict(&mut self, status: Status, word: &str, text: impl Display) -> Result<(), Failure> {
         let (word, text) = (self.coloured(status, word), text.to_string());
-        writeln!(self.out, "{word}: {}", Plain::Line(&text)).map_err(|error| cannot_say(&error))
+        heard(writeln!(self.out, "{word}: {}", Plain::Line(&text)))
     }
 
     fn coloured(&self, status: Status, word: &str) -> String {
@@ -159,7 +171,7 @@ impl Console {
     pub(crate) fn finish(&mut self, status: Status) -> Status {
         self.end_progress();
         let _ = self.err.flush();
-        match self.out.flush() {
+        match heard(self.out.flush()) {
             Ok(()) => status,
             Err(_) if status == Status::Done => Status::Refused,
             Err(_) => status,
@@ -225,6 +237,14 @@ impl Display for Plain<'_> {
     }
 }
 
+/// What became of an answer. A reader that closed its end has what it wanted: the command ends as it would have.
+fn heard(written: io::Result<()>) -> Result<(), Failure> {
+    match written {
+        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => Err(cannot_say(&error)),
+        _ => Ok(()),
+    }
+}
+
 fn cannot_say(error: &io::Error) -> Failure {
     Failure::io("cannot write to standard output", error)
 }
@@ -269,6 +289,18 @@ mod tests {
         let plain = Plain::Json(&json).to_string();
         assert!(!plain.chars().any(|letter| letter != '\n' && steers(letter)), "{plain:?}");
         assert_eq!(serde_json::from_str::<Vec<String>>(&plain).unwrap(), vec![hostile.to_owned()]);
+    }
+
+    #[test]
+    fn a_stream_ends_when_nobody_reads_it_any_more() {
+        let (reader, writer) = io::pipe().unwrap();
+        drop(reader);
+        let mut console = Console::captured(Box::new(writer), Box::new(io::sink()));
+        assert_eq!(console.line("an answer"), Ok(()));
+        let failure = console.stream(b"one of many\n").unwrap_err();
+        assert!(failure.is_closed_output());
+        assert_eq!(failure.status, Status::Warning);
+        assert_eq!(console.finish(Status::Done), Status::Done);
     }
 
     #[test]

@@ -71,7 +71,20 @@ pub struct Failure {
     pub next: Vec<String>,
 }
 
+/// [`Failure::code`] of a stream that nobody reads to its end.
+const CLOSED_OUTPUT: &str = "output-closed";
+
 impl Failure {
+    /// Whoever read standard output closed it before all was written. That is said by the status alone.
+    pub fn closed_output() -> Self {
+        Self::new(Status::Warning, CLOSED_OUTPUT, "whoever read standard output closed it")
+    }
+
+    /// Whether nobody reads standard output any more.
+    pub fn is_closed_output(&self) -> bool {
+        self.code == CLOSED_OUTPUT
+    }
+
     /// A failure without advice.
     pub fn new(status: Status, code: &str, message: impl Into<String>) -> Self {
         Self { status, code: code.to_owned(), message: message.into(), next: Vec::new() }

@@ -64,7 +64,9 @@ pub fn run(
     let status = match result {
         Ok(status) => status,
         Err(failure) => {
-            console.failure(&failure);
+            if !failure.is_closed_output() {
+                console.failure(&failure);
+            }
             failure.status
         }
     };

@@ -29,6 +29,28 @@ impl Captured {
     }
 }
 
+/// What is left of a pipe whose reader has closed its end, or of a full disk.
+struct Broken(io::ErrorKind);
+
+impl Write for Broken {
+    fn write(&mut self, _: &[u8]) -> io::Result<usize> {
+        Err(self.0.into())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Err(self.0.into())
+    }
+}
+
+/// Exit status and standard error of a command whose standard output is broken.
+fn unheard(kind: io::ErrorKind, words: &[&str]) -> (u8, String) {
+    let err = Captured::default();
+    let console = Console::captured(Box::new(Broken(kind)), Box::new(err.clone()));
+    let words = ["quorate"].iter().chain(words).map(OsString::from);
+    let code = run(words, &Environment::default(), console);
+    (code, err.text())
+}
+
 /// Exit status, standard output, standard error.
 fn quorate(words: &[&str]) -> (u8, String, String) {
     let (out, err) = (Captured::default(), Captured::default());
@@ -233,4 +255,25 @@ fn what_a_leader_did_before_it_handed_over_counts_as_done() {
         let value: Value = serde_json::from_str(&text).unwrap();
         assert_eq!((status, &value["changed"]), (0, &changed), "{code}: {text}{error}");
     }
+}
+
+#[test]
+fn a_reader_that_closes_the_pipe_changes_nothing_and_hears_no_complaint() {
+    let nothing = tempfile::tempdir().unwrap();
+    let nowhere = nothing.path().display().to_string();
+    let commands: [&[&str]; 5] = [
+        &["--help"],
+        &["completion", "bash"],
+        &["store", "inspect", &nowhere],
+        &["-o", "json", "store", "inspect", &nowhere],
+        &["-o", "json", "store", "verify", &nowhere],
+    ];
+    for words in commands {
+        let (code, _, _) = quorate(words);
+        assert_eq!(unheard(io::ErrorKind::BrokenPipe, words), (code, String::new()), "{words:?}");
+    }
+    // What cannot be written for another reason is a failure.
+    let (code, error) = unheard(io::ErrorKind::StorageFull, &["completion", "bash"]);
+    assert_eq!(code, 2);
+    assert!(error.contains("cannot write to standard output"), "{error}");
 }

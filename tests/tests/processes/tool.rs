@@ -1,6 +1,6 @@
 //! The tool `quorate` against a real broker.
 
-use std::process::Output;
+use std::process::{Output, Stdio};
 
 use quorate_tests::process::{Broker, Place, programs};
 use serde_json::Value;
@@ -66,7 +66,7 @@ fn a_consumer_that_has_lost_the_cluster_says_so_and_ends_with_3() {
     let out = place.path("out");
     let mut command = programs::command("quorate");
     command.args(["--url", &broker.client_address(), "--timeout", "500ms", "consume", "--queue", "q"]);
-    let child = command.arg("--output").arg(&out).stderr(std::process::Stdio::piped()).spawn().unwrap();
+    let child = command.arg("--output").arg(&out).stderr(Stdio::piped()).spawn().unwrap();
     quorate_tests::process::wait_for("the message is taken", || match std::fs::read(&out) {
         Ok(bytes) if !bytes.is_empty() => Ok(()),
         _ => Err("nothing yet".to_owned()),
@@ -85,4 +85,23 @@ fn a_virtual_host_that_exists_is_said_so() {
         let (status, answer) = quorate(&broker, &["vhost", "create", "billing"]);
         assert_eq!((status, &answer["created"]), (0, &created.into()), "{answer}");
     }
+}
+
+#[test]
+fn whoever_reads_the_messages_may_stop_and_the_rest_stays_in_the_queue() {
+    let place = Place::new();
+    let broker = leading(&place);
+    assert_eq!(quorate(&broker, &["queue", "declare", "q"]).0, 0);
+    assert_eq!(quorate(&broker, &["publish", "--queue", "q", "--count", "10"]).0, 0);
+    let mut command = programs::command("quorate");
+    command.args(["--url", &broker.client_address(), "consume", "--queue", "q"]);
+    let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    drop(child.stdout.take());
+    let output = child.wait_with_output().unwrap();
+    let text = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(1), "{text}");
+    assert!(text.contains(" 0 acked ") && text.contains("nobody reads standard output any more"), "{text}");
+    assert_eq!(text.lines().count(), 1, "{text}");
+    let (_, list) = quorate(&broker, &["queue", "show", "q"]);
+    assert_eq!(list["ready"], 10, "{list}");
 }

@@ -143,11 +143,13 @@ fn say(report: &Report, in_document: bool, output_taken: bool, console: &mut Con
         return console.line(format_args!("],{}", text.trim_start_matches('{')));
     }
     let status = report.status();
+    let unread = report.error.as_ref().is_some_and(Failure::is_closed_output);
     let why = match report.ended {
         Ended::Count => "the count is reached",
         Ended::Idle => "no message came for the idle timeout",
         Ended::Empty => "the queue is empty",
         Ended::Interrupted => "interrupted",
+        Ended::Failed if unread => "nobody reads standard output any more",
         Ended::Failed => "it failed",
     };
     let [received, redelivered, acked] = [report.received, report.redelivered, report.acked].map(grouped);
@@ -156,7 +158,7 @@ fn say(report: &Report, in_document: bool, output_taken: bool, console: &mut Con
         format!("{received} received, {redelivered} redelivered, {acked} acked in {seconds:.1} s: {why}");
     if output_taken {
         console.note(format_args!("{}: {text}", status.word()));
-        if let Some(failure) = &report.error {
+        if let Some(failure) = report.error.as_ref().filter(|_| !unread) {
             console.note(format_args!("  {}", failure.message));
         }
         return Ok(());

@@ -50,13 +50,13 @@ impl Sink {
             Self::File { file, path } => file
                 .write_all(records)
                 .map_err(|error| Failure::io(format_args!("cannot write {}", path.display()), &error)),
-            Self::Output => console.raw(records),
+            Self::Output => console.stream(records),
             Self::Document { first } => {
                 records.split_inclusive(|byte| *byte == b'\n').try_for_each(|record| {
                     if !std::mem::take(first) {
-                        console.raw(b",")?;
+                        console.stream(b",")?;
                     }
-                    console.raw(record.trim_ascii_end())
+                    console.stream(record.trim_ascii_end())
                 })
             }
         }
