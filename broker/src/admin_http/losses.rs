@@ -42,7 +42,7 @@ pub(super) async fn list(State(state): State<AdminState>, asked: Asked) -> Resul
     };
     let limit = page.limit.unwrap_or(PAGE).clamp(1, PAGE);
     let mut later = found.iter().filter(|loss| loss.image > page.after);
-    let shown: Vec<Value> = later.by_ref().take(limit).map(loss_json).collect();
+    let shown: Vec<&Loss> = later.by_ref().take(limit).collect();
     let answer = json!({
         "name": status.name,
         "store_id": status.store_id.to_string(),
@@ -56,17 +56,4 @@ pub(super) async fn list(State(state): State<AdminState>, asked: Asked) -> Resul
 fn unreadable(why: String) -> ApiError {
     let next = &["quorate store quarantine list DIR"];
     ApiError::new(StatusCode::INTERNAL_SERVER_ERROR, "io", why, next)
-}
-
-fn loss_json(loss: &Loss) -> Value {
-    json!({
-        "id": loss.id,
-        "group": loss.group.0,
-        "vhost": loss.vhost,
-        "fork": loss.fork.to_string(),
-        "image": loss.image,
-        "directory": loss.directory.display().to_string(),
-        "bytes": loss.bytes,
-        "when_ms": loss.when_ms,
-    })
 }

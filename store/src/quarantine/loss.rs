@@ -3,6 +3,8 @@
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
+use serde::ser::{Serialize, SerializeStruct, Serializer};
+
 use super::{QUARANTINE_DIRECTORY, list};
 use crate::files::{FileError, Files};
 use crate::identity::read_store_id;
@@ -27,6 +29,23 @@ pub struct Loss {
     pub bytes: u64,
     /// When it was given up: wall clock, milliseconds since 1970.
     pub when_ms: u64,
+}
+
+/// As brokers and tools show it to programs.
+impl Serialize for Loss {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let Self { id, group, vhost, fork, image, directory, bytes, when_ms } = self;
+        let mut fields = serializer.serialize_struct("Loss", 8)?;
+        fields.serialize_field("id", id)?;
+        fields.serialize_field("group", &group.0)?;
+        fields.serialize_field("vhost", vhost)?;
+        fields.serialize_field("fork", &fork.to_string())?;
+        fields.serialize_field("image", image)?;
+        fields.serialize_field("directory", &directory.display().to_string())?;
+        fields.serialize_field("bytes", bytes)?;
+        fields.serialize_field("when_ms", when_ms)?;
+        fields.end()
+    }
 }
 
 /// A loss is known by whose it is, of which group, and where its history left the cluster's.

@@ -124,18 +124,10 @@ fn in_directory(dir: &Path) -> Result<Vec<Loss>, Failure> {
 
 fn list_in(dir: &Path, console: &mut Console) -> Result<Status, Failure> {
     let row = |loss: Loss| {
-        json!({
-            "id": loss.id,
-            "group": loss.group.0,
-            "vhost": loss.vhost,
-            "fork": loss.fork.to_string(),
-            "image": loss.image,
-            "directory": loss.directory.display().to_string(),
-            "bytes": loss.bytes,
-            "when_ms": loss.when_ms,
-            "data_dir": dir.display().to_string(),
-            "broker": null,
-        })
+        let mut row = json!(loss);
+        row["data_dir"] = dir.display().to_string().into();
+        row["broker"] = Value::Null;
+        row
     };
     let losses: Vec<Value> = in_directory(dir)?.into_iter().map(row).collect();
     tell_list(&losses, &[], &dir.display().to_string(), console)

@@ -12,13 +12,14 @@ use quorate_store::ids::Index;
 use serde::Serialize;
 
 use super::loss::OpenLoss;
+use super::outcome::Outcome;
 use crate::commands::store::Effort;
 use crate::connection::{block_on, connect_with, options};
 use crate::console::Console;
 use crate::exit::{Failure, Status};
 use crate::settings::Settings;
 use crate::store::inspect::quoted;
-use crate::store::loss::Bodies;
+use crate::store::loss::saved;
 use crate::units::grouped;
 
 /// Says of a message, in its properties, which loss it was recovered from.
@@ -77,18 +78,14 @@ struct Counts {
 
 impl Counts {
     fn add(&mut self, outcome: Result<Receipt, Error>) {
-        match outcome {
-            Ok(receipt) if receipt.duplicate => self.duplicates += 1,
-            Ok(_) => self.recovered += 1,
-            Err(error) => {
-                if error.is_outcome_unknown() || matches!(error, Error::TimedOut(_) | Error::Closed) {
-                    self.unknown += 1;
-                } else {
-                    self.refused += 1;
-                }
-                self.error.get_or_insert_with(|| error.into());
-            }
-        }
+        let (count, failure) = match outcome.into() {
+            Outcome::Confirmed { duplicate: true } => (&mut self.duplicates, None),
+            Outcome::Confirmed { duplicate: false } => (&mut self.recovered, None),
+            Outcome::Unknown(failure) => (&mut self.unknown, Some(failure)),
+            Outcome::Refused(failure) => (&mut self.refused, Some(failure)),
+        };
+        *count += 1;
+        self.error = self.error.take().or(failure);
     }
 
     fn status(&self) -> Status {
@@ -159,17 +156,14 @@ async fn recover(
     let mut counts = Counts { queue: name.clone(), to: to.clone(), ..Counts::default() };
     // The image does not change, so a message has the same number each time.
     let publisher = client.publisher_named(numbering(open, &name, &to));
-    let mut bodies = Bodies::new(&open.subject, group);
     let mut waiting: VecDeque<Confirm> = VecDeque::new();
     let fork: Index = open.loss.fork.index;
-    for (seq, slot) in queue.live_from(0).filter(|(_, slot)| slot.index > fork) {
-        let body = bodies.get(queue.id(), seq, &slot).ok().flatten();
-        let Some(stored) = body.and_then(|body| StoredMessage::parse(&body.message).ok()) else {
+    for saved in saved(&open.subject, group, queue, fork) {
+        let Some(content) = &saved.content else {
             counts.unreadable += 1;
             continue;
         };
-        let maybe_delivered = slot.returns > 0 || seq < queue.exposed_to();
-        let message = marked(&stored, &open.loss.id, maybe_delivered);
+        let message = marked(&content.message, &open.loss.id, saved.maybe_delivered);
         waiting.push_back(publisher.publish("", &to, message).await?);
         if waiting.len() >= ON_THEIR_WAY
             && let Some(confirm) = waiting.pop_front()

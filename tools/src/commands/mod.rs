@@ -20,5 +20,6 @@ mod cluster_view;
 mod consumption;
 mod lines;
 mod loss_recover;
+mod outcome;
 mod records;
 mod sink;

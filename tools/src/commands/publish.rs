@@ -11,6 +11,7 @@ use quorate_client::{Confirm, Error, Events, Publisher, Receipt};
 use serde::Serialize;
 
 use super::lines::Source;
+use super::outcome::Outcome;
 use super::records::InputFormat;
 use crate::connection::{block_on, connect, describe};
 use crate::console::Console;
@@ -85,21 +86,16 @@ struct Counts {
 
 impl Counts {
     fn add(&mut self, outcome: Result<Receipt, Error>) {
-        match outcome {
-            Ok(receipt) => {
-                self.confirmed += 1;
-                self.duplicates += u64::from(receipt.duplicate);
+        let (count, failure) = match outcome.into() {
+            Outcome::Confirmed { duplicate } => {
+                self.duplicates += u64::from(duplicate);
+                (&mut self.confirmed, None)
             }
-            Err(error) => {
-                // Never sent for want of a leader: known not to be there, and yet nobody refused it.
-                if error.is_outcome_unknown() || matches!(error, Error::TimedOut(_) | Error::Closed) {
-                    self.unknown += 1;
-                } else {
-                    self.refused += 1;
-                }
-                self.error.get_or_insert_with(|| error.into());
-            }
-        }
+            Outcome::Unknown(failure) => (&mut self.unknown, Some(failure)),
+            Outcome::Refused(failure) => (&mut self.refused, Some(failure)),
+        };
+        *count += 1;
+        self.error = self.error.take().or(failure);
     }
 
     fn status(&self) -> Status {

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use quorate_core::machine::{QueueId, SlotView};
+use quorate_core::machine::{Queue, QueueId, SlotView};
 use quorate_core::node::offline::{Body, StoredGroup};
 use quorate_protocol::message::{Message, property};
 use quorate_store::ids::{GroupId, Index};
@@ -211,4 +211,42 @@ impl<'a> Bodies<'a> {
         }
         Ok(self.recent.get(&slot.index).and_then(|entry| Body::cut(&entry.data, slot)))
     }
+}
+
+/// A message that a stored queue holds.
+pub struct Saved {
+    /// Its place in the queue.
+    pub seq: u64,
+    /// What the queue knows of it.
+    pub slot: SlotView,
+    /// A consumer may have had it.
+    pub maybe_delivered: bool,
+    /// What it says; none if it is not where it should be, or not readable.
+    pub content: Option<Content>,
+}
+
+/// What a message says.
+pub struct Content {
+    /// As it was routed.
+    pub body: Body,
+    /// Its properties and its own body.
+    pub message: Message,
+}
+
+/// The messages of a queue that came after this entry, in the queue's order, each read when it is asked for.
+pub fn saved<'a>(
+    subject: &'a OpenSubject,
+    group: &'a StoredGroup,
+    queue: &'a Queue,
+    after: Index,
+) -> impl Iterator<Item = Saved> + 'a {
+    let mut bodies = Bodies::new(subject, group);
+    queue.live_from(0).filter(move |(_, slot)| slot.index > after).map(move |(seq, slot)| {
+        let body = bodies.get(queue.id(), seq, &slot).ok().flatten();
+        let content = body.and_then(|body| {
+            let message = Message::parse(&body.message).ok()?;
+            Some(Content { body, message })
+        });
+        Saved { seq, slot, maybe_delivered: slot.returns > 0 || seq < queue.exposed_to(), content }
+    })
 }

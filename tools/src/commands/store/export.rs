@@ -5,9 +5,8 @@ use std::io::{BufWriter, Write};
 use std::path::PathBuf;
 
 use clap::{Args, ValueEnum};
-use quorate_core::machine::{Queue, SlotView};
-use quorate_core::node::offline::{Body, StoredGroup};
-use quorate_protocol::message::Message;
+use quorate_core::machine::Queue;
+use quorate_core::node::offline::StoredGroup;
 use quorate_store::ids::{Index, Position};
 use serde::Serialize;
 
@@ -16,7 +15,7 @@ use crate::commands::bodies::Seen;
 use crate::console::Console;
 use crate::exit::{Failure, Status};
 use crate::store::inspect::quoted;
-use crate::store::loss::Bodies;
+use crate::store::loss::{Content, Saved, saved};
 use crate::store::recover::damage_in;
 use crate::store::subject::OpenSubject;
 use crate::units::grouped;
@@ -120,7 +119,7 @@ impl Out {
             Self::File(file, path) => file
                 .write_all(bytes)
                 .map_err(|error| Failure::io(format_args!("cannot write {}", path.display()), &error)),
-            Self::Standard => console.raw(bytes),
+            Self::Standard => console.stream(bytes),
             Self::Nowhere => Ok(()),
         }
     }
@@ -183,20 +182,17 @@ fn export_queue(
         uncommitted: 0,
         lost: 0,
     };
-    let mut bodies = Bodies::new(opened, group);
     let after = arguments.beyond.map_or(Index(0), |Beyond(index)| index);
-    for (seq, slot) in queue.live_from(0).filter(|(_, slot)| slot.index > after) {
-        let body = bodies.get(queue.id(), seq, &slot).ok().flatten();
-        let message = body.as_ref().and_then(|body| Message::parse(&body.message).ok());
-        let Some((body, message)) = body.zip(message) else {
+    for saved in saved(opened, group, queue, after) {
+        let Some(content) = &saved.content else {
             found.lost = found.lost.saturating_add(1);
             continue;
         };
         found.messages = found.messages.saturating_add(1);
-        found.uncommitted = found.uncommitted.saturating_add(u64::from(slot.index > group.committed));
+        found.uncommitted = found.uncommitted.saturating_add(u64::from(saved.slot.index > group.committed));
         let record = match arguments.output_format {
-            OutputFormat::Lines => [message.body().as_ref(), b"\n"].concat(),
-            OutputFormat::Json => record(group, queue, seq, &slot, &body, &message),
+            OutputFormat::Lines => [content.message.body().as_ref(), b"\n"].concat(),
+            OutputFormat::Json => record(group, queue, &saved, content),
         };
         out.write(&record, console)?;
         if found.messages.is_multiple_of(STEP) {
@@ -206,17 +202,11 @@ fn export_queue(
     Ok(found)
 }
 
-fn record(
-    group: &StoredGroup,
-    queue: &Queue,
-    seq: u64,
-    slot: &SlotView,
-    body: &Body,
-    message: &Message,
-) -> Vec<u8> {
+fn record(group: &StoredGroup, queue: &Queue, saved: &Saved, content: &Content) -> Vec<u8> {
+    let Content { body, message } = content;
     let seen = Seen {
-        seq,
-        redelivered: slot.returns > 0,
+        seq: saved.seq,
+        redelivered: saved.slot.returns > 0,
         exchange: &body.exchange,
         key: &body.key,
         properties: message.properties(),
@@ -225,9 +215,9 @@ fn record(
     let mut value = seen.json();
     value["vhost"] = group.vhost.as_str().into();
     value["queue"] = queue.name().as_str().into();
-    value["log_index"] = slot.index.0.into();
-    value["committed"] = (slot.index <= group.committed).into();
-    value["maybe_delivered"] = (slot.returns > 0 || seq < queue.exposed_to()).into();
+    value["log_index"] = saved.slot.index.0.into();
+    value["committed"] = (saved.slot.index <= group.committed).into();
+    value["maybe_delivered"] = saved.maybe_delivered.into();
     let mut line = value.to_string().into_bytes();
     line.push(b'\n');
     line
