@@ -7,6 +7,8 @@
 //! operations can be told to fail. The same calls and the same seed give the same disk.
 
 mod content;
+mod ending;
+mod journal;
 mod names;
 
 #[cfg(test)]
@@ -17,10 +19,10 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use rand_chacha::ChaCha8Rng;
-use rand_core::SeedableRng;
-
 use self::content::{Content, position, size};
+pub use self::ending::Ending;
+pub use self::journal::FileOperation;
+use self::journal::Step;
 use self::names::{NameChange, Names, Node, Place, ROOT};
 use super::{FileError, FileLock, FileResult, Files, OpenFile};
 
@@ -80,6 +82,10 @@ struct Disk {
     next: u64,
     names: Names,
     locks: BTreeMap<PathBuf, u32>,
+    /// What was done, if somebody wants to know.
+    journal: Option<Vec<FileOperation>>,
+    /// The file of the operation replayed last, if that was a write.
+    last_write: Option<u64>,
 }
 
 /// What an operation meets.
@@ -156,6 +162,12 @@ impl Disk {
         self.next
     }
 
+    /// A file that no name leads to is gone.
+    fn forget_nameless(&mut self) {
+        let named = self.names.files();
+        self.files.retain(|file, _| named.contains_key(file));
+    }
+
     fn restart(&mut self) {
         self.life += 1;
         self.off = false;
@@ -189,6 +201,8 @@ impl CrashFiles {
             next: ROOT,
             names: Names::default(),
             locks: BTreeMap::new(),
+            journal: None,
+            last_write: None,
         };
         Self { disk: Arc::new(Mutex::new(disk)) }
     }
@@ -234,12 +248,12 @@ impl CrashFiles {
 
     /// Power is lost and comes back: the seed decides what of the unsynced is found. Open files and locks are gone.
     pub fn crash(&self, seed: u64) {
-        let dice = &mut ChaCha8Rng::seed_from_u64(seed);
+        let dice = &mut ending::dice(seed);
         let mut disk = hold(&self.disk);
         disk.restart();
         disk.names.lose(dice);
-        let others: Vec<Vec<u8>> =
-            disk.files.values().map(|content| content.durable.clone()).take(8).collect();
+        let others: Vec<Arc<Vec<u8>>> =
+            disk.files.values().map(|content| Arc::clone(&content.durable)).take(8).collect();
         for content in disk.files.values_mut() {
             if content.pending.is_empty() {
                 // A failed sync left what reads see and what is durable apart.
@@ -248,8 +262,7 @@ impl CrashFiles {
                 content.lose(dice, &others);
             }
         }
-        let named = disk.names.files();
-        disk.files.retain(|file, _| named.contains_key(file));
+        disk.forget_nameless();
     }
 
     /// The process dies and the operating system lives on: open files and locks are gone, every byte written is there,
@@ -260,27 +273,29 @@ impl CrashFiles {
 
     /// A separate disk with the same content and the same things unsynced, for trying several endings.
     pub fn fork(&self) -> Self {
-        Self { disk: Arc::new(Mutex::new(hold(&self.disk).clone())) }
+        let mut disk = hold(&self.disk).clone();
+        disk.journal = None;
+        Self { disk: Arc::new(Mutex::new(disk)) }
     }
 
     /// What reads of a file see; none if there is no such file.
     pub fn content(&self, path: &Path) -> Option<Vec<u8>> {
         let disk = hold(&self.disk);
         let file = disk.file(path).ok()?;
-        Some(disk.files[&file].now.clone())
+        Some(disk.files[&file].now.to_vec())
     }
 
     /// Replaces a file's content durably, as rot or a careless hand does; makes the file if it is missing.
     pub fn replace(&self, path: &Path, bytes: &[u8]) {
         let mut disk = hold(&self.disk);
+        assert!(disk.journal.is_none(), "rot is no operation, and cannot be noted as one");
         let place = disk.place(path).expect("a file name in a directory");
         let file = disk.file(path).unwrap_or_else(|_| {
             let file = disk.number();
             disk.names.put_durably(place, Node::File(file));
             file
         });
-        disk.files
-            .insert(file, Content { now: bytes.to_vec(), durable: bytes.to_vec(), pending: Vec::new() });
+        disk.files.insert(file, Content::durable(bytes));
     }
 
     /// Every file with what reads of it see, by path.
@@ -288,7 +303,7 @@ impl CrashFiles {
         let disk = hold(&self.disk);
         let mut found = Vec::new();
         disk.names.walk(ROOT, Path::new("/"), &mut found);
-        found.into_iter().map(|(path, file)| (path, disk.files[&file].now.clone())).collect()
+        found.into_iter().map(|(path, file)| (path, disk.files[&file].now.to_vec())).collect()
     }
 
     fn handle(&self, disk: &Disk, file: u64, path: &Path, writable: bool) -> Arc<dyn OpenFile> {
@@ -340,7 +355,7 @@ impl Files for CrashFiles {
                 return Err(FileError::Exists { path: dir.to_path_buf() });
             }
             let number = disk.number();
-            disk.names.put_durably(place, Node::Dir(number));
+            disk.perform(Operation::CreateDir, dir, Step::MakeDir(place, number));
             Ok(())
         })
     }
@@ -359,8 +374,7 @@ impl Files for CrashFiles {
                 return Err(FileError::Exists { path: path.to_path_buf() });
             }
             let file = disk.number();
-            disk.files.insert(file, Content::default());
-            disk.names.change(NameChange { put: Some((place, Node::File(file))), drop: None });
+            disk.perform(Operation::Create, path, Step::Make(place, file));
             Ok(())
         })?;
         self.open_with(path, true)
@@ -382,7 +396,8 @@ impl Files for CrashFiles {
                 (_, None) | (Node::File(_), Some(Node::File(_))) => {}
                 _ => return Err(FileError::Exists { path: to.to_path_buf() }),
             }
-            disk.names.change(NameChange { put: Some((to_place, node)), drop: Some(from_place) });
+            let change = NameChange { put: Some((to_place, node)), drop: Some(from_place) };
+            disk.perform(Operation::Rename, from, Step::Names(change));
             Ok(())
         })
     }
@@ -390,7 +405,8 @@ impl Files for CrashFiles {
     fn remove(&self, path: &Path) -> FileResult<()> {
         self.rename_with((Operation::Remove, "remove"), path, |disk| {
             disk.file(path)?;
-            disk.names.change(NameChange { put: None, drop: Some(disk.place(path)?) });
+            let change = NameChange { put: None, drop: Some(disk.place(path)?) };
+            disk.perform(Operation::Remove, path, Step::Names(change));
             Ok(())
         })
     }
@@ -401,7 +417,8 @@ impl Files for CrashFiles {
             if disk.names.now.contains_key(&place) {
                 return Err(FileError::Exists { path: to.to_path_buf() });
             }
-            disk.names.change(NameChange { put: Some((place, Node::File(file))), drop: None });
+            let change = NameChange { put: Some((place, Node::File(file))), drop: None };
+            disk.perform(Operation::Link, from, Step::Names(change));
             Ok(())
         })
     }
@@ -419,7 +436,8 @@ impl Files for CrashFiles {
             if disk.names.list(number).next().is_some() {
                 return Err(error("remove directory", dir, "not empty"));
             }
-            disk.names.change(NameChange { put: None, drop: Some(disk.place(dir)?) });
+            let change = NameChange { put: None, drop: Some(disk.place(dir)?) };
+            disk.perform(Operation::Remove, dir, Step::Names(change));
             Ok(())
         })
     }
@@ -436,7 +454,7 @@ impl Files for CrashFiles {
         match disk.luck(Operation::SyncDir) {
             Luck::Good => {
                 let number = disk.names.dir(dir).ok_or_else(|| missing(dir))?;
-                disk.names.sync(number);
+                disk.perform(Operation::SyncDir, dir, Step::SyncNames(number));
                 Ok(())
             }
             // What was to become durable is still open: the crash decides.
@@ -480,34 +498,35 @@ struct CrashFile {
 }
 
 impl CrashFile {
-    /// Changes the content by `act`; on a fault `partly` happens instead. `growth` is the length needed.
+    /// Changes the content by `step`; on a fault `partly` happens instead. `needs` is the length needed.
     fn change(
         &self,
         operation: (Operation, &'static str),
         needs: usize,
-        act: impl FnOnce(&mut Content),
-        partly: impl FnOnce(&mut Content),
+        step: Step,
+        partly: Option<Step>,
     ) -> FileResult<()> {
         let mut disk = hold(&self.disk);
         disk.alive(self.life, operation.1, &self.path)?;
         assert!(self.writable, "{} was opened for reading", self.path.display());
         let luck = disk.luck(operation.0);
         let (used, capacity) = (disk.used(), disk.capacity);
-        let content = disk.files.get_mut(&self.file).expect("an open file has content");
-        let grown = size(needs.saturating_sub(content.now.len()));
+        let grown = size(needs.saturating_sub(disk.opened(self.file).now.len()));
         let full = FileError::Full { operation: operation.1, path: self.path.clone() };
         match luck {
             Luck::Good if grown > 0 && used.saturating_add(grown) > capacity => Err(full),
             Luck::Good => {
-                act(content);
+                disk.perform(operation.0, &self.path, step);
                 Ok(())
             }
             Luck::Cut => {
-                act(content);
+                disk.perform(operation.0, &self.path, step);
                 Err(error(operation.1, &self.path, "the power was cut"))
             }
             Luck::Fails(fault) => {
-                partly(content);
+                if let Some(partly) = partly {
+                    disk.perform(operation.0, &self.path, partly);
+                }
                 match fault {
                     Fault::Io => Err(error(operation.1, &self.path, "input/output error")),
                     Fault::Full => Err(full),
@@ -541,24 +560,24 @@ impl OpenFile for CrashFile {
 
     fn write_at(&self, offset: u64, bytes: &[u8]) -> FileResult<()> {
         let offset = position(offset);
-        let act = |content: &mut Content| content.write(offset, bytes);
-        let partly = |content: &mut Content| content.write(offset, &bytes[..bytes.len() / 2]);
-        self.change((Operation::Write, "write"), offset + bytes.len(), act, partly)
+        let step = |bytes: &[u8]| Step::Write(self.file, offset, bytes.into());
+        let partly = step(&bytes[..bytes.len() / 2]);
+        self.change((Operation::Write, "write"), offset + bytes.len(), step(bytes), Some(partly))
     }
 
     fn sync(&self) -> FileResult<()> {
         let mut disk = hold(&self.disk);
         disk.alive(self.life, "sync", &self.path)?;
-        let luck = disk.luck(Operation::Sync);
-        let content = disk.files.get_mut(&self.file).expect("an open file has content");
-        match luck {
+        match disk.luck(Operation::Sync) {
             Luck::Good => {
-                content.sync();
+                disk.perform(Operation::Sync, &self.path, Step::Sync(self.file));
                 Ok(())
             }
             Luck::Cut => Err(error("sync", &self.path, "the power was cut")),
             Luck::Fails(_) => {
                 // As Linux does it: what could not be written counts as written from now on, and reads still see it.
+                assert!(disk.journal.is_none(), "a failing sync cannot be noted");
+                let content = disk.opened(self.file);
                 let kept = content.pending.len() / 2;
                 content.pending.truncate(kept);
                 content.sync();
@@ -573,18 +592,16 @@ impl OpenFile for CrashFile {
 
     fn truncate(&self, length: u64) -> FileResult<()> {
         let length = position(length);
-        let act = |content: &mut Content| content.set_length(length);
-        self.change((Operation::Truncate, "set the length of"), length, act, |_| {})
+        let step = Step::Length(self.file, length);
+        self.change((Operation::Truncate, "set the length of"), length, step, None)
     }
 
     fn preallocate(&self, length: u64) -> FileResult<()> {
         let length = position(length);
-        let act = |content: &mut Content| {
-            if content.now.len() < length {
-                content.set_length(length);
-            }
-        };
-        self.change((Operation::Preallocate, "allocate"), length, act, |_| {})
+        // It never gets shorter.
+        let present = hold(&self.disk).opened(self.file).now.len();
+        let step = Step::Length(self.file, length.max(present));
+        self.change((Operation::Preallocate, "allocate"), length, step, None)
     }
 }
 

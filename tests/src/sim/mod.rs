@@ -25,6 +25,7 @@ mod links;
 pub mod network;
 pub mod order;
 pub mod plan;
+pub mod record;
 pub mod run;
 pub mod schedule;
 mod sessions;

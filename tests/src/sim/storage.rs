@@ -19,6 +19,7 @@ use quorate_store::stamp::{Stamp, StampFile, StampFound};
 use quorate_store::state::{Family, StateBatch, StateStore, ViewId};
 
 use super::dice::Dice;
+use super::record::{Note as Noted, Recorder};
 
 /// Where every host keeps its store.
 pub const STORE_DIRECTORY: &str = "/data/store";
@@ -45,6 +46,8 @@ pub struct Medium {
     pub files: CrashFiles,
     /// In place of RocksDB.
     pub state: StateModel,
+    /// Writes down what is done to it, if somebody wants to know.
+    pub recorder: Option<Recorder>,
 }
 
 impl Medium {
@@ -54,21 +57,40 @@ impl Medium {
         listed.into_iter().flatten().map(|image| image.name).collect()
     }
 
+    /// Writes down from now on what is done to this medium.
+    pub fn record(&mut self) -> Recorder {
+        self.recorder.insert(Recorder::begin(&self.files)).clone()
+    }
+
+    fn note(&self, note: impl FnOnce() -> Noted) {
+        if let Some(recorder) = &self.recorder {
+            recorder.note(note());
+        }
+    }
+
+    fn note_state(&self) {
+        self.note(|| Noted::State(Box::new(self.state.clone())));
+    }
+
     /// As the process does with a damaged store that an operator had replaced.
     pub fn set_aside(&mut self, why: String) {
         let files: Arc<dyn Files> = Arc::new(self.files.clone());
         let store = Path::new(STORE_DIRECTORY);
         let lock = files.lock(&store.join(LOCK_NAME), 1).expect("the process is gone");
         let note = Note { act: Act::Damage, why, groups: Vec::new(), diverged: None, when_ms: 0 };
-        quarantine::set_aside(&files, store, lock.as_ref(), note).expect("a damaged store can be set aside");
+        let image = quarantine::set_aside(&files, store, lock.as_ref(), note)
+            .expect("a damaged store can be set aside");
+        self.note(|| Noted::Kept(image.name));
         self.state = StateModel::on(files);
+        self.note(|| Noted::SetAside);
+        self.note_state();
     }
 
     /// An empty one.
     pub fn new() -> Self {
         let files = CrashFiles::new();
         let state = StateModel::on(Arc::new(files.clone()));
-        Self { files, state }
+        Self { files, state, recorder: None }
     }
 
     /// A copy of the medium as it is now, as an administrator or a snapshot of the volume makes it.
@@ -76,7 +98,7 @@ impl Medium {
     pub fn clone_now(&self) -> Self {
         let files = self.files.fork();
         let state = self.state.clone().moved_to(Arc::new(files.clone()));
-        let mut copy = Self { files, state };
+        let mut copy = Self { files, state, recorder: None };
         copy.files.kill();
         copy.state.crash(0);
         copy
@@ -87,6 +109,7 @@ impl Medium {
     pub fn kill(&mut self, dice: &mut Dice) {
         self.files.kill();
         self.state.crash(dice.number());
+        self.note_state();
     }
 
     /// The power is gone.
@@ -239,6 +262,7 @@ pub struct Storage {
     views: BTreeMap<ViewId, ViewId>,
     /// What the core was told last of the log's size.
     pub told_bytes: Option<u64>,
+    recorder: Option<Recorder>,
 }
 
 /// How a start found the store.
@@ -294,7 +318,11 @@ pub fn open_store(medium: &Medium, sizes: LogSizes, dice: &mut Dice) -> Opened {
         state_flight: None,
         views: BTreeMap::new(),
         told_bytes: None,
+        recorder: medium.recorder.clone(),
     };
+    if !matches!(found.stamp, FoundStamp::Damaged { .. }) {
+        storage.note(|| Noted::Opened(found.store));
+    }
     Opened::Open(Box::new(storage), found)
 }
 
@@ -313,6 +341,12 @@ fn found_group(group: RecoveredGroup) -> FoundGroup {
 }
 
 impl Storage {
+    fn note(&self, note: impl FnOnce() -> Noted) {
+        if let Some(recorder) = &self.recorder {
+            recorder.note(note());
+        }
+    }
+
     /// Writes what waits for the log; true if there is something to sync.
     pub fn begin_log(&mut self) -> Result<bool, DiskFailed> {
         if self.log_flight.is_some() || self.log_queue.is_empty() {
@@ -331,6 +365,7 @@ impl Storage {
         }
         let references: Vec<&Batch> = batches.iter().collect();
         if !references.is_empty() {
+            self.note(|| Noted::Appending(batches.clone()));
             self.writer.append(&references).map_err(|error| DiskFailed(error.to_string()))?;
         }
         self.log_flight = Some((tickets, batches, compactions));
@@ -343,13 +378,17 @@ impl Storage {
         let (tickets, batches, compactions) = self.log_flight.take().expect("the lane is at work");
         if !batches.is_empty() {
             self.writer.sync().map_err(failed)?;
+            self.note(|| Noted::Synced);
         }
         for (group, index) in compactions {
+            self.note(|| Noted::Compact(group, index));
             self.writer.compact(group, index);
         }
         if self.writer.compaction_waits() {
+            self.note(|| Noted::Appending(Vec::new()));
             self.writer.append(&[]).map_err(failed)?;
             self.writer.sync().map_err(failed)?;
+            self.note(|| Noted::Synced);
         }
         let mut inputs = Vec::new();
         if let Some(up_to) = self.writer.segment_due() {
@@ -372,16 +411,20 @@ impl Storage {
         for KeepOrder { ticket, reason, groups, diverged, stamp } in self.keep_queue.drain(..) {
             let files: Arc<dyn Files> = Arc::new(medium.files.clone());
             let note = Note { act: Act::Update, why: reason, groups, diverged, when_ms: 0 };
-            let make = || -> Result<(), QuarantineError> {
+            let make = || -> Result<String, QuarantineError> {
                 let draft = Draft::begin(Arc::clone(&files), Path::new(STORE_DIRECTORY), note)?;
                 let tail = self.writer.link_into(&draft.log_dir())?;
                 let end = tail.end();
                 tail.copy(files.as_ref(), &draft.log_dir())?;
                 medium.state.checkpoint(&draft.state_dir())?;
-                draft.finish(Some(&Stamp { log_synced: end, ..*stamp }))?;
-                Ok(())
+                Ok(draft.finish(Some(&Stamp { log_synced: end, ..*stamp }))?.name)
             };
-            make().map_err(|error| DiskFailed(error.to_string()))?;
+            let name = make().map_err(|error| DiskFailed(error.to_string()))?;
+            if let Some(recorder) = &self.recorder {
+                recorder.note(Noted::Kept(name));
+                // A checkpoint flushes.
+                recorder.note(Noted::State(Box::new(medium.state.clone())));
+            }
             kept.push(ticket);
         }
         Ok(kept)
@@ -408,7 +451,13 @@ impl Storage {
         let log_synced = self.writer.synced_point();
         let stamp = Stamp { boot_id: boot_id.to_owned(), wall_clock_ms, log_synced, ..*stamp };
         let Some(file) = &mut self.stamp else { panic!("a broker held for damage wrote a stamp") };
+        if let Some(recorder) = &self.recorder {
+            // Sequences count on.
+            let next = Stamp { sequence: file.sequence() + 1, ..stamp.clone() };
+            recorder.note(Noted::Stamping(Box::new(next)));
+        }
         file.write(stamp).map_err(|error| DiskFailed(error.to_string()))?;
+        self.note(|| Noted::Stamped);
         Ok(tickets)
     }
 
@@ -424,6 +473,7 @@ impl Storage {
                 let opened = state.open_view().expect("the model does not fail");
                 self.views.insert(*view, opened);
             }
+            self.note(|| Noted::State(Box::new(state.clone())));
         }
         self.state_flight = Some(work);
         true
@@ -435,6 +485,7 @@ impl Storage {
             StateWork::Write { ticket, flush, .. } => {
                 if flush {
                     state.flush().expect("the model does not fail");
+                    self.note(|| Noted::State(Box::new(state.clone())));
                 }
                 Some(Input::Persisted { ticket })
             }

@@ -1,5 +1,7 @@
 //! What becomes of a file's bytes.
 
+use std::sync::Arc;
+
 use rand_chacha::ChaCha8Rng;
 use rand_core::Rng;
 
@@ -8,43 +10,79 @@ const SECTOR: usize = 512;
 
 #[derive(Clone, Debug)]
 pub(super) enum Change {
-    Write(usize, Vec<u8>),
+    Write(usize, Arc<[u8]>),
     Length(usize),
 }
 
+/// Copies share bytes until one of them changes.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Content {
     /// What reads see.
-    pub(super) now: Vec<u8>,
+    pub(super) now: Arc<Vec<u8>>,
     /// What survives whatever happens.
-    pub(super) durable: Vec<u8>,
+    pub(super) durable: Arc<Vec<u8>>,
     /// What happened to `now` since `durable`, in order.
     pub(super) pending: Vec<Change>,
 }
 
 impl Content {
-    pub(super) fn write(&mut self, offset: usize, bytes: &[u8]) {
-        put(&mut self.now, offset, bytes);
-        self.pending.push(Change::Write(offset, bytes.to_vec()));
+    /// A file that was always like this.
+    pub(super) fn durable(bytes: &[u8]) -> Self {
+        let bytes = Arc::new(bytes.to_vec());
+        Self { now: Arc::clone(&bytes), durable: bytes, pending: Vec::new() }
+    }
+
+    pub(super) fn write(&mut self, offset: usize, bytes: Arc<[u8]>) {
+        put(Arc::make_mut(&mut self.now), offset, &bytes);
+        self.pending.push(Change::Write(offset, bytes));
     }
 
     pub(super) fn set_length(&mut self, length: usize) {
-        self.now.resize(length, 0);
+        Arc::make_mut(&mut self.now).resize(length, 0);
         self.pending.push(Change::Length(length));
     }
 
     pub(super) fn sync(&mut self) {
-        for change in std::mem::take(&mut self.pending) {
-            apply(&mut self.durable, &change);
+        let pending = std::mem::take(&mut self.pending);
+        if pending.is_empty() {
+            return;
+        }
+        let durable = Arc::make_mut(&mut self.durable);
+        for change in &pending {
+            apply(durable, change);
         }
     }
 
+    /// Everything that is not synced is there, or nothing of it.
+    pub(super) fn settle(&mut self, keeps: bool) {
+        if keeps {
+            self.sync();
+        }
+        self.pending.clear();
+        self.now.clone_from(&self.durable);
+    }
+
+    /// Of the last change, a write, the first so many bytes are there; of the others everything or nothing.
+    pub(super) fn tear(&mut self, kept: usize, keeps: bool) {
+        let last = self.pending.pop();
+        self.settle(keeps);
+        if let Some(Change::Write(offset, bytes)) = last {
+            put(Arc::make_mut(&mut self.durable), offset, bytes.get(..kept).unwrap_or(&bytes));
+        }
+        self.now.clone_from(&self.durable);
+    }
+
     /// What is found after power was lost.
-    pub(super) fn lose(&mut self, dice: &mut ChaCha8Rng, others: &[Vec<u8>]) {
+    pub(super) fn lose(&mut self, dice: &mut ChaCha8Rng, others: &[Arc<Vec<u8>>]) {
         let pending = std::mem::take(&mut self.pending);
         match below(dice, 6) {
             0 => {}
-            1 => pending.iter().for_each(|change| apply(&mut self.durable, change)),
+            1 => {
+                let durable = Arc::make_mut(&mut self.durable);
+                for change in &pending {
+                    apply(durable, change);
+                }
+            }
             2 => self.keep_prefix(dice, &pending),
             mode => self.keep_sectors(dice, &pending, mode == 5, others),
         }
@@ -53,20 +91,28 @@ impl Content {
 
     fn keep_prefix(&mut self, dice: &mut ChaCha8Rng, pending: &[Change]) {
         let kept = below(dice, pending.len() + 1);
+        let durable = Arc::make_mut(&mut self.durable);
         for (number, change) in pending.iter().take(kept).enumerate() {
             match change {
                 Change::Write(offset, bytes) if number + 1 == kept => {
                     let end = below(dice, bytes.len() + 1);
-                    put(&mut self.durable, *offset, &bytes[..end]);
+                    put(durable, *offset, &bytes[..end]);
                 }
-                change => apply(&mut self.durable, change),
+                change => apply(durable, change),
             }
         }
     }
 
-    fn keep_sectors(&mut self, dice: &mut ChaCha8Rng, pending: &[Change], torn: bool, others: &[Vec<u8>]) {
+    fn keep_sectors(
+        &mut self,
+        dice: &mut ChaCha8Rng,
+        pending: &[Change],
+        torn: bool,
+        others: &[Arc<Vec<u8>>],
+    ) {
+        let durable = Arc::make_mut(&mut self.durable);
         let odds = dice.next_u64() % 100;
-        let old_length = self.durable.len();
+        let old_length = durable.len();
         let mut lengths = vec![old_length];
         let mut length = old_length;
         for change in pending {
@@ -79,7 +125,7 @@ impl Content {
         let length = lengths[below(dice, lengths.len())];
         if length > old_length {
             let filler = filler(dice, length, others);
-            self.durable.extend_from_slice(&filler[old_length..]);
+            durable.extend_from_slice(&filler[old_length..]);
         }
         for change in pending {
             let Change::Write(offset, bytes) = change else { continue };
@@ -92,18 +138,18 @@ impl Content {
                     if torn && dice.next_u64().is_multiple_of(2) {
                         piece = &piece[..below(dice, piece.len() + 1)];
                     }
-                    let room = self.durable.len().max(length).saturating_sub(at);
-                    put(&mut self.durable, at, &piece[..piece.len().min(room)]);
+                    let room = durable.len().max(length).saturating_sub(at);
+                    put(durable, at, &piece[..piece.len().min(room)]);
                 }
                 at = stop;
             }
         }
-        self.durable.resize(length, 0);
+        durable.resize(length, 0);
     }
 }
 
 /// What a file shows where it grew and nothing arrived.
-fn filler(dice: &mut ChaCha8Rng, length: usize, others: &[Vec<u8>]) -> Vec<u8> {
+fn filler(dice: &mut ChaCha8Rng, length: usize, others: &[Arc<Vec<u8>>]) -> Vec<u8> {
     let mut bytes = vec![0; length];
     match below(dice, 3) {
         0 => {}

@@ -125,6 +125,21 @@ impl Names {
         }
     }
 
+    /// Whether a change is not durable.
+    pub(super) fn is_pending(&self) -> bool {
+        !self.pending.is_empty()
+    }
+
+    /// Power is lost: every change is there, or none that was not made durable.
+    pub(super) fn settle(&mut self, keeps: bool) {
+        for change in std::mem::take(&mut self.pending) {
+            if keeps {
+                change.apply(&mut self.durable);
+            }
+        }
+        self.now = self.durable.clone();
+    }
+
     /// Power is lost: changes of the same names survive in order, others independently.
     pub(super) fn lose(&mut self, dice: &mut ChaCha8Rng) {
         let odds = dice.next_u64() % 101;

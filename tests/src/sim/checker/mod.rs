@@ -10,6 +10,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use bytes::Bytes;
 use quorate_protocol::frame::ProducerId;
 
+use super::record::Moment;
+
 /// A message's name: producer and number.
 pub type MessageName = (ProducerId, u64);
 
@@ -30,7 +32,7 @@ struct Fate {
 }
 
 /// Everything that was published, and what became of it.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub struct Checker {
     fates: BTreeMap<MessageName, Fate>,
     sequences: BTreeMap<(String, u64), MessageName>,
@@ -194,6 +196,33 @@ impl Checker {
         for text in lost {
             self.violation(text);
         }
+    }
+
+    /// What clients were told by now.
+    pub fn moment(&self) -> Moment {
+        let names = |test: fn(&Fate) -> bool| {
+            self.fates.iter().filter(|(_, fate)| test(fate)).map(|(name, _)| *name).collect()
+        };
+        Moment { confirmed: names(|fate| fate.confirmed), settled: names(|fate| fate.settled) }
+    }
+
+    /// For another run from that moment on: whatever was ever published may be found, what was confirmed then must be,
+    /// what was settled then must not.
+    #[must_use]
+    pub fn as_of(&self, moment: &Moment) -> Self {
+        let fate_of = |name: &MessageName, fate: &Fate| Fate {
+            queue: fate.queue.clone(),
+            body: fate.body.clone(),
+            confirmed: moment.confirmed.contains(name),
+            settled: moment.settled.contains(name),
+            // Whoever sent one may have been heard.
+            ack_sent: fate.ack_sent,
+            delivered: 0,
+            refused: false,
+            seq: None,
+        };
+        let fates = self.fates.iter().map(|(name, fate)| (*name, fate_of(name, fate))).collect();
+        Self { fates, ..Self::default() }
     }
 
     /// Queues that something was published to.
