@@ -48,7 +48,7 @@ pub fn judge(
         FoundStamp::Transient => return Err("a store is called none".to_owned()),
         FoundStamp::Empty => {
             empty_is_right(medium, expected)?;
-            let logs = Arc::new(read_logs(&storage, &found)?);
+            let logs = Arc::new(read_everything(&storage, &found)?);
             if !logs.0.is_empty() {
                 return Err("a log was found without a stamp".to_owned());
             }
@@ -56,7 +56,7 @@ pub fn judge(
         }
         FoundStamp::Stamp(stamp) => {
             stamp_is_right(stamp, expected)?;
-            let logs = read_logs(&storage, &found)?;
+            let logs = read_everything(&storage, &found)?;
             let logs = possible.iter().find(|possible| ***possible == logs).cloned().ok_or_else(|| {
                 format!(
                     "the log is none of the {} it can be: {}",
@@ -82,8 +82,11 @@ pub fn judge(
     Ok(recovered)
 }
 
-/// Reads every entry, through its checksum.
-fn read_logs(storage: &Storage, found: &Found) -> Result<Logs, String> {
+/// Reads every entry of an open store, through its checksum.
+///
+/// # Errors
+/// What cannot be read.
+pub fn read_everything(storage: &Storage, found: &Found) -> Result<Logs, String> {
     let mut logs = Logs::default();
     for group in &found.groups {
         let bounds = (group.first, group.last);
@@ -94,7 +97,11 @@ fn read_logs(storage: &Storage, found: &Found) -> Result<Logs, String> {
     Ok(logs)
 }
 
-fn read_group(
+/// Reads one group's entries.
+///
+/// # Errors
+/// What cannot be read.
+pub fn read_group(
     reader: &LogReader,
     group: quorate_store::ids::GroupId,
     (first, last): (quorate_store::ids::Index, quorate_store::ids::Index),

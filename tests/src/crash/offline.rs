@@ -12,6 +12,7 @@ use quorate_store::quarantine::{self, Act, Parts};
 use quorate_store::stamp::{
     EpochCause, EpochEntry, Known, LeftOut, SLOT_NAMES, Stamp, StampFile, StampFound, StampState,
 };
+use quorate_store::state::StateStore;
 use uuid::Uuid;
 
 use crate::sim::record::Note;
@@ -57,6 +58,28 @@ fn keep_stamp(medium: &Medium, why: String) {
     let said = quarantine::Note { act: Act::Mark, why, groups: Vec::new(), diverged: None, when_ms: 1 };
     let image = quarantine::keep_closed(&files, store, lock.as_ref(), said, Parts::Stamp);
     note(medium, Note::Kept(image.expect("the disk is sound").name));
+}
+
+/// Makes an image of everything in a closed store.
+pub fn keep(medium: &mut Medium) {
+    let files: Arc<dyn Files> = Arc::new(medium.files.clone());
+    let store = Path::new(STORE_DIRECTORY);
+    let stamp = medium.stamp().expect("a readable stamp");
+    let said = quarantine::Note {
+        act: Act::Update,
+        why: "a \"workload\"".into(),
+        groups: vec![],
+        diverged: None,
+        when_ms: 1,
+    };
+    let make = || -> Result<_, quarantine::QuarantineError> {
+        let draft = quarantine::Draft::begin(Arc::clone(&files), store, said)?;
+        log::link_closed(files.as_ref(), &store.join(LOG_DIRECTORY), &draft.log_dir())?;
+        medium.state.checkpoint(&draft.state_dir())?;
+        draft.finish(Some(&stamp))
+    };
+    let image = make().expect("the disk is sound");
+    note(medium, Note::Kept(image.name));
 }
 
 /// Marks a store, with the others looked at.

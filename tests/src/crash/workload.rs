@@ -230,6 +230,23 @@ pub fn single(seed: u64) -> Recording {
     stage.finish("single")
 }
 
+/// A broker of its own that is shut down, of which an image is made, log, stamp and state, and that is shut down again.
+pub fn closed(seed: u64) -> Recording {
+    let mut stage = Stage::new(seed, 1);
+    stage.world.start_all();
+    stage.lead();
+    stage.publish("q", 60);
+    stage.shut_down();
+    let medium = &mut stage.world.hosts[HOST].medium;
+    offline::keep(medium);
+    stage.world.start_all();
+    stage.lead();
+    stage.publish("r", 200);
+    stage.publish("q", 60);
+    stage.shut_down();
+    stage.finish("closed")
+}
+
 /// One of three brokers: besides the above, what it missed from the log and by snapshot, its copy of a history that was
 /// given up kept in quarantine and filled again, its store given up by an operator and set aside.
 pub fn member(seed: u64) -> Recording {
