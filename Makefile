@@ -14,7 +14,12 @@ export PATH := $(PATH):$(or $(CARGO_HOME),$(HOME)/.cargo)/bin
 SEEDS ?= 100
 FIRST ?= 1
 
-.PHONY: help setup build demo test check doc docs-check book sim clean
+# What `make fuzz` fuzzes, and for how long.
+TARGET ?= client
+SECONDS ?= 60
+FUZZ_PROGRAM = $(if $(filter admin configuration,$(TARGET)),fuzz-programs,fuzz)
+
+.PHONY: help setup build demo test check doc docs-check book sim fuzz clean
 
 help: ## list these targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' Makefile
@@ -53,6 +58,11 @@ book: ## the book as HTML, in target/book (needs mdbook)
 sim: ## simulated clusters: make sim SEEDS=1000 FIRST=1
 	@.ci/setup test
 	@.ci/sim $(SEEDS) $(FIRST)
+
+fuzz: ## one decoder, guided by coverage: make fuzz TARGET=segment SECONDS=600 (SAVE=1 keeps what it finds)
+	@.ci/setup test
+	RUSTC_WORKSPACE_WRAPPER=$(CURDIR)/tests/fuzz/instrumented cargo build --release -p quorate-$(FUZZ_PROGRAM) --bin $(FUZZ_PROGRAM)
+	$(CARGO_TARGET_DIR)/release/$(FUZZ_PROGRAM) $(TARGET) --seconds $(SECONDS) $(if $(SAVE),--save)
 
 clean: ## remove what was built here (not the cache outside)
 	cargo clean

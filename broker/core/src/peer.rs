@@ -632,6 +632,13 @@ mod tests {
         let mut future = message.clone();
         future.entries[1].term = Term(8);
         assert!(!future.is_sound());
+        let mut nowhere = message.clone();
+        nowhere.log_term = 0;
+        assert!(!nowhere.is_sound(), "raft-rs takes it for one that fits, wherever it is");
+        let mut own = message.clone();
+        own.term = 0;
+        own.entries.clear();
+        assert!(!own.is_sound(), "raft-rs takes it for one of its own");
         let mut end = message;
         end.entries.clear();
         end.index = u64::MAX;

@@ -90,6 +90,10 @@ impl LogWriter {
         if compactions.is_empty() && batches.iter().all(|batch| batch.records.is_empty()) {
             return Ok(());
         }
+        if self.sequence >= u64::MAX - 1 {
+            // Only a forged log comes this far, and no reader takes the last number.
+            return Err(LogError::Stopped("there is no number for another batch".to_owned()));
+        }
         let result = self.try_append(batches, &compactions, needed);
         self.stop_on(result)
     }

@@ -80,6 +80,10 @@ impl Stamp {
         let mut reader = Reader::new(fields);
         let stamp = Self::read(&mut reader)?;
         reader.end()?;
+        if stamp.sequence == u64::MAX {
+            // It is counted up at each write: none has come this far by being written.
+            return Err(damaged("no stamp can follow this sequence"));
+        }
         // One content has one encoding: nothing that a checksum happens to fit is taken for what it is not.
         if stamp.encode()? != content {
             return Err(damaged("not in canonical form"));

@@ -103,7 +103,11 @@ impl StampFile {
         if let Some(why) = self.stopped {
             return Err(StampError::Stopped(why));
         }
-        stamp.sequence = self.sequence.checked_add(1).expect("2^64 stamps are never written");
+        stamp.sequence = self
+            .sequence
+            .checked_add(1)
+            .filter(|next| *next < u64::MAX)
+            .ok_or(StampError::Stopped("there is no sequence after the one found"))?;
         let encoded = stamp.encode()?;
         self.stopped = Some("an earlier write failed");
         self.read_back()?;

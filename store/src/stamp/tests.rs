@@ -162,7 +162,7 @@ pub(super) fn any_stamp() -> impl Strategy<Value = Stamp> {
             let [cluster_name, broker_name, boot_id] = names;
             let [sequence, safety_number, wall_clock_ms, generation, offset] = numbers;
             Stamp {
-                sequence,
+                sequence: sequence.min(u64::MAX - 1),
                 store_id: StoreId(ids.0),
                 cluster_id: ids.1.map(ClusterId),
                 cluster_name,
@@ -382,6 +382,23 @@ fn empty_and_zeroed_files_are_damage() {
         disk.replace(&Path::new(DIR).join("stamp.a"), &bytes);
         assert!(matches!(open(&disk).1, StampFound::Damaged { incarnation: None, .. }));
     }
+}
+
+/// Nothing that was written has it, and counting it up would stop the broker at its next write.
+#[test]
+fn the_last_of_all_sequences_is_damage() {
+    let encoded = Stamp { sequence: u64::MAX, ..sample() }.encode().unwrap();
+    assert!(matches!(Stamp::decode(&encoded), Err(StampError::Damaged(_))));
+    let disk = disk();
+    disk.replace(&Path::new(DIR).join("stamp.a"), &encoded);
+    let (mut stamp, found) = open(&disk);
+    assert!(matches!(found, StampFound::Damaged { .. }), "{found:?}");
+    assert!(matches!(stamp.write(sample()), Err(StampError::Stopped(_))));
+    let last = Stamp { sequence: u64::MAX - 1, ..sample() }.encode().unwrap();
+    disk.replace(&Path::new(DIR).join("stamp.a"), &last);
+    let (mut stamp, found) = open(&disk);
+    assert!(matches!(found, StampFound::Stamp(_)), "{found:?}");
+    assert!(stamp.write(sample()).is_err(), "what cannot be read is not written");
 }
 
 #[test]

@@ -186,10 +186,14 @@ impl RaftMessage {
         })
     }
 
-    /// Whether entries follow each other without a gap from `index + 1` on, with terms that never fall: what every
-    /// correct leader sends.
+    /// Whether entries follow each other without a gap from `index + 1` on, with terms that never fall, after a place that
+    /// has a term itself: what every correct leader sends. (Raft-rs answers 0 for the term of a place beyond its log, and
+    /// would take an append after such a place for one that fits; a message without a term it takes for its own.)
     pub fn is_sound(&self) -> bool {
+        let is_append = kind_of(self.kind) == Some(eraftpb::MessageType::MsgAppend);
         if self.from == 0
+            || self.term == 0
+            || (is_append && (self.index == 0) != (self.log_term == 0))
             || [self.term, self.log_term, self.index, self.commit].iter().any(|n| *n > NUMBER_MAX)
         {
             return false;

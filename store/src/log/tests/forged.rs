@@ -61,10 +61,15 @@ fn any_forged() -> impl Strategy<Value = Forged> {
 
 /// A segment with these batches, each complete and following the one before.
 fn segment(header: SegmentHeader, batches: &[Vec<Forged>], synced: SyncedPoint) -> Vec<u8> {
+    segment_from(1, header, batches, synced)
+}
+
+/// The same, the first batch with this sequence.
+fn segment_from(first: u64, header: SegmentHeader, batches: &[Vec<Forged>], synced: SyncedPoint) -> Vec<u8> {
     let seal = Seal::new(header.generation, header.salt);
     let mut bytes = header.encode();
     let (mut previous, mut buffer) = (0, Vec::new());
-    for (sequence, batch) in (1..).zip(batches) {
+    for (batch, number) in batches.iter().zip(0..) {
         let mut builder = BatchBuilder::new(&seal, &mut buffer, bytes.len() as u64);
         for record in batch {
             match record {
@@ -74,7 +79,7 @@ fn segment(header: SegmentHeader, batches: &[Vec<Forged>], synced: SyncedPoint) 
                 Forged::Effect(effect) => builder.effect(effect).unwrap(),
             }
         }
-        previous = builder.finish(sequence, previous, synced);
+        previous = builder.finish(first + number, previous, synced);
         bytes.extend_from_slice(&buffer);
     }
     bytes.resize(usize::try_from(LENGTH).unwrap(), 0);
@@ -148,4 +153,20 @@ fn a_forged_log_that_keeps_the_rules_is_read() {
     };
     let batches = [vec![entry(1), entry(2)], vec![entry(3)]];
     assert_eq!(read_all(&segment(header(), &batches, SyncedPoint::default())).unwrap(), 3);
+}
+
+/// A log may have come to the last number only by forgery; what is written after it could not be read again.
+#[test]
+fn nothing_is_written_after_the_last_number() {
+    let entry = Entry { term: Term(1), index: Index(1), kind: EntryKind::Command, data: Bytes::new() };
+    let batch = vec![Forged::Entry(G1, Epoch(1), entry)];
+    let bytes = segment_from(u64::MAX - 1, header(), &[batch], SyncedPoint::default());
+    let disk = CrashFiles::new();
+    disk.create_dir(Path::new(DIR)).unwrap();
+    disk.replace(&Path::new(DIR).join(segment_name(1)), &bytes);
+    let (mut writer, _, recovered) = open_log(&disk, None).unwrap();
+    assert_eq!(recovered.groups.len(), 1);
+    let refused = writer.append(&[&Batch { records: entries(1, 2, 1, &[b"more"]) }]);
+    assert!(matches!(refused, Err(LogError::Stopped(_))), "{refused:?}");
+    open_log(&disk, None).expect("it still opens");
 }
