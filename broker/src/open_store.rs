@@ -54,12 +54,22 @@ fn random_number() -> u64 {
 
 /// Opens the store that the configuration names.
 pub fn open_store(config: &Config) -> Result<Opened, Exit> {
+    open_store_on(&(Arc::new(RealFiles) as Arc<dyn Files>), config, |log| log)
+}
+
+/// The same through these files (the state store excepted, which has files of its own), its log kept as `sizes` changes
+/// what the configuration says.
+pub fn open_store_on(
+    files: &Arc<dyn Files>,
+    config: &Config,
+    sizes: impl FnOnce(LogConfig) -> LogConfig,
+) -> Result<Opened, Exit> {
     let run = RunId(Uuid::new_v4());
     let fresh = StoreId(Uuid::new_v4());
     let log = LogConfig { log_retain: config.log_retain.0, ..LogConfig::new(fresh, random_number()) };
     match &config.store {
         StoreChoice::Transient => Ok(in_memory(run, fresh, log, FoundStamp::Transient)),
-        StoreChoice::Directory(dir) => in_directory(dir, run, fresh, log, config),
+        StoreChoice::Directory(dir) => in_directory(files, dir, run, fresh, sizes(log), config),
     }
 }
 
@@ -82,16 +92,16 @@ fn in_memory(run: RunId, store: StoreId, log: LogConfig, stamp: FoundStamp) -> O
 }
 
 fn in_directory(
+    files: &Arc<dyn Files>,
     dir: &Path,
     run: RunId,
     fresh: StoreId,
     log: LogConfig,
     config: &Config,
 ) -> Result<Opened, Exit> {
-    let files: Arc<dyn Files> = Arc::new(RealFiles);
     let options =
         OpenOptions { process: std::process::id(), fresh_id: fresh, log, reserve_bytes: RESERVE_BYTES };
-    let store = open(&files, dir, options).map_err(|error| refuse(dir, error))?;
+    let store = open(files, dir, options).map_err(|error| refuse(dir, error))?;
     let quarantine_bytes = bytes_in(&dir.join(QUARANTINE_DIRECTORY));
     if let Some(damage) = store.stamp_file.damage() {
         tracing::warn!("one of the two stamps is unreadable, the other one counts: {damage}");
