@@ -9,6 +9,7 @@ use std::sync::Arc;
 use quorate_store::files::Files;
 use quorate_store::files::crash::CrashFiles;
 use quorate_store::model::StateModel;
+use quorate_store::stamp::SLOT_NAMES;
 
 use super::golden::Golden;
 use super::layout::{Layout, layout};
@@ -67,15 +68,7 @@ struct Trial<'golden> {
 /// # Panics
 /// If the store is not sound to begin with.
 pub fn examine(golden: &Golden, seed: u64, reach: Reach, wanted: impl Fn(&Path) -> bool) -> Tally {
-    let files: Arc<dyn Files> = Arc::new(golden.disk.clone());
-    let homes = golden.files.keys().map(|path| golden.home(path));
-    let contents = homes.map(|home| match look(&files, &home) {
-        Look::Opened(content, notes) if notes.is_empty() => (home, *content),
-        other => panic!("the golden store is not sound: {other:?}"),
-    });
-    let contents = contents.collect();
-    let mut trial =
-        Trial { golden, reach, contents, tally: Tally::default(), dice: Dice::new(seed, "corruption") };
+    let mut trial = Trial::new(golden, seed, reach);
     for (path, bytes) in &golden.files {
         if wanted(path) {
             let layout = layout(path, bytes).expect("only files that are read");
@@ -85,7 +78,43 @@ pub fn examine(golden: &Golden, seed: u64, reach: Reach, wanted: impl Fn(&Path) 
     trial.tally
 }
 
-impl Trial<'_> {
+/// Tries the same change in both slots of the stamp: it has to be refused, never taken for a store without one.
+///
+/// # Panics
+/// As [`examine`].
+pub fn examine_both_slots(golden: &Golden, seed: u64) -> Tally {
+    let mut trial = Trial::new(golden, seed, Reach::WithinBatch);
+    let slots = SLOT_NAMES.map(|name| Path::new(STORE_DIRECTORY).join(name));
+    let bytes = slots.each_ref().map(|slot| &golden.files[slot]);
+    for at in 0..bytes[0].len().min(bytes[1].len()) {
+        let bit = 1 << trial.dice.below(8);
+        for change in [|byte, bit| byte ^ bit, |_, _| 0x00, |_, _| 0xff] as [fn(u8, u8) -> u8; 3] {
+            let changed = bytes.map(|bytes| {
+                let mut changed = bytes.clone();
+                changed[at] = change(changed[at], bit);
+                changed
+            });
+            if changed.iter().zip(bytes).all(|(changed, bytes)| changed != bytes) {
+                let pair = [(&*slots[0], Some(&*changed[0])), (&*slots[1], Some(&*changed[1]))];
+                trial.case("both slots", &slots[0], &pair, true, &|| format!("byte {at}"));
+            }
+        }
+    }
+    trial.tally
+}
+
+impl<'golden> Trial<'golden> {
+    fn new(golden: &'golden Golden, seed: u64, reach: Reach) -> Self {
+        let files: Arc<dyn Files> = Arc::new(golden.disk.clone());
+        let homes = golden.files.keys().map(|path| golden.home(path));
+        let contents = homes.map(|home| match look(&files, &home) {
+            Look::Opened(content, notes) if notes.is_empty() => (home, *content),
+            other => panic!("the golden store is not sound: {other:?}"),
+        });
+        let contents = contents.collect();
+        Trial { golden, reach, contents, tally: Tally::default(), dice: Dice::new(seed, "corruption") }
+    }
+
     fn file(&mut self, path: &Path, bytes: &[u8], layout: &Layout) {
         for at in layout.heads.iter().cloned().flatten() {
             for bit in 0..8 {

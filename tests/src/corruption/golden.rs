@@ -60,6 +60,14 @@ impl Golden {
         replayed(&recording, recording.operations.len())
     }
 
+    /// While it is being founded: stamped, and no log yet.
+    pub fn forming(seed: u64) -> Self {
+        let recording = closed(seed);
+        let stamped = |(at, note): &(usize, Note)| matches!(note, Note::Stamped).then_some(*at);
+        let first = recording.notes.iter().find_map(stamped).expect("a founding stamps first");
+        replayed(&recording, first)
+    }
+
     /// In use, with a last batch that is written and was never reported durable.
     pub fn in_use(seed: u64) -> Self {
         let recording = closed(seed);

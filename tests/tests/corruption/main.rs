@@ -6,7 +6,7 @@
 use std::path::Path;
 use std::time::Instant;
 
-use quorate_tests::corruption::cases::{Reach, Tally, examine};
+use quorate_tests::corruption::cases::{Reach, Tally, examine, examine_both_slots};
 use quorate_tests::corruption::golden::Golden;
 use quorate_tests::corruption::verdict::Verdict;
 
@@ -52,4 +52,15 @@ fn a_store_in_use_loses_at_most_the_batch_that_was_never_acknowledged() {
     let tally = run(&golden, Reach::WithinBatch, |path| path == last);
     let dropped = tally.kinds.values().filter_map(|kind| kind.get(&Verdict::TailDropped)).sum::<u64>();
     assert!(dropped > 0 && tally.cases() >= 5000, "{tally}");
+}
+
+#[test]
+fn a_stamp_that_is_unreadable_twice_is_never_taken_for_none() {
+    for golden in [Golden::forming(seed()), Golden::closed(seed())] {
+        let tally = examine_both_slots(&golden, seed());
+        println!("both slots of golden store of seed {}: {tally}", seed());
+        assert!(tally.failures.is_empty(), "{}", tally.failures.join("\n"));
+        let refused = tally.kinds.values().filter_map(|kind| kind.get(&Verdict::Refused)).sum::<u64>();
+        assert!(refused == tally.cases() && refused >= 8000, "{tally}");
+    }
 }
