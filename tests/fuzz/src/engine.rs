@@ -142,16 +142,17 @@ pub fn replay(target: &Target) -> Tally {
     tally
 }
 
-/// Runs the target's number of mutations of its corpus; the same ones each time.
+/// Runs the target's number of mutations of its corpus and seeds; the same ones each time.
 ///
 /// # Panics
 /// A property does not hold; the input is in a file then.
 pub fn smoke(target: &Target) -> Tally {
     watch_for_hangs();
-    let inputs: Vec<Vec<u8>> = corpus::read(&corpus::root().join(target.name))
+    let mut inputs: Vec<Vec<u8>> = corpus::read(&corpus::root().join(target.name))
         .expect("the corpus can be read")
         .into_values()
         .collect();
+    inputs.extend((target.seeds)());
     assert!(!inputs.is_empty(), "tests/corpus/{} is empty", target.name);
     let mut mutator = Mutator::new(target, 0x51_0e5eed);
     let accepted: Vec<Vec<u8>> = inputs

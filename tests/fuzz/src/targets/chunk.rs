@@ -143,9 +143,10 @@ fn commands(queues: &[QueueName]) -> Vec<Command> {
         let default = ExchangeName::new("").expect("the default exchange");
         let key = RoutingKey::new(queue.as_str()).expect("a queue's name is a key");
         let mut builder = PublishBuilder::new(ProducerId(7), 1, 1, &default, &key);
-        if builder.push(&Properties::NONE, b"body", 1 << 20).is_ok()
-            && let Some(body) = builder.finish()
-        {
+        let pushed = [&b"one"[..], b"two", b"three"]
+            .into_iter()
+            .all(|body| builder.push(&Properties::NONE, body, 1 << 20).is_ok());
+        if pushed && let Some(body) = builder.finish() {
             commands.push(Command::Publish(body.into_bytes()));
         }
     }
