@@ -218,8 +218,20 @@ fn online(dir: &Path, fail: &FailFiles, files: &Arc<dyn Files>, trigger: &Arc<Tr
     let Threads { mut storage, mut state, .. } = threads;
     storage.finish();
     state.finish();
+    wait_for_spares();
     drop(lock);
     Ok(())
+}
+
+/// A broker's process ends with the thread that makes the next segment's file ready; here the operator comes in the same
+/// process, and must not meet it.
+fn wait_for_spares() {
+    let is_spare = |task: std::fs::DirEntry| {
+        std::fs::read_to_string(task.path().join("comm")).is_ok_and(|name| name.trim() == "spare")
+    };
+    while std::fs::read_dir("/proc/self/task").is_ok_and(|tasks| tasks.flatten().any(is_spare)) {
+        std::thread::yield_now();
+    }
 }
 
 /// An image of the open store.
