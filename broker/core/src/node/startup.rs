@@ -197,7 +197,10 @@ impl Node {
                 }
                 FoundingAction::Decided(value) => {
                     // A store that was founded long ago still remembers how, and goes on by the rows.
-                    let founds = matches!(self.store_state(), StoreState::Empty | StoreState::Forming(_));
+                    let founds = matches!(
+                        self.store_state(),
+                        StoreState::Empty | StoreState::Forming(_) | StoreState::Transient { .. }
+                    );
                     if matches!(self.phase, Phase::Deciding)
                         && founds
                         && value.founder(self.own.store).is_some()
