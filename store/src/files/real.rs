@@ -145,7 +145,7 @@ impl Files for RealFiles {
         }
         // Only for people: a full disk must not keep a broker from starting.
         let _ = file.set_len(0).and_then(|()| file.write_all(format!("{holder}\n").as_bytes()));
-        Ok(Box::new(RealLock { _file: file }))
+        Ok(Box::new(RealLock { file }))
     }
 
     fn free_space(&self, dir: &Path) -> FileResult<u64> {
@@ -221,12 +221,20 @@ impl OpenFile for RealFile {
     }
 }
 
-/// The lock goes with the descriptor.
+/// The lock goes with the open file, of which a process that was just forked has a descriptor, too, until its program
+/// begins. So it is given back, and does not wait for the last descriptor to be closed.
 struct RealLock {
-    _file: File,
+    file: File,
 }
 
 impl FileLock for RealLock {}
+
+impl Drop for RealLock {
+    fn drop(&mut self) {
+        // What cannot be given back goes with the descriptors.
+        let _ = self.file.unlock();
+    }
+}
 
 #[cfg(test)]
 mod tests {
@@ -277,5 +285,17 @@ mod tests {
         assert!(matches!(error, FileError::Locked { holder: Some(4711), .. }), "{error}");
         drop(lock);
         RealFiles.lock(&path, 4712).unwrap();
+    }
+
+    #[test]
+    fn a_lock_does_not_outlive_its_holder_in_a_descriptor_that_a_child_inherited() {
+        let temporary = tempfile::tempdir().unwrap();
+        let path = temporary.path().join("lock");
+        let file = File::create(&path).unwrap();
+        file.try_lock().unwrap();
+        let inherited = file.try_clone().unwrap();
+        drop(RealLock { file });
+        RealFiles.lock(&path, 4712).unwrap();
+        drop(inherited);
     }
 }

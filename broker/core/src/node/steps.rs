@@ -201,7 +201,6 @@ impl Node {
         }
     }
 
-    /// The cluster has retired this store.
     /// An operator had this broker's damaged store replaced: it is set aside, and the broker begins with an empty one.
     pub(super) fn replaced_told(&mut self, from: PeerKey) {
         let status = self.peers.get(from.store).and_then(|peer| peer.status.as_ref());
@@ -217,6 +216,7 @@ impl Node {
         }
     }
 
+    /// The cluster has retired this store.
     pub(super) fn retired_told(&mut self, from: PeerKey) {
         let status = self.peers.get(from.store).and_then(|peer| peer.status.as_ref());
         let by_member = status.is_some_and(|status| {
