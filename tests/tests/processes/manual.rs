@@ -151,7 +151,10 @@ fn copied([all]: [Block; 1]) {
     let mut site = site("");
     site.broker(2).terminate();
     lose(&site, 2);
+    // As a snapshot of the volume takes it: at one moment. A copy of files that are being written is no store.
+    site.broker(0).freeze();
     site.prepare_with(0, "cp -r /var/lib/quorate host3-data");
+    site.broker(0).thaw();
     site.broker(2).start();
     site.follow(&all);
 }
