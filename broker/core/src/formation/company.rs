@@ -45,6 +45,8 @@ pub(crate) enum Why {
     StoreTwice,
     Panicked,
     NameTwice,
+    /// Its store is recorded under one name, and it calls itself by that of another member: the wrong disk, or a copy.
+    OthersName,
     Foreign(ClusterId),
     WaitsFor(ClusterId),
 }
@@ -64,10 +66,21 @@ impl Aside<'_> {
                 format!("it panicked ({cause}); clear that on it with quorate cluster panic clear")
             }
             Why::NameTwice => "another broker has its name".to_owned(),
+            Why::OthersName => "its store is recorded under another member's name".to_owned(),
             Why::Foreign(id) => format!("its store belongs to cluster {id}"),
             Why::WaitsFor(id) => format!("it only joins cluster {id}"),
         }
     }
+}
+
+/// The name that this store is recorded under, and the store that has the name that it is started with, if those are
+/// two members.
+pub(crate) fn recorded_name(status: &InitialStatus) -> Option<(&VoterRef, &VoterRef)> {
+    let system = status.group(GroupId::SYSTEM)?;
+    let members = || system.voters.iter().chain(&system.learners);
+    let own = members().find(|member| member.store == status.key.store)?;
+    let holder = members().find(|member| member.name == status.name)?;
+    (own.name != status.name).then_some((own, holder))
 }
 
 impl<'a> Company<'a> {
@@ -98,6 +111,7 @@ impl<'a> Company<'a> {
         set_aside(&mut here, &|status| {
             matches!(status.state, StoreState::Damaged { .. }).then_some(Why::Damaged)
         });
+        set_aside(&mut here, &|status| recorded_name(status).map(|_| Why::OthersName));
         let sound = here.clone();
         let twice = stores_twice(&here);
         set_aside(&mut here, &|status| twice.contains(&status.key).then_some(Why::StoreTwice));

@@ -13,7 +13,7 @@ use super::configuration::Configuration;
 use super::group::{Group, Machine};
 use super::lineage::Lineage;
 use super::startup::Beginning;
-use crate::formation::{Founder, FoundingValue};
+use crate::formation::{Facts, Founder, FoundingValue};
 use crate::io::PeerKey;
 use crate::machine::{Command, Founding, Member, Place};
 use crate::peer::Admission;
@@ -107,6 +107,24 @@ impl Node {
         for (id, name) in missing {
             let known = facts.reference(id).and_then(|reference| Lineage::from_stamp(&reference.lineage));
             let lineage = known.unwrap_or_else(|| Lineage::founded(self.cluster(), id));
+            self.make_bare_group(id, name, lineage);
+        }
+    }
+
+    /// Groups that were given up to be filled again, and that are led elsewhere: known here from `system`, whoever leads
+    /// that one. The leader of `system` admits others to such groups, never itself.
+    pub(super) fn make_given_up(&mut self, facts: &Facts) {
+        let Some(system) = self.system() else { return };
+        let given_up: Vec<(GroupId, String, Lineage)> = system
+            .vhosts()
+            .filter(|(_, id)| self.refilling.contains(id) && !self.rejoining.contains(id))
+            .filter(|(_, id)| !self.groups.contains_key(id))
+            .filter_map(|(name, id)| {
+                let led = facts.reference(id).filter(|led| led.active.is_some())?;
+                Some((id, name.to_string(), Lineage::from_stamp(&led.lineage)?))
+            })
+            .collect();
+        for (id, name, lineage) in given_up {
             self.make_bare_group(id, name, lineage);
         }
     }

@@ -11,13 +11,14 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use quorate_store::ids::{GroupId, Incarnation, Position, RaftId, RunId, StoreId};
+use quorate_store::ids::{Epoch, GroupId, Incarnation, Index, Position, RaftId, RunId, StoreId, Term};
 use quorate_store::stamp::Witness;
 
 use super::group::Group;
 use super::{Node, Phase, Then};
 use crate::event::Event;
 use crate::formation::InitialStatus;
+use crate::formation::status::GroupStatus;
 use crate::io::{Output, PeerKey, Tick};
 use crate::peer::{LifeAnswer, PeerMessage};
 
@@ -101,12 +102,23 @@ impl Life {
         Incarnation(incarnation.0.max(known.0).saturating_add(1))
     }
 
-    /// This voter is known to have acknowledged everything up to here.
-    fn acknowledged(&mut self, store: StoreId, run: RunId, group: GroupId, position: Position) {
+    /// This voter is known to have acknowledged everything up to here. Whoever lags may be behind what this log still
+    /// has, so that nobody knows the term: it is no lower than that of what it acknowledged before.
+    fn acknowledged(
+        &mut self,
+        (store, run): (StoreId, RunId),
+        group: GroupId,
+        epoch: Epoch,
+        index: Index,
+        term: Option<Term>,
+    ) {
         let Some(witness) = self.witnessed.get_mut(&store).filter(|witness| witness.run == run) else {
             return;
         };
-        match witness.positions.iter_mut().find(|(of, _)| *of == group) {
+        let known = witness.positions.iter_mut().find(|(of, _)| *of == group);
+        let at_least = known.as_ref().filter(|(_, known)| known.epoch == epoch).map(|(_, known)| known.term);
+        let position = Position { epoch, term: term.or(at_least).unwrap_or_default(), index };
+        match known {
             Some((_, known)) => *known = position.max(*known),
             None => witness.positions.push((group, position)),
         }
@@ -206,18 +218,28 @@ impl Node {
                     let known = self.life.refused.unwrap_or_default().max(known);
                     self.life.refused = Some(known);
                     self.distrust_store();
+                } else {
+                    self.distrust_unvouched();
                 }
             }
             LifeAnswer::Noted { .. } | LifeAnswer::Stale { .. } => {}
         }
     }
 
-    /// Whether a majority of the group's recorded voters knows this life.
-    pub(super) fn is_vouched(&self, group: &Group) -> bool {
+    /// Whether a majority of the group's recorded voters knows this life: of those that this store recorded last, or of
+    /// those that vote now where the group is active, since others may be gone for good.
+    pub(super) fn is_vouched(&self, group: &Group, active: Option<&GroupStatus>) -> bool {
         let Some(recovered) = &group.recovered else { return true };
         // By the operator's word it is the only voter.
         if recovered.marked {
             return true;
+        }
+        let knows = |store: StoreId| store == self.own.store || self.life.noted_by.contains(&store);
+        if let Some(active) = active.filter(|active| active.active.is_some()) {
+            let noted = active.voters.iter().filter(|voter| knows(voter.store)).count();
+            if noted > active.voters.len() / 2 {
+                return true;
+            }
         }
         let voters = &recovered.latest.voters;
         let noted = voters
@@ -243,17 +265,15 @@ impl Node {
             let epoch = group.lineage.tag().epoch;
             for id in &group.configuration.voters {
                 let key = self.peers.store_of(RaftId(*id)).and_then(|store| self.peers.key(store));
-                let place =
-                    replica.matched(RaftId(*id)).and_then(|index| Some((index, replica.term_at(index)?)));
-                if let (Some(key), Some((index, term))) = (key, place)
+                if let (Some(key), Some(index)) = (key, replica.matched(RaftId(*id)))
                     && index.0 > 0
                 {
-                    known.push((key, group.id, Position { epoch, term, index }));
+                    known.push((key, group.id, epoch, index, replica.term_at(index)));
                 }
             }
         }
-        for (key, group, position) in known {
-            self.life.acknowledged(key.store, key.run, group, position);
+        for (key, group, epoch, index, term) in known {
+            self.life.acknowledged((key.store, key.run), group, epoch, index, term);
         }
     }
 }
@@ -273,7 +293,6 @@ fn ends_of(status: &InitialStatus, known: Option<&Witness>) -> BTreeMap<GroupId,
 
 #[cfg(test)]
 mod tests {
-    use quorate_store::ids::{Epoch, Index, Term};
     use uuid::Uuid;
 
     use super::*;
@@ -346,6 +365,22 @@ mod tests {
         for (name, known, incarnation, process, ends, expected) in cases {
             assert_eq!(judge(known, (Incarnation(incarnation), run(process)), &ends), expected, "{name}");
         }
+    }
+
+    #[test]
+    fn what_a_voter_acknowledged_is_remembered_though_its_place_has_left_the_log() {
+        let store = StoreId(Uuid::from_u128(1));
+        let witness = Witness { store, incarnation: Incarnation(1), run: run(1), positions: Vec::new() };
+        let mut life = Life::remembering(&[witness]);
+        let mut acknowledge = |by, index, term: Option<u64>| {
+            life.acknowledged((store, run(by)), GroupId(1), Epoch(1), Index(index), term.map(Term));
+            life.witnessed[&store].positions.first().map(|(_, position)| *position)
+        };
+        assert_eq!(acknowledge(2, 500, Some(3)), None, "another run");
+        assert_eq!(acknowledge(1, 90, None), Some(at(0, 90)), "of the lowest term that it can be");
+        assert_eq!(acknowledge(1, 100, Some(3)), Some(at(3, 100)));
+        assert_eq!(acknowledge(1, 133, None), Some(at(3, 133)));
+        assert_eq!(acknowledge(1, 120, Some(3)), Some(at(3, 133)), "never less");
     }
 
     #[test]

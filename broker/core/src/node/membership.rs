@@ -1,6 +1,6 @@
 //! Links, messages and members: who is there, who is let in, who becomes a voter.
 
-use quorate_store::ids::{GroupId, Index, RaftId, StoreId};
+use quorate_store::ids::{GroupId, Index, RaftId, StoreId, Term};
 
 use super::group::Group;
 use super::origin::Origin;
@@ -107,6 +107,7 @@ impl Node {
                     return;
                 }
                 self.peers.route(RaftId(message.from), from.store);
+                let mut lacks = false;
                 self.with_group(group, |node, group| {
                     if group.lineage.tag() != lineage {
                         return;
@@ -114,15 +115,26 @@ impl Node {
                     // What is about to be given up acknowledges nothing any more.
                     // While a snapshot is received, the old log must not move on under it.
                     if !message.entries.is_empty() {
-                        node.entries_instead(group);
+                        node.entries_instead(group, from.store, Term(message.term));
                     }
                     if group.stale || (group.sink.is_some() && !message.entries.is_empty()) {
                         return;
                     }
                     if let Some(replica) = &mut group.replica {
+                        lacks = replica.lacks_acknowledged(&message);
                         replica.step(*message);
                     }
                 });
+                // What is being filled again claims nothing, and the leader may not know that yet.
+                if lacks && !self.transient && !self.refilling.contains(&group) {
+                    self.event(Event::Refused {
+                        who: format!("this broker's store {}", self.own.store),
+                        why: "SAFE-2003: it is an older copy of itself: it lacks what it acknowledged to the leader of \
+                              this term; it is updated before it counts"
+                            .to_owned(),
+                    });
+                    self.distrust_store();
+                }
             }
             PeerMessage::Life { incarnation } => self.life_told(from, incarnation),
             PeerMessage::LifeAnswer(answer) => self.life_answered(from, answer),

@@ -52,7 +52,7 @@ mod wishes;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
-use quorate_store::ids::{ClusterId, GroupId, Incarnation, Index, RaftId, StoreId};
+use quorate_store::ids::{ClusterId, GroupId, Incarnation, Index, RaftId, RunId, StoreId};
 use quorate_store::record::Record;
 use quorate_store::stamp::Stamp;
 use quorate_store::state::ViewId;
@@ -93,6 +93,8 @@ enum Then {
     StopLogged,
     /// A peer's life is in the stamp.
     LifeNoted(PeerKey, Incarnation),
+    /// The stamp says durably which life this is.
+    LifeStamped((Incarnation, RunId)),
     /// A later life of the store is in the stamp.
     LifeRenewed,
     /// The stamp says that the group is being refilled.
@@ -188,6 +190,9 @@ pub struct Node {
     next_tick: Tick,
     next_stamp: Tick,
     next_membership: Tick,
+    /// The life that the stamp says durably. What is told of a later one must never be heard by anybody before: the process
+    /// may end, and the next one begin that very incarnation as another run.
+    stamped_life: Option<(Incarnation, RunId)>,
     /// Until then somebody who was not heard yet is waited for; from the first decision on.
     patient_until: Option<Tick>,
     /// When to decide again though nothing has changed.
@@ -243,6 +248,7 @@ impl Node {
                 (None, Some(reason.clone()), incarnation.unwrap_or_default())
             }
         };
+        let stamped_life = stamp.as_ref().map(|stamp| (stamp.incarnation, stamp.run_id));
         let refilling = stamp.iter().flat_map(|stamp: &Stamp| stamp.refilling.iter().copied()).collect();
         let witnessed = stamp.clone().map(|stamp| stamp.witnessed).unwrap_or_default();
         let founding = Founding::new(own.store, startup::forming_of(stamp.as_ref()))
@@ -284,6 +290,7 @@ impl Node {
             next_tick: now.plus(config.timing.tick_millis),
             next_stamp: now.plus(config.stamp_interval_millis),
             next_membership: now,
+            stamped_life,
             patient_until: None,
             decide_at: None,
             admissions: BTreeMap::new(),
@@ -479,6 +486,7 @@ impl Node {
                 Then::SinkWritten(group, transfer) => self.sink_written(group, transfer),
                 Then::SinkAssigned(group, transfer) => self.sink_assigned(group, transfer),
                 Then::LifeNoted(peer, incarnation) => self.life_is_noted(peer, incarnation),
+                Then::LifeStamped(life) => self.stamped_life = Some(life),
                 Then::LifeRenewed => self.tell_life_now(),
                 Then::RejoinStamped(group) => self.rejoin_stamped(group),
                 Then::Preserved(group) => self.preserved(group),

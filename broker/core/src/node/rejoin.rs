@@ -78,13 +78,14 @@ impl Node {
             let goes_on = self.cleared.contains(&id)
                 || matches!(verdict, Verdict::Restore | Verdict::Resume | Verdict::Form | Verdict::Join);
             match verdict {
-                _ if goes_on && sound && group.recovered.is_some() && self.is_vouched(group) => {
+                _ if goes_on && sound && group.recovered.is_some() && self.is_vouched(group, reference) => {
                     self.start_recovered(id);
                 }
                 Verdict::Join if !sound && reference.is_some() => self.rejoin(id),
                 _ => {}
             }
         }
+        self.make_given_up(facts);
         // Nothing is left that this life could claim too much of.
         if self.life.is_refused() && self.groups.keys().all(|id| self.refilling.contains(id)) {
             self.incarnation = self.life.renew(self.incarnation);
@@ -129,6 +130,22 @@ impl Node {
         }
         self.stamp_changed = true;
         self.facts_changed = true;
+    }
+
+    /// Somebody knows another life of this store, or a later one: groups that a majority does not vouch for never begin by
+    /// themselves, and are filled again. Those that run have such a majority.
+    pub(super) fn distrust_unvouched(&mut self) {
+        let facts = self.facts();
+        let waits =
+            |group: &&Group| group.recovered.is_some() && !self.is_vouched(group, facts.reference(group.id));
+        let waiting: Vec<GroupId> =
+            self.groups.values().map(Box::as_ref).filter(waits).map(|group| group.id).collect();
+        for id in waiting {
+            self.refilling.insert(id);
+            self.with_group(id, |_, group| group.stale = true);
+            self.stamp_changed = true;
+            self.facts_changed = true;
+        }
     }
 
     /// A group that holds nothing yet follows another lineage than it was told at first.

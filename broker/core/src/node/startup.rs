@@ -15,7 +15,7 @@ use super::{Node, Then};
 use crate::event::Event;
 use crate::formation::status::StoreState;
 use crate::formation::{Facts, FormingState, FoundingAction, FoundingValue, Verdict, decide};
-use crate::io::{Found, FoundStamp, Output};
+use crate::io::{Found, FoundStamp, Output, Ticket};
 use crate::peer::{Admission, PeerMessage};
 use crate::replica::{LogWindow, Replica};
 
@@ -465,10 +465,19 @@ impl Node {
     }
 
     pub(super) fn write_stamp(&mut self, stamp: Stamp, then: Then) {
-        self.stamp = Some(stamp.clone());
-        let ticket = self.ticket();
+        let ticket = self.emit_stamp(stamp);
         self.after(ticket, then);
+    }
+
+    fn emit_stamp(&mut self, stamp: Stamp) -> Ticket {
+        let ticket = self.ticket();
+        let life = (stamp.incarnation, stamp.run_id);
+        if self.stamped_life != Some(life) {
+            self.after(ticket, Then::LifeStamped(life));
+        }
+        self.stamp = Some(stamp.clone());
         self.emit(Output::WriteStamp { ticket, stamp: Box::new(stamp) });
+        ticket
     }
 
     /// A routine rewrite that nothing waits for.
@@ -476,9 +485,7 @@ impl Node {
         self.stamp_changed = false;
         self.note_acknowledged();
         let stamp = self.current_stamp();
-        self.stamp = Some(stamp.clone());
-        let ticket = self.ticket();
-        self.emit(Output::WriteStamp { ticket, stamp: Box::new(stamp) });
+        self.emit_stamp(stamp);
     }
 
     /// Routes and addresses of every member that `system` knows.

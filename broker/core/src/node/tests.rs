@@ -255,6 +255,30 @@ fn nobody_goes_on_beside_a_few_while_another_one_is_about_to_say_what_it_is() {
 }
 
 #[test]
+fn nobody_hears_of_a_life_before_it_is_durable() {
+    let mut node = lone_node(FoundStamp::Empty);
+    node.handle(Tick(0), Input::PeerFailed { dialed: "b:7421".into(), refused: None });
+    let mut dirty = None;
+    for now in 0..2000 {
+        node.handle(Tick(now), Input::Tick);
+        while let Some(output) = node.poll() {
+            match output {
+                Output::WriteStamp { ticket, stamp } if stamp.state == StampState::Dirty => {
+                    dirty.get_or_insert((ticket, stamp.incarnation));
+                }
+                Output::WriteStamp { ticket, .. } => node.handle(Tick(now), Input::Persisted { ticket }),
+                _ => {}
+            }
+        }
+    }
+    // Should the power fail now, the next process begins this very incarnation, as another run.
+    let (ticket, begun) = dirty.expect("it begins");
+    assert!(node.own_status().incarnation < begun);
+    node.handle(Tick(2000), Input::Persisted { ticket });
+    assert_eq!(node.own_status().incarnation, begun);
+}
+
+#[test]
 fn killed_between_dirty_and_its_first_state_a_founder_goes_on_with_what_was_agreed() {
     let (dirty, made) = goes_on(&mut lone_node(FoundStamp::Empty), true);
     let dirty = dirty.expect("it says that it begins");

@@ -1,6 +1,6 @@
 //! Updates by snapshot: the node's side of [`super::source`] and [`super::sink`].
 
-use quorate_store::ids::{GroupId, Index, RaftId, Term};
+use quorate_store::ids::{GroupId, Index, RaftId, StoreId, Term};
 use quorate_store::record::Entry;
 use quorate_store::state::{Family, Pair, StateBatch};
 
@@ -255,9 +255,15 @@ impl Node {
         }
     }
 
-    /// A leader sends entries: if the transfer was cut off, the log is the shorter way.
-    pub(super) fn entries_instead(&mut self, group: &mut Group) {
-        if group.sink.as_ref().is_some_and(|sink| sink.cut_at.is_some()) {
+    /// A leader sends entries: if the transfer was cut off, or is that of a leader before this one, which does not go on
+    /// with it, the log is the shorter way.
+    pub(super) fn entries_instead(&mut self, group: &mut Group, from: StoreId, term: Term) {
+        let is_now = group.replica.as_ref().is_some_and(|replica| term >= replica.term());
+        let is_over = |sink: &Sink| {
+            let of_another = sink.from.store != from && sink.stage == SinkStage::Receiving;
+            sink.cut_at.is_some() || (of_another && is_now)
+        };
+        if group.sink.as_ref().is_some_and(is_over) {
             self.drop_sink(group);
         }
     }

@@ -349,6 +349,16 @@ impl Replica {
         }
     }
 
+    /// Whether this message of the present leader shows that this node acknowledged more than its log has: a heartbeat
+    /// names no commit beyond what its receiver acknowledged. The log was put back to an earlier time.
+    pub(crate) fn lacks_acknowledged(&self, message: &RaftMessage) -> bool {
+        let raft = &self.raw.raft;
+        message.is_heartbeat()
+            && message.to == self.id.0
+            && message.term >= raft.term
+            && message.commit > raft.raft_log.last_index()
+    }
+
     /// A peer's message. Messages that no correct peer sends are dropped.
     pub(crate) fn step(&mut self, message: RaftMessage) {
         if message.to != self.id.0 || message.from == self.id.0 || !message.is_sound() {
@@ -454,7 +464,13 @@ impl Replica {
         }
         self.members_changed = true;
         if let Ok(conf_state) = self.raw.apply_conf_change(&raft_change) {
+            // A leader that is no voter any more, chosen between the order to go and this: raft-rs keeps no progress of it
+            // and ends the process at its next durable write.
+            let votes = conf_state.voters.contains(&self.raw.raft.id);
             self.raw.mut_store().set_conf_state(conf_state);
+            if !votes {
+                self.step_down();
+            }
         }
     }
 
@@ -622,3 +638,6 @@ impl Replica {
         Some(Record::HardState(self.group, self.epoch, hard_state))
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 
 use quorate_store::ids::{ClusterId, GroupId};
 
-use super::super::company::{Choice, Why, is_of, stands_alone};
+use super::super::company::{Choice, Why, is_of, recorded_name, stands_alone};
 use super::super::rows::Row;
 use super::super::status::{InitialStatus, StoreState};
 use super::{Case, Decision, EXIT_REFUSED, Verdict, list, next};
@@ -173,9 +173,21 @@ pub(super) fn row_r4(case: &Case<'_>) -> Option<Decision> {
     Some(decision)
 }
 
-/// The same name twice: the broker with the weaker claim is refused.
+/// The same name twice: the broker with the weaker claim is refused, and so is one that was started under another
+/// member's name over this member's store: that is the wrong disk, or a copy.
 pub(super) fn row_r5(case: &Case<'_>) -> Option<Decision> {
     let company = case.company;
+    if let (Some(Why::OthersName), Some((recorded, holder))) =
+        (company.own_aside(), recorded_name(company.own()))
+    {
+        let reason = format!(
+            "store {} is that of {}; the store of {}, as which this broker was started, is {}",
+            recorded.store, recorded.name, holder.name, holder.store
+        );
+        let mut decision = case.decision(Row::R5, Verdict::Refuse { exit_status: EXIT_REFUSED }, reason);
+        decision.next = vec![next::data_dir(), next::name()];
+        return Some(decision);
+    }
     if company.own_aside() != Some(&Why::NameTwice) {
         return None;
     }

@@ -109,6 +109,19 @@ fn r5_the_weaker_claim_to_a_name_is_refused() {
         named(InitialStatus { key: crate::io::PeerKey { store: store(0), run: run(0) }, ..empty(4) }, "b");
     assert_eq!(outcome(&facts(low.clone(), [active(1), active(2)])), (Row::R5, REFUSED));
     assert_eq!(outcome(&facts(active(2), [active(1), low])), (Row::J1, Verdict::Resume));
+    // A copy of a's store under the name of b, whose store is another one: whether both are here or neither.
+    let copy =
+        named(InitialStatus { key: crate::io::PeerKey { run: run(7), ..dirty(1).key }, ..dirty(1) }, "b");
+    for seen in [vec![], vec![dirty(2), dirty(3)], vec![active(1), active(2)]] {
+        let decision = decide(&facts(copy.clone(), seen));
+        assert_eq!((decision.row, decision.verdict), (Row::R5, REFUSED), "{}", decision.reason);
+        assert!(decision.reason.contains("is that of a;"), "{}", decision.reason);
+    }
+    // It does not stand in the way of a itself, nor vote in its place.
+    assert_eq!(outcome(&facts(dirty(1), [copy.clone(), dirty(2), dirty(3)])), (Row::C1, Verdict::Restore));
+    assert_ne!(outcome(&facts(dirty(2), [copy])).1, Verdict::Restore);
+    // A name that is nobody's is a new name of the same broker.
+    assert_eq!(outcome(&facts(named(dirty(1), "z"), [dirty(2), dirty(3)])), (Row::C1, Verdict::Restore));
     // Two new ones: the greater store id.
     assert_eq!(outcome(&facts(empty(1), [named(empty(2), "a")])), (Row::W1, Verdict::Wait));
     assert_eq!(outcome(&facts(named(empty(2), "a"), [empty(1)])), (Row::R5, REFUSED));
