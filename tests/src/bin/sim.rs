@@ -1,9 +1,9 @@
-//! Plays simulated clusters: `sim --seeds 100 --first 1 [-v]`; `--trace` prints what happens.
+//! Plays simulated clusters: `sim --seeds 100 --first 1 [-v]`; `--trace` prints what happens, `--twice` plays each seed
+//! twice and compares, `--gate` asks for as many faults of each kind as the gate wants.
 
 use std::process::ExitCode;
 
-use quorate_tests::sim::run::Total;
-use quorate_tests::sim::run::play;
+use quorate_tests::sim::run::{Total, play, play_all};
 
 struct Options {
     seeds: u64,
@@ -11,10 +11,12 @@ struct Options {
     verbose: bool,
     trace: bool,
     twice: bool,
+    gate: bool,
 }
 
 fn options() -> Result<Options, String> {
-    let mut options = Options { seeds: 100, first: 1, verbose: false, trace: false, twice: false };
+    let mut options =
+        Options { seeds: 100, first: 1, verbose: false, trace: false, twice: false, gate: false };
     let mut arguments = std::env::args().skip(1);
     while let Some(argument) = arguments.next() {
         let mut number = || {
@@ -27,7 +29,10 @@ fn options() -> Result<Options, String> {
             "-v" => options.verbose = true,
             "--trace" => options.trace = true,
             "--twice" => options.twice = true,
-            other => return Err(format!("{other} is not known: --seeds N --first S -v --trace --twice")),
+            "--gate" => options.gate = true,
+            other => {
+                return Err(format!("{other} is not known: --seeds N --first S -v --trace --twice --gate"));
+            }
         }
     }
     Ok(options)
@@ -42,7 +47,7 @@ fn main() -> ExitCode {
         }
     };
     let mut total = Total::default();
-    for seed in options.first..options.first.saturating_add(options.seeds) {
+    let play_one = |seed| {
         let mut outcome = play(seed, options.trace);
         if options.twice {
             let again = play(seed, false);
@@ -50,19 +55,28 @@ fn main() -> ExitCode {
                 outcome.violations.push("played again, the seed gives another trace".to_owned());
             }
         }
+        outcome
+    };
+    play_all(options.first, options.seeds, play_one, |outcome| {
         if options.verbose {
             println!("{outcome}");
         }
         for violation in &outcome.violations {
-            println!("seed {seed}: {violation}");
+            println!("seed {}: {violation}", outcome.seed);
         }
         if !outcome.violations.is_empty() {
             println!(
-                "again: cargo run --release -p quorate-tests --bin sim -- --seeds 1 --first {seed} --trace"
+                "again: make sim SEEDS=1 FIRST={0}, or with a trace: cargo run --release -p quorate-tests --bin sim -- \
+                 --seeds 1 --first {0} --trace",
+                outcome.seed
             );
         }
         total.add(&outcome);
+    });
+    let lacks = if options.gate { total.lacks() } else { Vec::new() };
+    for lack in &lacks {
+        println!("too few for the gate: {lack}");
     }
     println!("{}", total.json());
-    if total.violations == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+    if total.violations == 0 && lacks.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }

@@ -75,7 +75,7 @@ impl World {
         let now = self.now();
         let Some(process) = &mut self.hosts[host].process else { return };
         let Some(deadline) = process.node.next_deadline() else { return };
-        let at = (process.began + deadline.0 * MILLI).max(now + 1);
+        let at = process.clock.will_show(deadline.0 * MILLI).max(now + 1);
         if process.wake_at.is_none_or(|wake| at < wake) {
             process.wake_at = Some(at);
             self.process_after(host, at - now, ProcessStep::Wake);
@@ -228,7 +228,10 @@ impl World {
                 let now = self.now();
                 self.trace.line(now, || format!("host {host} begins anew: {reason}"));
                 self.exited(host, 0, reason.clone());
-                self.hosts[host].medium.set_aside(reason);
+                if let Err(failed) = self.hosts[host].medium.set_aside(reason) {
+                    self.disk_failed(host, &failed.0);
+                    return;
+                }
                 self.hosts[host].exit = None;
                 self.ledger.forget(host);
                 self.start(host);

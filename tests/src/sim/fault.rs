@@ -1,15 +1,9 @@
-//! What is done to the world, and how it is done.
+//! What may be done to the world, how it is drawn, and how often it was done.
 
-use std::collections::BTreeMap;
-
-use quorate_core::admin::{AdminRequest, MemberAct, MemberRequest, Status, VerdictWord};
-use quorate_core::io::Input;
-use quorate_store::files::crash::{Fault as DiskFault, Operation};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use super::dice::Dice;
-use super::schedule::{Happening, HostId, MILLI, Micros, Relief, SECOND};
-use super::storage::Medium;
-use super::world::World;
+use super::schedule::{HostId, MILLI, Micros, SECOND};
 
 /// Whom a fault meets.
 #[derive(Clone, Copy, Debug)]
@@ -35,16 +29,30 @@ pub enum Fault {
     KillAll(Micros),
     /// All machines lose their power at once.
     PowerAll(Micros),
+    /// All machines lose their power; those of this mask come back much later than the others.
+    ColdStart(u64, Micros),
     /// The process is stopped by its machine for so long.
     Pause(Target, Micros),
+    /// Its clock goes at so many per cent of the real pace for so long.
+    ClockDrift(Target, u64, Micros),
     /// The host is cut off for so long.
     Isolate(Target, Micros),
     /// Nothing gets from the first to the second for so long.
     OneWay(Target, HostId, Micros),
+    /// Nothing gets from a host of this mask to another one, or back, for so long.
+    Split(u64, Micros),
+    /// As [`Fault::Split`], but this host reaches all and all reach it.
+    Bridge(HostId, u64, Micros),
+    /// What goes from the first to the second takes so much longer, for so long.
+    SlowLink(Target, HostId, Micros, Micros),
+    /// Every connection between this host and another breaks, wherever it is in a frame.
+    ResetLinks(Target),
     /// The disk is so many times slower for so long.
     SlowDisk(Target, u64, Micros),
     /// The disk is nearly full for so long.
     DiskLow(Target, Micros),
+    /// So many bytes more fit on the disk, for so long.
+    DiskFull(Target, u64, Micros),
     /// SIGTERM; it starts again later.
     Stop(Target, Micros),
     /// An operator shuts the cluster down, asking this broker; all start again later.
@@ -53,15 +61,107 @@ pub enum Fault {
     LoseDisk(Target, Micros),
     /// As [`Fault::LoseDisk`], with a stamp that nobody can read.
     Damage(Target, Micros),
+    /// As [`Fault::LoseDisk`], with one byte of the log's synced part turned; the number says which.
+    Rot(Target, u64, Micros),
+    /// The machine comes back with an older copy of its own disk; nobody has to do anything about it.
+    OldCopy(Target, Micros),
+    /// The machine comes back with a copy of another's disk, under its own name; an operator finds out, wipes it and
+    /// replaces the member.
+    Clone(Target, HostId, Micros),
+    /// As [`Fault::Clone`], but under the other's name, as a copied virtual machine.
+    Twin(Target, HostId, Micros),
+    /// The machine comes back with the store of another cluster; an operator finds out, wipes it and replaces the member.
+    Foreign(Target, Micros),
+    /// An operator removes the member, wipes its disk, and adds it again.
+    Remove(Target),
+    /// An operator drains the broker, and lets it lead again after so long.
+    Drain(Target, Micros),
     /// Every client loses its connection.
     CutClients,
 }
 
-/// How often an operator looks after a broker whose store is lost.
-const OPERATOR: Micros = SECOND;
+/// A kind of fault, for drawing and counting.
+pub struct Kind {
+    /// What it is called.
+    pub name: &'static str,
+    /// How often it is drawn beside others: what takes long to heal is met more rarely, and has to be drawn more often.
+    pub weight: u64,
+    draw: fn(&mut Draw<'_>) -> Fault,
+}
+
+/// What a fault is drawn from.
+struct Draw<'a> {
+    hosts: usize,
+    dice: &'a mut Dice,
+}
+
+impl Draw<'_> {
+    fn host(&mut self) -> HostId {
+        self.dice.index(self.hosts)
+    }
+
+    /// The leader as often as anybody.
+    fn target(&mut self) -> Target {
+        let host = self.host();
+        if self.dice.chance(50) { Target::Leader(host) } else { Target::Host(host) }
+    }
+
+    fn long(&mut self) -> Micros {
+        self.dice.between(100, 6000) * MILLI
+    }
+
+    fn soon(&mut self) -> Micros {
+        self.dice.between(20, 3000) * MILLI
+    }
+
+    /// Some hosts, seldom all or none.
+    fn mask(&mut self) -> u64 {
+        self.dice.below(1 << self.hosts)
+    }
+}
+
+const fn kind(name: &'static str, weight: u64, draw: fn(&mut Draw<'_>) -> Fault) -> Kind {
+    Kind { name, weight, draw }
+}
+
+/// Every kind of fault.
+pub const KINDS: [Kind; 30] = [
+    kind("kill", 2, |draw| Fault::Kill(draw.target(), draw.soon())),
+    kind("power", 2, |draw| Fault::Power(draw.target(), draw.soon())),
+    kind("power_within_write", 2, |draw| Fault::PowerWithin(draw.target(), draw.dice.between(1, 30))),
+    kind("disk_error", 2, |draw| Fault::DiskError(draw.target(), draw.dice.below(20))),
+    kind("kill_all", 2, |draw| Fault::KillAll(draw.soon())),
+    kind("power_all", 2, |draw| Fault::PowerAll(draw.soon())),
+    kind("cold_start", 2, |draw| Fault::ColdStart(draw.mask(), draw.soon())),
+    kind("pause", 2, |draw| Fault::Pause(draw.target(), draw.long())),
+    kind("clock_drift", 2, |draw| Fault::ClockDrift(draw.target(), draw.dice.between(20, 400), draw.long())),
+    kind("isolate", 2, |draw| Fault::Isolate(draw.target(), draw.long())),
+    kind("one_way", 2, |draw| Fault::OneWay(draw.target(), draw.host(), draw.long())),
+    kind("split", 2, |draw| Fault::Split(draw.mask(), draw.long())),
+    kind("bridge", 2, |draw| Fault::Bridge(draw.host(), draw.mask(), draw.long())),
+    kind("slow_link", 2, |draw| {
+        Fault::SlowLink(draw.target(), draw.host(), draw.dice.between(5, 900) * MILLI, draw.long())
+    }),
+    kind("reset_links", 2, |draw| Fault::ResetLinks(draw.target())),
+    kind("slow_disk", 2, |draw| Fault::SlowDisk(draw.target(), draw.dice.between(5, 300), draw.long())),
+    kind("disk_low", 2, |draw| Fault::DiskLow(draw.target(), draw.long())),
+    kind("disk_full", 2, |draw| Fault::DiskFull(draw.target(), draw.dice.below(64 << 10), draw.long())),
+    kind("stop", 2, |draw| Fault::Stop(draw.target(), draw.soon())),
+    kind("shutdown", 2, |draw| Fault::Shutdown(draw.target(), draw.soon())),
+    kind("lose_disk", 5, |draw| Fault::LoseDisk(draw.target(), draw.soon())),
+    kind("damage", 9, |draw| Fault::Damage(draw.target(), draw.soon())),
+    kind("rot", 11, |draw| Fault::Rot(draw.target(), draw.dice.number(), draw.soon())),
+    kind("old_copy", 20, |draw| Fault::OldCopy(draw.target(), draw.soon())),
+    kind("clone", 7, |draw| Fault::Clone(draw.target(), draw.host(), draw.soon())),
+    kind("twin", 50, |draw| Fault::Twin(draw.target(), draw.host(), draw.soon())),
+    kind("foreign", 4, |draw| Fault::Foreign(draw.target(), draw.soon())),
+    kind("remove", 4, |draw| Fault::Remove(draw.target())),
+    kind("drain", 4, |draw| Fault::Drain(draw.target(), draw.long())),
+    kind("cut_clients", 2, |_| Fault::CutClients),
+];
 
 impl Fault {
-    /// Its kind, for counting.
+    /// Its kind's name, for counting.
     pub fn kind(&self) -> &'static str {
         match self {
             Self::Kill(..) => "kill",
@@ -70,85 +170,61 @@ impl Fault {
             Self::DiskError(..) => "disk_error",
             Self::KillAll(_) => "kill_all",
             Self::PowerAll(_) => "power_all",
+            Self::ColdStart(..) => "cold_start",
             Self::Pause(..) => "pause",
+            Self::ClockDrift(..) => "clock_drift",
             Self::Isolate(..) => "isolate",
             Self::OneWay(..) => "one_way",
+            Self::Split(..) => "split",
+            Self::Bridge(..) => "bridge",
+            Self::SlowLink(..) => "slow_link",
+            Self::ResetLinks(_) => "reset_links",
             Self::SlowDisk(..) => "slow_disk",
             Self::DiskLow(..) => "disk_low",
+            Self::DiskFull(..) => "disk_full",
             Self::Stop(..) => "stop",
             Self::Shutdown(..) => "shutdown",
             Self::LoseDisk(..) => "lose_disk",
             Self::Damage(..) => "damage",
+            Self::Rot(..) => "rot",
+            Self::OldCopy(..) => "old_copy",
+            Self::Clone(..) => "clone",
+            Self::Twin(..) => "twin",
+            Self::Foreign(..) => "foreign",
+            Self::Remove(_) => "remove",
+            Self::Drain(..) => "drain",
             Self::CutClients => "cut_clients",
         }
     }
 
     /// Draws one of a kind.
-    pub fn draw(kind: &str, hosts: usize, dice: &mut Dice) -> Self {
-        let host = dice.index(hosts);
-        let target = if dice.chance(50) { Target::Leader(host) } else { Target::Host(host) };
-        let long = dice.between(100, 6000) * MILLI;
-        let soon = dice.between(20, 3000) * MILLI;
-        match kind {
-            "kill" => Self::Kill(target, soon),
-            "power" => Self::Power(target, soon),
-            "power_within_write" => Self::PowerWithin(target, dice.between(1, 30)),
-            "disk_error" => Self::DiskError(target, dice.below(20)),
-            "kill_all" => Self::KillAll(soon),
-            "power_all" => Self::PowerAll(soon),
-            "pause" => Self::Pause(target, long),
-            "isolate" => Self::Isolate(target, long),
-            "one_way" => Self::OneWay(target, dice.index(hosts), long),
-            "slow_disk" => Self::SlowDisk(target, dice.between(5, 300), long),
-            "disk_low" => Self::DiskLow(target, long),
-            "stop" => Self::Stop(target, soon),
-            "shutdown" => Self::Shutdown(target, soon),
-            "lose_disk" => Self::LoseDisk(target, soon),
-            "damage" => Self::Damage(target, soon),
-            "cut_clients" => Self::CutClients,
-            other => panic!("no such fault: {other}"),
-        }
+    pub fn draw(kind: &Kind, hosts: usize, dice: &mut Dice) -> Self {
+        (kind.draw)(&mut Draw { hosts, dice })
     }
 }
 
-/// Every kind of fault.
-pub const KINDS: [&str; 16] = [
-    "kill",
-    "power",
-    "power_within_write",
-    "disk_error",
-    "kill_all",
-    "power_all",
-    "pause",
-    "isolate",
-    "one_way",
-    "slow_disk",
-    "disk_low",
-    "stop",
-    "shutdown",
-    "cut_clients",
-    "lose_disk",
-    "damage",
-];
+/// Faults that begin within this time of each other met.
+const NEAR: Micros = 5 * SECOND;
 
 /// How often what was done.
 #[derive(Clone, Debug, Default)]
 pub struct Tally {
     /// By kind.
     pub faults: BTreeMap<&'static str, u64>,
-    /// Pairs of neighbouring faults of a run, by kinds.
-    pub pairs: BTreeMap<(&'static str, &'static str), u64>,
+    /// Pairs of kinds, in alphabetical order, that met within five seconds of one run.
+    pub pairs: BTreeSet<(&'static str, &'static str)>,
     /// Times at which no process ran.
     pub total_outages: u64,
-    last: Option<&'static str>,
+    recent: VecDeque<(Micros, &'static str)>,
 }
 
 impl Tally {
-    fn count(&mut self, kind: &'static str) {
+    /// A fault was done.
+    pub fn count(&mut self, now: Micros, kind: &'static str) {
         *self.faults.entry(kind).or_default() += 1;
-        if let Some(last) = self.last.replace(kind) {
-            *self.pairs.entry((last, kind)).or_default() += 1;
-        }
+        self.recent.retain(|(at, _)| now - at <= NEAR);
+        self.pairs.extend(self.recent.iter().map(|(_, other)| (kind.min(*other), kind.max(*other))));
+        self.recent.push_back((now, kind));
     }
 
     /// Adds another run's.
@@ -156,218 +232,12 @@ impl Tally {
         for (kind, count) in &other.faults {
             *self.faults.entry(kind).or_default() += count;
         }
-        for (pair, count) in &other.pairs {
-            *self.pairs.entry(*pair).or_default() += count;
-        }
+        self.pairs.extend(&other.pairs);
         self.total_outages += other.total_outages;
     }
-}
 
-impl World {
-    fn target(&self, target: Target) -> HostId {
-        match target {
-            Target::Host(host) => host,
-            Target::Leader(host) => self.leader().unwrap_or(host),
-        }
-    }
-
-    fn start_later(&mut self, host: HostId, delay: Micros) {
-        let after = self.hosts[host].life;
-        self.schedule.after(delay, Happening::Start { host, after });
-    }
-
-    fn end_and_restart(&mut self, host: HostId, power: bool, restart: Micros) -> bool {
-        let ran = self.hosts[host].process.is_some();
-        if ran {
-            self.end(host, power);
-            self.start_later(host, restart);
-            if self.hosts.iter().all(|host| host.process.is_none()) {
-                self.tally.total_outages += 1;
-            }
-        }
-        ran
-    }
-
-    fn end_all(&mut self, power: bool, restart: Micros) {
-        for host in 0..self.hosts.len() {
-            let later = restart + self.dice.between(0, 800) * MILLI;
-            self.end_and_restart(host, power, later);
-        }
-    }
-
-    pub(super) fn fault(&mut self, number: usize) {
-        let Some((_, fault)) = self.plan.get(number).cloned() else { return };
-        let now = self.now();
-        self.trace.line(now, || format!("fault: {fault:?}"));
-        if self.apply(&fault) {
-            self.tally.count(fault.kind());
-        }
-    }
-
-    /// Does it; false if there was nothing to do it to.
-    pub fn apply(&mut self, fault: &Fault) -> bool {
-        match *fault {
-            Fault::Kill(target, restart) => self.end_and_restart(self.target(target), false, restart),
-            Fault::Power(target, restart) => self.end_and_restart(self.target(target), true, restart),
-            Fault::PowerWithin(target, operations) => {
-                let host = self.target(target);
-                self.hosts[host].medium.files.cut_power_at(operations);
-                true
-            }
-            Fault::DiskError(target, syncs) => {
-                let host = self.target(target);
-                self.hosts[host].medium.files.fail_after(Operation::Sync, syncs, DiskFault::Io);
-                true
-            }
-            Fault::KillAll(restart) => {
-                self.end_all(false, restart);
-                true
-            }
-            Fault::PowerAll(restart) => {
-                self.end_all(true, restart);
-                true
-            }
-            Fault::Pause(target, time) => {
-                let host = self.target(target);
-                let paused = self.pause(host);
-                if paused {
-                    let life = self.hosts[host].life;
-                    self.schedule.after(time, Happening::Relief(Relief::Resume(host, life)));
-                }
-                paused
-            }
-            Fault::Isolate(target, time) => {
-                self.isolate(self.target(target), time);
-                true
-            }
-            Fault::OneWay(target, to, time) => {
-                let from = self.target(target);
-                if from != to {
-                    self.network.cut(from, to);
-                    self.schedule.after(time, Happening::Relief(Relief::Heal(from, to)));
-                }
-                from != to
-            }
-            Fault::SlowDisk(target, factor, time) => {
-                let host = self.target(target);
-                self.hosts[host].speed.factor = factor;
-                self.schedule.after(time, Happening::Relief(Relief::FastDisk(host)));
-                true
-            }
-            Fault::DiskLow(target, time) => {
-                let host = self.target(target);
-                let life = self.hosts[host].life;
-                self.input(host, Input::Space { low: true });
-                self.schedule.after(time, Happening::Relief(Relief::Space(host, life)));
-                self.hosts[host].process.is_some()
-            }
-            Fault::Stop(target, restart) => {
-                let host = self.target(target);
-                let runs = self.hosts[host].process.is_some();
-                if runs {
-                    self.input(host, Input::Stop);
-                    // It ends in its own time; whoever is late is started again when it has ended.
-                    let after = self.hosts[host].life + 1;
-                    self.schedule.after(restart + 3000 * MILLI, Happening::Start { host, after });
-                }
-                runs
-            }
-            Fault::Shutdown(target, restart) => {
-                let host = self.target(target);
-                let runs = self.hosts[host].process.is_some();
-                if runs {
-                    let reason = "a fault of the plan".to_owned();
-                    self.ask(host, AdminRequest::Shutdown { reason });
-                    // Most have ended soon; whoever waited for the others in vain, after that.
-                    for host in 0..self.hosts.len() {
-                        let after = self.hosts[host].life + 1;
-                        for late in [2 * SECOND, 22 * SECOND] {
-                            self.schedule.after(restart + late, Happening::Start { host, after });
-                        }
-                    }
-                }
-                runs
-            }
-            Fault::LoseDisk(target, restart) => {
-                let host = self.target(target);
-                self.lose(host, restart, |world| world.replace_medium(host, Medium::new()))
-            }
-            Fault::Damage(target, restart) => {
-                let host = self.target(target);
-                // One that is damaged does not count as a member: a start that waits for all would wait for ever.
-                let spared =
-                    self.hosts.iter().any(|other| other.config.wait_for as usize >= self.hosts.len());
-                !spared && self.lose(host, restart, |world| world.hosts[host].medium.spoil_stamp())
-            }
-            Fault::CutClients => {
-                self.cut_clients();
-                true
-            }
-        }
-    }
-
-    fn isolate(&mut self, host: HostId, time: Micros) {
-        for other in (0..self.hosts.len()).filter(|other| *other != host) {
-            for (from, to) in [(host, other), (other, host)] {
-                self.network.cut(from, to);
-                self.schedule.after(time, Happening::Relief(Relief::Heal(from, to)));
-            }
-        }
-    }
-
-    /// Takes a voter's store away, if the cluster can do without it.
-    fn lose(&mut self, host: HostId, restart: Micros, how: impl FnOnce(&mut Self)) -> bool {
-        let store = self.statuses.get(&host).map(|status| status.store_id).filter(|_| self.votes(host));
-        let Some(store) = store.filter(|_| self.ailing.is_none()) else { return false };
-        if !self.end_and_restart(host, true, restart) {
-            return false;
-        }
-        how(self);
-        self.ailing = Some((host, store));
-        // Until the new store votes, they are one fewer.
-        self.copies = self.copies.min((self.hosts.len() - 1) / 2 + 1);
-        self.schedule.after(OPERATOR, Happening::Operator);
-        true
-    }
-
-    /// Whether this host's broker is one of at least three voters in every group, by its own latest status.
-    fn votes(&self, host: HostId) -> bool {
-        let Some(status) = self.statuses.get(&host) else { return false };
-        let known = status.groups.len() > 1 && status.verdict == VerdictWord::Active;
-        known
-            && status.groups.iter().all(|group| {
-                let here = |role| matches!(role, "leader" | "replica" | "waiting");
-                let voters = group.nodes.iter().filter(|node| here(node.role)).count();
-                matches!(group.role, "leader" | "replica") && group.quorum && voters >= 3
-            })
-    }
-
-    /// The operator asks for the replacement until the broker votes again.
-    pub(super) fn operate(&mut self) {
-        let Some((host, store)) = self.ailing else { return };
-        if self.votes(host) {
-            let now = self.now();
-            self.trace.line(now, || format!("host {host} votes again"));
-            self.ailing = None;
-            return;
-        }
-        self.schedule.after(OPERATOR, Happening::Operator);
-        // Who leads, and still has the old store among the members.
-        let leads = |status: &Status| {
-            let known = status.members.iter().any(|member| member.store_id == store && member.voter);
-            known
-                && status
-                    .groups
-                    .iter()
-                    .any(|group| group.vhost == "system" && group.role == "leader" && group.quorum)
-        };
-        let leader = self.statuses.iter().find(|(_, status)| leads(status)).map(|(leader, _)| *leader);
-        if let Some(leader) = leader.filter(|leader| self.hosts[*leader].process.is_some()) {
-            let name = self.hosts[host].name.clone();
-            self.ask(
-                leader,
-                AdminRequest::Member(MemberRequest { act: MemberAct::Replace, name, address: None }),
-            );
-        }
+    /// How many pairs there can be.
+    pub fn pairs_possible() -> usize {
+        KINDS.len() * (KINDS.len() + 1) / 2
     }
 }

@@ -39,6 +39,11 @@ pub struct HostConfig {
     pub sizes: LogSizes,
 }
 
+/// A host's broker's name.
+pub fn name_of(host: HostId) -> String {
+    format!("b{}", host + 1)
+}
+
 /// A host's address for peers.
 pub fn cluster_address(host: HostId) -> String {
     format!("host{host}:7421")
@@ -61,6 +66,38 @@ pub struct DiskSpeed {
     pub factor: u64,
 }
 
+/// A monotonic clock that may go too fast or too slow.
+#[derive(Clone, Copy, Debug)]
+pub struct Clock {
+    /// Since then it goes at this pace.
+    since: Micros,
+    /// What it showed then.
+    shown: Micros,
+    percent: u64,
+}
+
+impl Clock {
+    /// Shows zero now.
+    pub fn new(now: Micros, percent: u64) -> Self {
+        Self { since: now, shown: 0, percent: percent.max(1) }
+    }
+
+    /// What it shows.
+    pub fn shows(&self, now: Micros) -> Micros {
+        self.shown + (now - self.since) * self.percent / 100
+    }
+
+    /// When it will show this, at the present pace, or the time since when it goes at this pace if that is past.
+    pub fn will_show(&self, shown: Micros) -> Micros {
+        self.since + (shown.saturating_sub(self.shown) * 100).div_ceil(self.percent)
+    }
+
+    /// Goes at another pace from now on, without a jump.
+    pub fn set_pace(&mut self, now: Micros, percent: u64) {
+        *self = Self { since: now, shown: self.shows(now), percent: percent.max(1) };
+    }
+}
+
 /// A running process.
 pub struct Process {
     /// Everything that it decides.
@@ -77,8 +114,8 @@ pub struct Process {
     pub round_due: bool,
     /// When the core is woken next.
     pub wake_at: Option<Micros>,
-    /// The core's clock began at this time.
-    pub began: Micros,
+    /// The core's clock.
+    pub clock: Clock,
     /// Connections of clients.
     pub sessions: BTreeMap<SessionId, ConnectionId>,
     /// The number of the next session.
@@ -98,7 +135,7 @@ pub struct Process {
 impl Process {
     /// The core's time.
     pub fn tick(&self, now: Micros) -> Tick {
-        Tick((now - self.began) / MILLI)
+        Tick(self.clock.shows(now) / MILLI)
     }
 }
 
@@ -122,6 +159,8 @@ pub struct Host {
     pub exit: Option<(u8, String)>,
     /// How fast its disk is.
     pub speed: DiskSpeed,
+    /// At which pace its clock goes.
+    pub clock_percent: u64,
     /// Each group's log as it was found at the last start; none if the store was damaged and its log not looked at.
     pub found_logs: Option<BTreeMap<GroupId, FoundLog>>,
     dice: Dice,
@@ -132,7 +171,7 @@ impl Host {
     pub fn new(id: HostId, seed: u64, config: HostConfig) -> Self {
         Self {
             id,
-            name: format!("b{}", id + 1),
+            name: name_of(id),
             config,
             medium: Medium::new(),
             life: 0,
@@ -140,6 +179,7 @@ impl Host {
             process: None,
             exit: None,
             speed: DiskSpeed { factor: 1 },
+            clock_percent: 100,
             found_logs: None,
             dice: Dice::new(seed, &format!("host {id}")),
         }
@@ -208,7 +248,7 @@ impl Host {
             inbox: VecDeque::new(),
             round_due: false,
             wake_at: None,
-            began: now,
+            clock: Clock::new(now, self.clock_percent),
             sessions: BTreeMap::new(),
             next_session: 1,
             links: BTreeMap::new(),

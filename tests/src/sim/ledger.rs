@@ -242,6 +242,12 @@ impl Ledger {
         }
     }
 
+    /// What this host holds is not its own, or was not: nothing of it counts.
+    pub fn disown(&mut self, host: HostId) {
+        self.books.remove(&host);
+        self.checked.retain(|(of, _), _| *of != host);
+    }
+
     /// The disk of this host was replaced.
     pub fn forget(&mut self, host: HostId) {
         self.lost.extend(self.books.remove(&host));

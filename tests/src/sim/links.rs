@@ -257,6 +257,21 @@ impl World {
         }
     }
 
+    /// Every connection of this host breaks, as by a reset: what was on its way is lost, both ends learn of it at once.
+    /// False if there is none.
+    pub(super) fn reset_links(&mut self, host: HostId) -> bool {
+        let links = self.network.links.iter();
+        let ids: Vec<LinkId> =
+            links.filter(|(_, link)| link.from.0 == host || link.to.0 == host).map(|(id, _)| *id).collect();
+        for id in &ids {
+            self.link_ended_at_answerer(*id);
+            if self.network.links.get(id).is_some_and(|link| link.open_from) {
+                self.link_ended_at_dialer(*id);
+            }
+        }
+        !ids.is_empty()
+    }
+
     /// A process is gone: its connections go with it, with a word or without.
     pub(super) fn links_of_ended(&mut self, host: HostId, life: u64, key: PeerKey, power: bool) {
         let ids: Vec<LinkId> = self.network.links.keys().copied().collect();

@@ -14,6 +14,7 @@
 //! the loop that performs effects is the simulator's, and it takes every liberty that the core's contract
 //! ([`quorate_core::io`]) leaves.
 
+mod acts;
 pub mod checker;
 pub mod client;
 pub mod dice;
@@ -23,6 +24,7 @@ pub mod host;
 pub mod ledger;
 mod links;
 pub mod network;
+pub mod operator;
 pub mod order;
 pub mod plan;
 pub mod record;

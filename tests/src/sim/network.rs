@@ -70,6 +70,8 @@ pub struct Network {
     /// By number.
     pub connections: BTreeMap<ConnectionId, Connection>,
     cuts: BTreeMap<(HostId, HostId), u32>,
+    /// What goes this way takes so much longer.
+    slow: BTreeMap<(HostId, HostId), Micros>,
     next: u64,
     dice: Dice,
     /// A link that was silent for so long is gone.
@@ -86,6 +88,7 @@ impl Network {
             links: BTreeMap::new(),
             connections: BTreeMap::new(),
             cuts: BTreeMap::new(),
+            slow: BTreeMap::new(),
             next: 1,
             dice: Dice::new(seed, "network"),
             read_timeout,
@@ -132,15 +135,27 @@ impl Network {
         }
     }
 
-    /// Takes every cut away.
+    /// Takes every cut and every delay away.
     pub fn heal_all(&mut self) {
         self.cuts.clear();
+        self.slow.clear();
+    }
+
+    /// What goes this way takes so much longer from now on.
+    pub fn slow(&mut self, from: HostId, to: HostId, delay: Micros) {
+        self.slow.insert((from, to), delay);
+    }
+
+    /// It takes as long as usual again.
+    pub fn fast(&mut self, from: HostId, to: HostId) {
+        self.slow.remove(&(from, to));
     }
 
     /// Puts a message on a link; when it arrives.
     pub fn send(&mut self, now: Micros, link: LinkId, message: Bytes) -> Option<Micros> {
         let delay = self.delay();
         let link = self.links.get_mut(&link)?;
+        let delay = delay + self.slow.get(&(link.from.0, link.to.0)).copied().unwrap_or(0);
         let arrival = link.queue.back().map_or(0, |(last, _)| *last).max(now + delay);
         link.queue.push_back((arrival, message));
         Some(arrival)

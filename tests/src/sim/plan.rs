@@ -3,7 +3,7 @@
 use quorate_core::formation::status::RecoveryMode;
 
 use super::dice::Dice;
-use super::fault::{Fault, KINDS};
+use super::fault::{Fault, KINDS, Kind};
 use super::host::HostConfig;
 use super::schedule::{MILLI, Micros, SECOND};
 use super::storage::LogSizes;
@@ -47,11 +47,13 @@ impl Plan {
     /// The plan of a seed.
     pub fn draw(seed: u64) -> Self {
         let mut dice = Dice::new(seed, "plan");
-        let count = if dice.chance(80) { 3 } else { [1, 2, 4, 5][dice.index(4)] };
+        let count = if dice.chance(50) { 3 } else { [1, 2, 4, 5, 5, 5, 5, 5, 6, 7][dice.index(10)] };
         let segment_bytes = [16, 32, 64][dice.index(3)] << 10;
         let log_retain = segment_bytes * dice.between(2, 8);
         let mut hosts = cluster(count, LogSizes { segment_bytes, log_retain });
-        let wait_for = u32::try_from(dice.between(count as u64 / 2 + 1, count as u64)).expect("few");
+        let majority = count as u64 / 2 + 1;
+        let wait_for = if dice.chance(65) { majority } else { dice.between(majority, count as u64) };
+        let wait_for = u32::try_from(wait_for).expect("few");
         let election = [500, 300, 1000][dice.index(3)];
         for host in &mut hosts {
             host.wait_for = wait_for;
@@ -62,7 +64,7 @@ impl Plan {
         let faults = Self::draw_faults(count, length, &mut Dice::new(seed, "faults"));
         let queues = dice.between(1, 3);
         let publishers =
-            (0..dice.between(1, 3)).map(|_| (dice.below(queues), dice.between(50, 1500))).collect();
+            (0..dice.between(1, 3)).map(|_| (dice.below(queues), dice.between(100, 1900))).collect();
         let consumers = (0..dice.between(0, 3))
             .map(|_| {
                 (dice.below(queues), u32::try_from(dice.between(1, 60)).expect("small"), dice.below(3) * 7)
@@ -71,19 +73,29 @@ impl Plan {
         Self { hosts, starts, length, faults, publishers, consumers, power_at_the_end: dice.chance(50) }
     }
 
-    /// Each kind is on with a probability of one half, so that rare combinations are met densely.
+    /// Each kind is on with a probability of one third, so that rare combinations are met densely.
     fn draw_faults(count: usize, length: Micros, dice: &mut Dice) -> Vec<(Micros, Fault)> {
-        let kinds: Vec<&str> = KINDS.into_iter().filter(|_| dice.chance(50)).collect();
-        let mean = dice.between(300, 4000) * MILLI;
+        let kinds: Vec<&Kind> = KINDS
+            .iter()
+            // Only a cluster that can do without two has twins: wherever it may, it does.
+            .filter(|kind| if kind.name == "twin" { count >= 5 } else { dice.chance(33) })
+            .collect();
+        let weight = kinds.iter().map(|kind| kind.weight).sum::<u64>();
+        let mean = dice.between(150, 1800) * MILLI;
         let mut faults = Vec::new();
         let mut at = 0;
-        while !kinds.is_empty() {
+        loop {
             at += dice.between(mean / 10, mean * 2);
-            if at >= length {
+            if at >= length || weight == 0 {
                 break;
             }
-            let kind = kinds[dice.index(kinds.len())];
-            faults.push((at, Fault::draw(kind, count, dice)));
+            let mut drawn = dice.below(weight);
+            let kind = kinds.iter().find(|kind| {
+                let is_it = drawn < kind.weight;
+                drawn = drawn.saturating_sub(kind.weight);
+                is_it
+            });
+            faults.extend(kind.map(|kind| (at, Fault::draw(kind, count, dice))));
         }
         faults
     }

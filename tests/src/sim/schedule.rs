@@ -116,6 +116,14 @@ pub enum Relief {
     FastDisk(HostId),
     /// The disk has room again.
     Space(HostId, u64),
+    /// The disk takes whatever is written again.
+    Room(HostId),
+    /// The clock goes as it should.
+    Clock(HostId),
+    /// This way is as fast as before.
+    FastLink(HostId, HostId),
+    /// An operator lets the drained broker lead again.
+    Undrain,
 }
 
 /// What is due, in order.

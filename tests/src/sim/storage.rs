@@ -10,7 +10,7 @@ use quorate_store::files::crash::CrashFiles;
 use quorate_store::files::{FileLock, Files};
 use quorate_store::identity::LOCK_NAME;
 use quorate_store::ids::{GroupId, Index, RunId, StoreId};
-use quorate_store::log::{LogConfig, LogError, LogReader, LogWriter, RecoveredGroup};
+use quorate_store::log::{self, LogConfig, LogError, LogReader, LogWriter, RecoveredGroup};
 use quorate_store::model::StateModel;
 use quorate_store::open::{OpenError, OpenLog, OpenOptions, open};
 use quorate_store::quarantine::{self, Act, Divergence, Draft, Note, QuarantineError};
@@ -73,17 +73,18 @@ impl Medium {
     }
 
     /// As the process does with a damaged store that an operator had replaced.
-    pub fn set_aside(&mut self, why: String) {
+    pub fn set_aside(&mut self, why: String) -> Result<(), DiskFailed> {
         let files: Arc<dyn Files> = Arc::new(self.files.clone());
         let store = Path::new(STORE_DIRECTORY);
         let lock = files.lock(&store.join(LOCK_NAME), 1).expect("the process is gone");
         let note = Note { act: Act::Damage, why, groups: Vec::new(), diverged: None, when_ms: 0 };
-        let image = quarantine::set_aside(&files, store, lock.as_ref(), note)
-            .expect("a damaged store can be set aside");
+        let done = quarantine::set_aside(&files, store, lock.as_ref(), note);
+        let image = done.map_err(|error| DiskFailed(error.to_string()))?;
         self.note(|| Noted::Kept(image.name));
         self.state = StateModel::on(files);
         self.note(|| Noted::SetAside);
         self.note_state();
+        Ok(())
     }
 
     /// An empty one.
@@ -127,6 +128,25 @@ impl Medium {
                 self.files.replace(&path, &content);
             }
         }
+    }
+
+    /// Turns a bit in the part of the log that the stamp says is synced, the number says which; false if there is none.
+    pub fn rot(&self, place: u64) -> bool {
+        let Some(synced) = self.stamp().map(|stamp| stamp.log_synced) else { return false };
+        let number = format!("{:016x}", synced.generation);
+        let is_it = |path: &PathBuf| {
+            let name = path.file_name().map(|name| name.to_string_lossy()).unwrap_or_default();
+            path.parent() == Some(&Path::new(STORE_DIRECTORY).join(log::LOG_DIRECTORY))
+                && log::is_segment_name(&name)
+                && name.ends_with(&number)
+        };
+        let found = self.files.everything().into_iter().find(|(path, _)| is_it(path));
+        let Some((path, mut content)) = found.filter(|_| synced.offset > 0) else { return false };
+        let at = usize::try_from(place % synced.offset).ok();
+        let Some(byte) = at.and_then(|at| content.get_mut(at)) else { return false };
+        *byte ^= 1 << (place >> 56 & 7);
+        self.files.replace(&path, &content);
+        true
     }
 
     /// What the stamp says, if it can be read.
@@ -331,7 +351,7 @@ fn unused_log(store: StoreId, dice: &mut Dice) -> OpenLog {
     let files: Arc<dyn Files> = Arc::new(CrashFiles::new());
     let config = LogConfig::new(store, dice.number());
     let (writer, reader, recovered) =
-        quorate_store::log::open(files, Path::new("/log"), config, None).expect("an empty log opens");
+        log::open(files, Path::new("/log"), config, None).expect("an empty log opens");
     OpenLog { writer, reader, recovered }
 }
 

@@ -5,7 +5,6 @@ use std::collections::{BTreeMap, BTreeSet};
 use quorate_core::admin::{AdminReply, AdminRequest, Status};
 use quorate_core::event::Event;
 use quorate_core::io::{AdminId, Input};
-use quorate_store::ids::StoreId;
 
 use super::checker::Checker;
 use super::client::Client;
@@ -14,7 +13,9 @@ use super::fault::{Fault, Tally};
 use super::host::{Host, HostConfig};
 use super::ledger::Ledger;
 use super::network::Network;
+use super::operator::Ailing;
 use super::schedule::{ClientId, Happening, HostId, MILLI, Micros, ProcessStep, Relief, SECOND, Schedule};
+use super::storage::Medium;
 use super::trace::Trace;
 
 /// How often the brokers' statuses are looked at.
@@ -55,9 +56,14 @@ pub struct World {
     pub plan: Vec<(Micros, Fault)>,
     /// Hosts that are not started any more, and not waited for.
     pub away: BTreeSet<HostId>,
-    /// The host whose disk was lost or damaged, and its store's id then, until its broker votes again: no second one
-    /// goes before that.
-    pub ailing: Option<(HostId, StoreId)>,
+    /// The host whose store is not what it was, until its broker votes again: no second one goes before that.
+    pub ailing: Option<Ailing>,
+    /// Older copies of hosts' disks.
+    pub(super) older: BTreeMap<HostId, Medium>,
+    /// The host whose broker is drained.
+    pub(super) drained: Option<HostId>,
+    /// Since when it is to lead again.
+    pub(super) undrain_since: Option<Micros>,
     /// Restarts after faults happen only while true.
     pub restarts: bool,
     pub(super) dice: Dice,
@@ -95,6 +101,9 @@ impl World {
             plan: Vec::new(),
             away: BTreeSet::new(),
             ailing: None,
+            older: BTreeMap::new(),
+            drained: None,
+            undrain_since: None,
             restarts: true,
             dice: Dice::new(seed, "world"),
             next_admin: SCRIPTED,
@@ -227,7 +236,8 @@ impl World {
             return;
         }
         self.trace.line(now, || format!("host {host} starts"));
-        if let Some(found) = self.hosts[host].found_logs.take() {
+        let found = self.hosts[host].found_logs.take();
+        if let Some(found) = found.filter(|_| !self.holds_wrong_store(host)) {
             let result = self.ledger.restarted(host, &found);
             self.checker.check(result);
         }
@@ -257,7 +267,7 @@ impl World {
     }
 
     /// Puts another medium in the place of a host's that does not run: an older one, or a copy.
-    pub fn replace_medium(&mut self, host: HostId, medium: super::storage::Medium) {
+    pub fn replace_medium(&mut self, host: HostId, medium: Medium) {
         assert!(self.hosts[host].process.is_none(), "only of a host that does not run");
         self.hosts[host].medium = medium;
         // What it had synced is not asked of it any more.
@@ -291,6 +301,18 @@ impl World {
         }
     }
 
+    /// The host's clock goes at so many per cent of the real pace from now on.
+    pub(super) fn set_clock(&mut self, host: HostId, percent: u64) {
+        let now = self.now();
+        self.hosts[host].clock_percent = percent;
+        if let Some(process) = &mut self.hosts[host].process {
+            process.clock.set_pace(now, percent);
+            // It was to be woken by the old pace.
+            process.wake_at = None;
+            self.ask_for_round(host);
+        }
+    }
+
     /// Lets a stopped process go on.
     pub fn resume(&mut self, host: HostId) {
         let Some(process) = &mut self.hosts[host].process else { return };
@@ -315,6 +337,10 @@ impl World {
                 self.input(host, Input::Space { low: false });
             }
             Relief::Space(..) => {}
+            Relief::Room(host) => self.hosts[host].medium.files.set_capacity(u64::MAX),
+            Relief::Clock(host) => self.set_clock(host, 100),
+            Relief::FastLink(from, to) => self.network.fast(from, to),
+            Relief::Undrain => self.undrain(),
         }
     }
 
@@ -324,6 +350,7 @@ impl World {
         for host in 0..self.hosts.len() {
             self.hosts[host].speed.factor = 1;
             self.hosts[host].medium.files.set_capacity(u64::MAX);
+            self.set_clock(host, 100);
             self.resume(host);
             if self.hosts[host].process.is_some() {
                 self.input(host, Input::Space { low: false });
@@ -353,10 +380,15 @@ impl World {
 
     pub(super) fn answered(&mut self, host: HostId, id: AdminId, reply: AdminReply) {
         if id.0 > SCRIPTED {
+            let now = self.now();
+            self.trace.line(now, || format!("host {host} answers {}: {reply:?}", id.0 - SCRIPTED));
             self.replies.insert(id.0, reply);
             return;
         }
         let AdminReply::Status(status) = reply else { return };
+        if self.holds_wrong_store(host) {
+            return;
+        }
         for group in &status.groups {
             self.trace.word(group.applied.0 ^ group.digest);
             let result = self.ledger.digest(host, group.group, group.applied, group.digest);
