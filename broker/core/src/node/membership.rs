@@ -18,6 +18,8 @@ use crate::replica::wire::MembershipChange;
 
 /// How often membership is looked over, and an unanswered admission repeated, in milliseconds.
 const REVIEW_MILLIS: u64 = 100;
+/// A status that has not changed is told again after this, in milliseconds.
+const TELL_STATUS_MILLIS: u64 = 2000;
 const REPEAT_MILLIS: u64 = 1000;
 
 impl Node {
@@ -177,10 +179,11 @@ impl Node {
         }
         let status = self.own_status();
         let encoded = status.encode();
-        if self.told_status.as_ref() == Some(&encoded) {
+        if self.told_status.as_ref() == Some(&encoded) && !self.is_status_due() {
             return;
         }
         self.told_status = Some(encoded);
+        self.told_at = self.now;
         let keys: Vec<_> = self.peers.all_linked().map(|peer| peer.identity.key).collect();
         for to in keys {
             self.emit(Output::Send {
@@ -189,6 +192,12 @@ impl Node {
                 after: None,
             });
         }
+    }
+
+    /// Told again now and then, though nothing has changed: a peer whose old connection ended after the new one was made
+    /// has forgotten what it was told by the new one, and nobody else knows that.
+    pub(super) fn is_status_due(&self) -> bool {
+        self.now.since(self.told_at) >= TELL_STATUS_MILLIS
     }
 
     /// Sends a Raft message to whoever has that Raft id, if it is linked.

@@ -54,7 +54,7 @@ impl Node {
             self.learn_members();
             self.refresh_stamp();
         }
-        if std::mem::take(&mut self.tell) || self.facts_changed {
+        if std::mem::take(&mut self.tell) || self.facts_changed || self.is_status_due() {
             self.tell_status();
         }
         // After the status: what is told of this life is judged by that.
