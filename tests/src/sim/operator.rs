@@ -28,6 +28,8 @@ pub struct Ailing {
     pub host: HostId,
     /// The id of the store that it had.
     pub store: StoreId,
+    /// Whose place a twin may have taken: it has to vote again, too.
+    also: Option<HostId>,
     cure: Cure,
 }
 
@@ -128,11 +130,14 @@ impl World {
             self.copies = self.copies.min((self.founders() - 2) / 2 + 1);
         }
         self.begin_cure(host, store, cure);
+        if let (Fault::Twin(_, other, _), Some(ailing)) = (fault, &mut self.ailing) {
+            ailing.also = Some(*other);
+        }
         true
     }
 
     fn begin_cure(&mut self, host: HostId, store: StoreId, cure: Cure) {
-        self.ailing = Some(Ailing { host, store, cure });
+        self.ailing = Some(Ailing { host, store, also: None, cure });
         // Until the new store votes, they are one fewer.
         self.copies = self.copies.min((self.founders() - 1) / 2 + 1);
         self.schedule.after(OPERATOR, Happening::Operator);
@@ -186,10 +191,12 @@ impl World {
 
     /// The operator looks after the ailing broker until it votes again.
     pub(super) fn operate(&mut self) {
-        let Some(Ailing { host, store, cure }) = self.ailing.clone() else { return };
+        let Some(Ailing { host, store, also, cure }) = self.ailing.clone() else { return };
         let now = self.now();
         let done = match &cure {
-            Cure::Wait | Cure::Replace | Cure::Add => self.votes(host),
+            Cure::Wait | Cure::Replace | Cure::Add => {
+                self.votes(host) && also.is_none_or(|also| self.votes(also))
+            }
             Cure::WipeAt(..) | Cure::Remove => false,
         };
         if done {

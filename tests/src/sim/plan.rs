@@ -75,11 +75,7 @@ impl Plan {
 
     /// Each kind is on with a probability of one third, so that rare combinations are met densely.
     fn draw_faults(count: usize, length: Micros, dice: &mut Dice) -> Vec<(Micros, Fault)> {
-        let kinds: Vec<&Kind> = KINDS
-            .iter()
-            // Only a cluster that can do without two has twins: wherever it may, it does.
-            .filter(|kind| if kind.name == "twin" { count >= 5 } else { dice.chance(33) })
-            .collect();
+        let kinds: Vec<&Kind> = KINDS.iter().filter(|_| dice.chance(33)).collect();
         let weight = kinds.iter().map(|kind| kind.weight).sum::<u64>();
         let mean = dice.between(150, 1800) * MILLI;
         let mut faults = Vec::new();

@@ -111,7 +111,14 @@ impl<'a> Company<'a> {
         set_aside(&mut here, &|status| {
             matches!(status.state, StoreState::Damaged { .. }).then_some(Why::Damaged)
         });
-        set_aside(&mut here, &|status| recorded_name(status).map(|_| Why::OthersName));
+        // Beside the store's own broker it is a copy like any other, and held; that one it never holds up.
+        let all = here.clone();
+        let is_twice = |status: &InitialStatus| {
+            all.iter().any(|other| other.key.store == status.key.store && other.key != status.key)
+        };
+        set_aside(&mut here, &|status| {
+            recorded_name(status).map(|_| if is_twice(status) { Why::StoreTwice } else { Why::OthersName })
+        });
         let sound = here.clone();
         let twice = stores_twice(&here);
         set_aside(&mut here, &|status| twice.contains(&status.key).then_some(Why::StoreTwice));

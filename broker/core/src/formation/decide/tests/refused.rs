@@ -112,10 +112,13 @@ fn r5_the_weaker_claim_to_a_name_is_refused() {
     // A copy of a's store under the name of b, whose store is another one: whether both are here or neither.
     let copy =
         named(InitialStatus { key: crate::io::PeerKey { run: run(7), ..dirty(1).key }, ..dirty(1) }, "b");
-    for seen in [vec![], vec![dirty(2), dirty(3)], vec![active(1), active(2)]] {
+    for seen in [vec![], vec![dirty(2), dirty(3)], vec![active(2), active(3)]] {
         let decision = decide(&facts(copy.clone(), seen));
         assert_eq!((decision.row, decision.verdict), (Row::R5, REFUSED), "{}", decision.reason);
         assert!(decision.reason.contains("is that of a;"), "{}", decision.reason);
+    }
+    for seen in [vec![dirty(1)], vec![active(1), active(2)]] {
+        assert_eq!(outcome(&facts(copy.clone(), seen)), (Row::R4, Verdict::Held));
     }
     // It does not stand in the way of a itself, nor vote in its place.
     assert_eq!(outcome(&facts(dirty(1), [copy.clone(), dirty(2), dirty(3)])), (Row::C1, Verdict::Restore));
