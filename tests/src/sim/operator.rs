@@ -73,7 +73,7 @@ impl World {
         };
         let host = self.target(target);
         let store = self.statuses.get(&host).map(|status| status.store_id).filter(|_| self.votes(host));
-        let Some(store) = store.filter(|_| self.ailing.is_none()) else { return false };
+        let Some(store) = store.filter(|_| self.ailing.is_none() && self.can_spare_one()) else { return false };
         // One that is damaged, or holds what is not its own, is no member: a start that waits for all would wait for ever.
         let spared = self.hosts.iter().any(|other| other.config.wait_for as usize >= self.hosts.len());
         let (restart, medium, cure) = match *fault {
@@ -134,6 +134,14 @@ impl World {
             ailing.also = Some(*other);
         }
         true
+    }
+
+    /// Whether hosts that never were in the cluster, and one that is emptied, stay too few to found another cluster while
+    /// nobody is there who could tell them of this one.
+    fn can_spare_one(&self) -> bool {
+        let belongs = |host: &&Host| host.medium.stamp().is_some_and(|stamp| stamp.cluster_id.is_some());
+        let belonging = self.hosts.iter().filter(belongs).count();
+        belonging > 0 && 2 * (belonging - 1) >= self.hosts.len()
     }
 
     fn begin_cure(&mut self, host: HostId, store: StoreId, cure: Cure) {
