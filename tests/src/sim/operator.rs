@@ -73,7 +73,9 @@ impl World {
         };
         let host = self.target(target);
         let store = self.statuses.get(&host).map(|status| status.store_id).filter(|_| self.votes(host));
-        let Some(store) = store.filter(|_| self.ailing.is_none() && self.can_spare_one()) else { return false };
+        let Some(store) = store.filter(|_| self.ailing.is_none() && self.can_spare_one()) else {
+            return false;
+        };
         // One that is damaged, or holds what is not its own, is no member: a start that waits for all would wait for ever.
         let spared = self.hosts.iter().any(|other| other.config.wait_for as usize >= self.hosts.len());
         let (restart, medium, cure) = match *fault {

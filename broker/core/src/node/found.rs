@@ -250,12 +250,14 @@ impl Node {
 fn group_stamp(group: &Group) -> GroupStamp {
     let epoch = group.lineage.tag().epoch;
     let applied = Position { epoch, term: group.applied_term, index: group.applied };
-    let (position, synced) = match &group.replica {
-        Some(replica) => {
+    let (position, synced) = match (&group.replica, group.marked_at) {
+        // A mark is believed only where the log ends as the stamp says.
+        (_, Some(end)) => (end, end),
+        (Some(replica), None) => {
             let last = Position { epoch, term: replica.last_term(), index: replica.last() };
             (last, if replica.persisted() == replica.last() { last } else { applied })
         }
-        None => (applied, applied),
+        (None, None) => (applied, applied),
     };
     GroupStamp {
         group: group.id,

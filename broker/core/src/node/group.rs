@@ -102,6 +102,8 @@ pub(crate) struct Group {
     pub(crate) retirement: Retirement,
     /// The log as found, until the node starts.
     pub(crate) recovered: Option<RecoveredLog>,
+    /// Where the log of a marked store ended, until the mark's own entry is durable in it.
+    pub(crate) marked_at: Option<Position>,
     /// None while the group is recovered or made.
     pub(crate) replica: Option<Replica>,
     pub(crate) proposals: Vec<Proposal>,
@@ -159,6 +161,7 @@ impl Group {
             checkpoint_running: false,
             retirement: Retirement::default(),
             recovered: None,
+            marked_at: None,
             replica: None,
             proposals: Vec::new(),
             in_flight: VecDeque::new(),

@@ -97,6 +97,8 @@ enum Then {
     LifeStamped((Incarnation, RunId)),
     /// A later life of the store is in the stamp.
     LifeRenewed,
+    /// The entry by which a marked store's log goes on is durable.
+    MarkLogged(GroupId),
     /// The stamp says that the group is being refilled.
     RejoinStamped(GroupId),
     /// What the group held is in quarantine.
@@ -490,6 +492,7 @@ impl Node {
                 Then::LifeNoted(peer, incarnation) => self.life_is_noted(peer, incarnation),
                 Then::LifeStamped(life) => self.stamped_life = Some(life),
                 Then::LifeRenewed => self.tell_life_now(),
+                Then::MarkLogged(group) => self.mark_logged(group),
                 Then::RejoinStamped(group) => self.rejoin_stamped(group),
                 Then::Preserved(group) => self.preserved(group),
                 Then::Discarded(group) => self.discarded(group),

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use quorate_store::ids::{ClusterId, GroupId, Incarnation, Index, RaftId, StoreId, Term};
+use quorate_store::ids::{ClusterId, GroupId, Incarnation, Index, Position, RaftId, StoreId, Term};
 use quorate_store::record::{HardState, Record};
 use quorate_store::stamp::{self, Stamp, StampState};
 
@@ -314,7 +314,9 @@ impl Node {
             let epoch = group.lineage.tag().epoch;
             let mut hard_state = found.hard_state;
             hard_state.commit = group.applied;
+            let end = Position { epoch: found.epoch, term: group.applied_term, index: group.applied };
             let mark = if recovered.marked { group.begin_marked(found.hard_state.term) } else { None };
+            group.marked_at = mark.as_ref().map(|_| end);
             let conf_state = group.configuration.to_raft();
             let log = if let Some((entry, terms)) = mark {
                 hard_state = HardState { term: entry.term, vote: 0, commit: entry.index };
@@ -345,9 +347,17 @@ impl Node {
             node.campaign_soon(group);
         });
         if !records.is_empty() {
-            self.log_ticket();
+            let ticket = self.log_ticket();
+            self.after(ticket, Then::MarkLogged(id));
         }
         self.records.extend(records);
+    }
+
+    /// From now on the log says itself where it is.
+    pub(super) fn mark_logged(&mut self, id: GroupId) {
+        if let Some(group) = self.groups.get_mut(&id) {
+            self.stamp_changed |= group.marked_at.take().is_some();
+        }
     }
 
     /// The table has just said that the voters are there: nobody leads yet, and waiting for a silence would prove
