@@ -1,13 +1,15 @@
 //! Stores that were copied or rolled back: what they no longer hold must not be voted away.
 
-use quorate_core::admin::Status;
+use quorate_core::admin::{Status, VerdictWord};
 use quorate_core::event::Event;
 use quorate_tests::sim::fault::{Fault, Target};
 use quorate_tests::sim::schedule::{HostId, MILLI, SECOND};
 use quorate_tests::sim::storage::LogSizes;
 use quorate_tests::sim::world::World;
 
-use crate::stage::{TINY, finish, follower, lead, publish_all, publisher, serving, sound, system_leader};
+use crate::stage::{
+    TINY, finish, follower, lead, publish_all, publisher, serving, sound, system_leader, verdict,
+};
 
 fn voters(status: &Status) -> usize {
     status.members.iter().filter(|member| member.voter).count()
@@ -175,4 +177,28 @@ fn a_refilling_broker_killed_at_any_step_is_never_a_source() {
         lead(&mut world);
         finish(world);
     }
+}
+
+#[test]
+fn a_copy_under_another_name_is_held_beside_its_original_though_that_one_answers_late() {
+    let mut world = serving(LogSizes::default());
+    lead(&mut world);
+    world.end(2, false);
+    let copy = world.hosts[0].medium.clone_now();
+    let before = copy.fingerprint();
+    world.replace_medium(2, copy);
+    // The others answer first, and know both names.
+    for (from, to) in [(0, 2), (2, 0)] {
+        world.network.slow(from, to, 150 * MILLI);
+    }
+    world.start(2);
+    let held = (VerdictWord::Held, "R4".to_owned());
+    assert!(world.run_until(10 * SECOND, |world| verdict(world, 2).as_ref() == Some(&held)));
+    assert_eq!(world.hosts[2].exit, None);
+    // With its original gone it is on its own, and no member under this name.
+    world.end(0, false);
+    world.end(2, false);
+    world.start(2);
+    assert!(world.run_until(10 * SECOND, |world| world.hosts[2].exit.is_some()));
+    assert_eq!(world.hosts[2].medium.fingerprint(), before, "no byte of it was changed");
 }

@@ -14,7 +14,7 @@ use super::recovery::Recovery;
 use super::{Node, Then};
 use crate::event::Event;
 use crate::formation::status::StoreState;
-use crate::formation::{Facts, FormingState, FoundingAction, FoundingValue, Verdict, decide};
+use crate::formation::{Facts, FormingState, FoundingAction, FoundingValue, Row, Verdict, decide};
 use crate::io::{Found, FoundStamp, Output, Ticket};
 use crate::peer::{Admission, PeerMessage};
 use crate::replica::{LogWindow, Replica};
@@ -116,7 +116,7 @@ impl Node {
                 next: decision.next.clone(),
             });
         }
-        let verdict = decision.verdict;
+        let (row, verdict) = (decision.row, decision.verdict);
         let reason = decision.reason.clone();
         self.decision = Some(decision);
         if matches!(self.phase, Phase::Running) {
@@ -135,6 +135,10 @@ impl Node {
             Verdict::Form if looks_around => {}
             Verdict::Restore if looks_around && alone => {}
             Verdict::Restore if looks_around && self.now < patient_until => {
+                self.decide_at = Some(patient_until);
+            }
+            // A copy under another name is held beside its original, which may be about to answer.
+            Verdict::Refuse { .. } if row == Row::R5 && looks_around && self.now < patient_until => {
                 self.decide_at = Some(patient_until);
             }
             Verdict::Form => {
