@@ -16,7 +16,7 @@ impl World {
         }
     }
 
-    fn start_later(&mut self, host: HostId, delay: Micros) {
+    pub(super) fn start_later(&mut self, host: HostId, delay: Micros) {
         let after = self.hosts[host].life;
         self.schedule.after(delay, Happening::Start { host, after });
     }
@@ -33,7 +33,7 @@ impl World {
         ran
     }
 
-    fn end_all(&mut self, power: bool, restart: Micros) {
+    pub(super) fn end_all(&mut self, power: bool, restart: Micros) {
         for host in 0..self.hosts.len() {
             let later = restart + self.dice.between(0, 800) * MILLI;
             self.end_and_restart(host, power, later);
@@ -211,6 +211,8 @@ impl World {
                 }
                 runs
             }
+            Fault::Mark(restart) => self.go_on_from_mark(None, restart),
+            Fault::MarkBlind(target, restart) => self.go_on_from_mark(Some(target), restart),
             Fault::Drain(target, time) => {
                 let name = self.hosts[self.target(target)].name.clone();
                 self.drain(&name, time)

@@ -72,6 +72,10 @@ pub enum Fault {
     Twin(Target, HostId, Micros),
     /// The machine comes back with the store of another cluster; an operator finds out, wipes it and replaces the member.
     Foreign(Target, Micros),
+    /// All lose their power; an operator marks the latest store to go on alone, starts it, and then the others.
+    Mark(Micros),
+    /// As [`Fault::Mark`], against the book: any store, as if the others were gone. What only they have is given up.
+    MarkBlind(Target, Micros),
     /// An operator removes the member, wipes its disk, and adds it again.
     Remove(Target),
     /// An operator drains the broker, and lets it lead again after so long.
@@ -126,7 +130,7 @@ const fn kind(name: &'static str, weight: u64, draw: fn(&mut Draw<'_>) -> Fault)
 
 /// Every kind of fault that is drawn. A [`Fault::Twin`] is for scenes: whoever is away for a moment may lose its place to
 /// its copy, now or at its next start, and then more are lost than a cluster can do without.
-pub const KINDS: [Kind; 29] = [
+pub const KINDS: [Kind; 31] = [
     kind("kill", 2, |draw| Fault::Kill(draw.target(), draw.soon())),
     kind("power", 2, |draw| Fault::Power(draw.target(), draw.soon())),
     kind("power_within_write", 2, |draw| Fault::PowerWithin(draw.target(), draw.dice.between(1, 30))),
@@ -156,6 +160,8 @@ pub const KINDS: [Kind; 29] = [
     kind("clone", 7, |draw| Fault::Clone(draw.target(), draw.host(), draw.soon())),
     kind("foreign", 4, |draw| Fault::Foreign(draw.target(), draw.soon())),
     kind("remove", 4, |draw| Fault::Remove(draw.target())),
+    kind("mark", 6, |draw| Fault::Mark(draw.soon())),
+    kind("mark_blind", 6, |draw| Fault::MarkBlind(draw.target(), draw.soon())),
     kind("drain", 4, |draw| Fault::Drain(draw.target(), draw.long())),
     kind("cut_clients", 2, |_| Fault::CutClients),
 ];
@@ -191,6 +197,8 @@ impl Fault {
             Self::Clone(..) => "clone",
             Self::Twin(..) => "twin",
             Self::Foreign(..) => "foreign",
+            Self::Mark(_) => "mark",
+            Self::MarkBlind(..) => "mark_blind",
             Self::Remove(_) => "remove",
             Self::Drain(..) => "drain",
             Self::CutClients => "cut_clients",

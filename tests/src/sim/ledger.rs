@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use quorate_store::ids::{GroupId, Index, Term};
+use quorate_store::ids::{Epoch, GroupId, Index, Position, Term};
 use quorate_store::record::{Batch, Entry, HardState, Record};
 
 use super::schedule::HostId;
@@ -64,6 +64,8 @@ pub struct Ledger {
     committed: BTreeMap<Place, (Content, HostId)>,
     checked: BTreeMap<(HostId, GroupId), Index>,
     digests: BTreeMap<Place, (u64, HostId)>,
+    /// Logs of a history that an operator left behind, until they are of this epoch.
+    behind: BTreeMap<(HostId, GroupId), Epoch>,
     leaders: BTreeMap<(String, Term), HostId>,
 }
 
@@ -103,6 +105,11 @@ impl Ledger {
         let mut result = Ok(());
         for record in &batch.records {
             take(&mut book.written, record);
+            if let Record::Entry(group, epoch, _) | Record::Reset(group, epoch, _, _) = record
+                && self.behind.get(&(host, *group)).is_some_and(|behind| epoch >= behind)
+            {
+                self.behind.remove(&(host, *group));
+            }
             let sound = match record {
                 Record::HardState(group, _, state) => book.keeps_its_word(*group, state),
                 Record::Reset(group, _, term, index) => match self.committed.get(&(*group, *index)) {
@@ -194,7 +201,9 @@ impl Ledger {
     /// A broker's node knows that its log is committed up to here. What the first broker to know has at an index is
     /// kept for good: whatever logs let go of later, nobody may ever have anything else there.
     pub fn committed(&mut self, host: HostId, group: GroupId, commit: Index) -> Result<(), String> {
-        let Some(book) = self.books.get(&host) else { return Ok(()) };
+        let Some(book) = self.books.get(&host).filter(|_| !self.behind.contains_key(&(host, group))) else {
+            return Ok(());
+        };
         let checked = self.checked.entry((host, group)).or_default();
         let from = checked.next();
         *checked = commit;
@@ -223,6 +232,9 @@ impl Ledger {
         applied: Index,
         digest: u64,
     ) -> Result<(), String> {
+        if self.behind.contains_key(&(host, group)) {
+            return Ok(());
+        }
         let (known, first) = *self.digests.entry((group, applied)).or_insert((digest, host));
         if known == digest {
             return Ok(());
@@ -239,6 +251,18 @@ impl Ledger {
             Ok(())
         } else {
             Err(format!("hosts {first} and {host} both lead {vhost} in term {term}"))
+        }
+    }
+
+    /// An operator has given up what is beyond these ends of a host's logs: nobody has to have it any more, others may have
+    /// something else there, and what the other hosts have counts again once it is of the epoch after that.
+    pub fn left_behind(&mut self, host: HostId, ends: &BTreeMap<GroupId, Position>) {
+        let kept = |(group, index): &Place| ends.get(group).is_some_and(|end| *index <= end.index);
+        self.committed.retain(|place, _| kept(place));
+        self.digests.retain(|place, _| kept(place));
+        self.lost.clear();
+        for other in self.books.keys().filter(|other| **other != host) {
+            self.behind.extend(ends.iter().map(|(group, end)| ((*other, *group), Epoch(end.epoch.0 + 1))));
         }
     }
 

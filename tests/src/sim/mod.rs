@@ -23,6 +23,7 @@ pub mod fault;
 pub mod host;
 pub mod ledger;
 mod links;
+pub mod mark;
 pub mod network;
 pub mod operator;
 pub mod order;

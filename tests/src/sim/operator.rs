@@ -35,7 +35,7 @@ pub struct Ailing {
 
 /// What has to be done about it.
 #[derive(Clone, Debug)]
-enum Cure {
+pub(super) enum Cure {
     /// Nothing, as long as the cluster fills it again; `member replace` when the broker says that its store is damaged.
     Wait,
     /// `member replace`.
@@ -46,11 +46,17 @@ enum Cure {
     Remove,
     /// `member add`.
     Add,
+    /// The others are started once the marked store goes on, one after the other, and are filled from it. Until they all
+    /// vote again, one copy is enough; then as many as before.
+    Marked {
+        /// So many.
+        copies: usize,
+    },
 }
 
 /// A store that does not belong there.
 #[derive(Clone, Debug)]
-enum Wrong {
+pub(super) enum Wrong {
     /// Another member's, run under that one's name: it may take the other's place.
     Twin,
     /// Another cluster's, or another member's under a name that is not that one's: nobody may change a byte of it.
@@ -146,7 +152,7 @@ impl World {
         belonging > 0 && 2 * (belonging - 1) >= self.hosts.len()
     }
 
-    fn begin_cure(&mut self, host: HostId, store: StoreId, cure: Cure) {
+    pub(super) fn begin_cure(&mut self, host: HostId, store: StoreId, cure: Cure) {
         self.ailing = Some(Ailing { host, store, also: None, cure });
         // Until the new store votes, they are one fewer.
         self.copies = self.copies.min((self.founders() - 1) / 2 + 1);
@@ -204,6 +210,7 @@ impl World {
         let Some(Ailing { host, store, also, cure }) = self.ailing.clone() else { return };
         let now = self.now();
         let done = match &cure {
+            Cure::Marked { .. } => self.away.is_empty() && self.all_vote(),
             Cure::Wait | Cure::Replace | Cure::Add => {
                 self.votes(host) && also.is_none_or(|also| self.votes(also))
             }
@@ -212,6 +219,9 @@ impl World {
         if done {
             self.trace.line(now, || format!("host {host} votes again"));
             self.ailing = None;
+            if let Cure::Marked { copies } = cure {
+                self.copies = copies;
+            }
             return;
         }
         self.schedule.after(OPERATOR, Happening::Operator);
@@ -230,6 +240,7 @@ impl World {
             Cure::Add => {
                 self.ask_leader(host, MemberAct::Add, |_| true);
             }
+            Cure::Marked { .. } => self.start_next(host),
             Cure::WipeAt(at, _) if now < at => {}
             Cure::WipeAt(_, wrong) => {
                 if let Wrong::Untouched(before) = *wrong

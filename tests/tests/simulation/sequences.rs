@@ -9,11 +9,12 @@ use quorate_core::formation::status::RecoveryMode;
 use quorate_store::ids::GroupId;
 use quorate_tests::sim::client::Consumer;
 use quorate_tests::sim::ledger::Ledger;
+use quorate_tests::sim::mark::ends;
 use quorate_tests::sim::schedule::{HostId, MILLI, SECOND};
 use quorate_tests::sim::storage::{LogSizes, Medium};
 use quorate_tests::sim::world::World;
 
-use crate::marks::{ends, mark};
+use crate::marks::mark;
 use crate::stage::{
     all_down, consumer, finish, follower, lead, publish_all, publisher, serving, sound, verdict,
 };

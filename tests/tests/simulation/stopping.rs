@@ -5,11 +5,11 @@ use quorate_core::event::Event;
 use quorate_store::ids::{GroupId, Position};
 use quorate_store::stamp::StampState;
 use quorate_tests::sim::fault::{Fault, Target};
+use quorate_tests::sim::mark::ends;
 use quorate_tests::sim::schedule::{ClientId, HostId, MILLI, SECOND};
 use quorate_tests::sim::storage::LogSizes;
 use quorate_tests::sim::world::World;
 
-use crate::marks::ends;
 use crate::stage::{finish, publish_all, publisher, serving, system_leader};
 
 /// Far beyond the end of every scene.

@@ -198,6 +198,15 @@ impl Checker {
         }
     }
 
+    /// An operator has the cluster go on without what only left-out stores hold: of what clients were told so far, only
+    /// refusals stand.
+    pub fn left_behind(&mut self) {
+        for fate in self.fates.values_mut() {
+            (fate.confirmed, fate.settled, fate.seq, fate.delivered) = (false, false, None, 0);
+        }
+        self.sequences.clear();
+    }
+
     /// What clients were told by now.
     pub fn moment(&self) -> Moment {
         let names = |test: fn(&Fate) -> bool| {

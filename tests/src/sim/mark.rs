@@ -1,0 +1,215 @@
+//! The mark by which an operator has a cluster go on from one store: by the book, of the latest store and against all
+//! others; or blindly, of any store, as if the others were gone.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use quorate_store::files::Files;
+use quorate_store::ids::{Epoch, GroupId, Position, StoreId, Term};
+use quorate_store::log::{self, LOG_DIRECTORY};
+use quorate_store::stamp::{EpochCause, EpochEntry, Known, LeftOut, Stamp, StampFile, StampState};
+use uuid::Uuid;
+
+use super::fault::Target;
+use super::host::Host;
+use super::operator::Cure;
+use super::schedule::{HostId, Micros};
+use super::storage::STORE_DIRECTORY;
+use super::world::World;
+
+/// Where each group's log ends in a store, with the highest term of its hard state.
+type Ends = BTreeMap<GroupId, (Position, Term)>;
+
+/// A store that does not run, as the tool reads it.
+struct Seen {
+    stamp: Stamp,
+    ends: Ends,
+}
+
+/// Where each group's log ends in a store.
+///
+/// # Panics
+/// Its stamp or log cannot be read.
+pub fn ends(world: &World, host: HostId) -> BTreeMap<GroupId, Position> {
+    let seen = seen(&world.hosts[host]).expect("a readable stamp and a sound log");
+    seen.ends.into_iter().map(|(group, (position, _))| (group, position)).collect()
+}
+
+fn seen(host: &Host) -> Option<Seen> {
+    let stamp = host.medium.stamp()?;
+    let dir = Path::new(STORE_DIRECTORY).join(LOG_DIRECTORY);
+    let (_, recovered) = log::inspect(&host.medium.files, &dir, stamp.store_id, None).ok()?;
+    let end = |group: &log::RecoveredGroup| {
+        let (_, term) = group.terms.iter().rev().find(|(first, _)| *first <= group.last)?;
+        let position = Position { epoch: group.epoch, term: *term, index: group.last };
+        Some((group.group, (position, group.hard_state.term.max(*term))))
+    };
+    let ends = recovered.groups.iter().map(end).collect::<Option<_>>()?;
+    Some(Seen { stamp, ends })
+}
+
+impl World {
+    /// Marks the store of a host that does not run, as the tool does: one stamp write. `known` are the stores given with
+    /// `--against`. Gives the recovery's id.
+    ///
+    /// # Errors
+    /// The disk fails, or the store is none that the tool would mark.
+    pub fn mark(&self, host: HostId, alone: bool, known: &[HostId]) -> Result<Uuid, String> {
+        let unfit = || format!("host {host} has no store that could be marked");
+        let Seen { mut stamp, ends } = seen(&self.hosts[host]).ok_or_else(unfit)?;
+        let others: Vec<Seen> = known.iter().filter_map(|other| seen(&self.hosts[*other])).collect();
+        let members = stamp.members.clone();
+        let own = members.iter().find(|member| member.store_id == stamp.store_id).ok_or_else(unfit)?;
+        let voters = members.iter().filter(|member| member.voter).count();
+        let waits = others.iter().map(|other| other.stamp.wait_for).chain([stamp.wait_for]);
+        let wait_for = waits.max().unwrap_or(1).min(u32::try_from(voters).unwrap_or(u32::MAX)).max(1);
+        let recovery = Uuid::from_u64_pair(self.now(), host as u64 + 1);
+        for group in &mut stamp.groups {
+            let id = group.group;
+            let (fork, own_term) = *ends.get(&id).ok_or_else(unfit)?;
+            let of_group = |other: &Seen| {
+                let part = other.stamp.groups.iter().find(|part| part.group == id)?;
+                let tip = part.lineage.last()?.id;
+                Some(Known { incarnation: other.stamp.incarnation, position: other.ends.get(&id)?.0, tip })
+            };
+            let left_out = members.iter().filter(|member| member.store_id != own.store_id).map(|member| {
+                let given = others.iter().find(|other| other.stamp.store_id == member.store_id);
+                LeftOut {
+                    store: member.store_id,
+                    name: member.name.clone(),
+                    voter: member.voter,
+                    known: given.and_then(of_group),
+                }
+            });
+            let terms = others.iter().filter_map(|other| other.ends.get(&id)).map(|(_, term)| *term);
+            let highest = terms.chain([own_term]).max().unwrap_or_default();
+            group.position = fork;
+            group.synced = fork;
+            let number = group.lineage.last().map_or(Epoch(1), |last| Epoch(last.number.0 + 1));
+            let members = if alone { 0 } else { wait_for };
+            group.lineage.push(EpochEntry {
+                number,
+                id: Uuid::from_u64_pair(self.now(), (host as u64 + 1) << 32 | u64::from(id.0)),
+                fork,
+                term: Term(highest.0 + 1),
+                cause: EpochCause::Mark { recovery, alone, members, sole: own.raft_id },
+                left_out: left_out.collect(),
+                who: "operator".into(),
+                when_ms: 1,
+                why: "a test".into(),
+            });
+        }
+        stamp.state = StampState::Recovered { recovery };
+        let files: Arc<dyn Files> = Arc::new(self.hosts[host].medium.files.clone());
+        let written = StampFile::open(files, PathBuf::from(STORE_DIRECTORY))
+            .and_then(|(mut file, _)| file.write(stamp));
+        written.map(|_| recovery).map_err(|error| error.to_string())
+    }
+
+    /// All lose their power, and an operator has them go on from one store: by the book from the latest, against all
+    /// others; of this target, if there is one, whatever it lacks. It goes on alone, and the others are started after it, one by one.
+    pub(super) fn go_on_from_mark(&mut self, blind: Option<Target>, restart: Micros) -> bool {
+        let wanted = blind.map(|target| self.target(target));
+        let may = self.ailing.is_none() && (3..=5).contains(&self.hosts.len()) && self.away.is_empty();
+        if !may || !self.all_vote() {
+            return false;
+        }
+        self.end_all(true, restart);
+        let stores: Vec<Seen> = self.hosts.iter().filter_map(seen).collect();
+        let latest = (0..stores.len()).find(|host| {
+            stores.iter().all(|other| {
+                other.ends.iter().all(|(group, (end, _))| {
+                    stores[*host].ends.get(group).is_some_and(|(position, _)| position >= end)
+                })
+            })
+        });
+        let fit = stores.len() == self.hosts.len() && may_be_marked(&stores);
+        let Some(host) = wanted.or(latest).filter(|_| fit) else { return false };
+        let others: Vec<HostId> = (0..self.hosts.len()).filter(|other| *other != host).collect();
+        let known = if blind.is_some() { &[][..] } else { &others };
+        if let Err(why) = self.mark(host, true, known) {
+            let now = self.now();
+            self.trace.line(now, || format!("host {host} is not marked: {why}"));
+            return false;
+        }
+        let now = self.now();
+        self.trace.line(now, || format!("host {host} is marked"));
+        let lacks = |other: &Seen| {
+            other
+                .ends
+                .iter()
+                .any(|(group, (end, _))| stores[host].ends.get(group).is_none_or(|(at, _)| at < end))
+        };
+        if stores.iter().any(lacks) {
+            // The operator has given up what only the others have.
+            self.checker.left_behind();
+            let ends = stores[host].ends.iter().map(|(group, (end, _))| (*group, *end)).collect();
+            self.ledger.left_behind(host, &ends);
+        }
+        // Those that know nothing of the mark could go on without it, if there were enough of them at once.
+        self.away.extend(others);
+        let copies = std::mem::replace(&mut self.copies, 1);
+        let store = stores[host].stamp.store_id;
+        self.begin_cure(host, store, Cure::Marked { copies });
+        true
+    }
+
+    /// Starts the next of those that wait, if everybody who was started before takes part in the marked store's history.
+    pub(super) fn start_next(&mut self, marked: HostId) {
+        let mut started = (0..self.hosts.len()).filter(|host| !self.away.contains(host));
+        if started.all(|host| self.takes_part(host))
+            && self.goes_on_from_mark(marked)
+            && let Some(next) = self.away.pop_first()
+        {
+            self.start(next);
+        }
+    }
+
+    /// Whether this host's broker votes in every group, by its own latest status.
+    fn takes_part(&self, host: HostId) -> bool {
+        self.statuses.get(&host).is_some_and(|status| {
+            status.groups.len() > 1
+                && status
+                    .groups
+                    .iter()
+                    .all(|group| matches!(group.role, "leader" | "replica") && group.quorum)
+        })
+    }
+
+    /// Whether the marked store's log goes on in its new epoch.
+    fn goes_on_from_mark(&self, host: HostId) -> bool {
+        let begun = |seen: Seen| {
+            seen.stamp.groups.iter().all(|group| {
+                let last = group.lineage.last().map(|last| last.number);
+                last.is_some() && last == seen.ends.get(&group.group).map(|(position, _)| position.epoch)
+            })
+        };
+        self.hosts[host].process.is_some() && seen(&self.hosts[host]).is_some_and(begun)
+    }
+
+    /// Whether every host's broker is one of the voters, by its own latest status.
+    pub(super) fn all_vote(&self) -> bool {
+        (0..self.hosts.len()).all(|host| self.votes(host))
+    }
+}
+
+/// Sound stores of one cluster and one history, each a voter's.
+fn may_be_marked(stores: &[Seen]) -> bool {
+    let clusters: BTreeSet<_> = stores.iter().map(|seen| seen.stamp.cluster_id).collect();
+    let ids: BTreeSet<StoreId> = stores.iter().map(|seen| seen.stamp.store_id).collect();
+    let tips: BTreeSet<_> = stores
+        .iter()
+        .flat_map(|seen| {
+            seen.stamp.groups.iter().map(|group| (group.group, group.lineage.last().map(|tip| tip.id)))
+        })
+        .collect();
+    let groups: BTreeSet<GroupId> = tips.iter().map(|(group, _)| *group).collect();
+    let sound = stores.iter().all(|seen| {
+        let stamp = &seen.stamp;
+        matches!(stamp.state, StampState::Dirty | StampState::Clean { .. })
+            && stamp.refilling.is_empty()
+            && ids.iter().all(|id| stamp.members.iter().any(|member| member.store_id == *id && member.voter))
+    });
+    sound && clusters.len() == 1 && ids.len() == stores.len() && tips.len() == groups.len()
+}
