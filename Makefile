@@ -14,12 +14,15 @@ export PATH := $(PATH):$(or $(CARGO_HOME),$(HOME)/.cargo)/bin
 SEEDS ?= 100
 FIRST ?= 1
 
+# How long `make soak` goes on.
+HOURS ?= 8
+
 # What `make fuzz` fuzzes, and for how long.
 TARGET ?= client
 SECONDS ?= 60
 FUZZ_PROGRAM = $(if $(filter admin configuration,$(TARGET)),fuzz-programs,fuzz)
 
-.PHONY: help setup build demo test check doc docs-check book sim fuzz clean
+.PHONY: help setup build demo test check doc docs-check book sim soak fuzz clean
 
 help: ## list these targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' Makefile
@@ -58,6 +61,10 @@ book: ## the book as HTML, in target/book (needs mdbook)
 sim: ## simulated clusters: make sim SEEDS=1000 FIRST=1
 	@.ci/setup test
 	@.ci/sim $(SEEDS) $(FIRST)
+
+soak: ## hours of simulation, crash points, corruption, chaos and fuzzing with new seeds: make soak HOURS=8
+	@.ci/setup test
+	@.ci/soak $(HOURS)
 
 fuzz: ## one decoder, guided by coverage: make fuzz TARGET=segment SECONDS=600 (SAVE=1 keeps what it finds)
 	@.ci/setup test

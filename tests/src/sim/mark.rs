@@ -142,7 +142,8 @@ impl World {
                 .any(|(group, (end, _))| stores[host].ends.get(group).is_none_or(|(at, _)| at < end))
         };
         if stores.iter().any(lacks) {
-            // The operator has given up what only the others have.
+            // The operator has given up what only the others have, and what they said that is still on its way.
+            self.cut_clients();
             self.checker.left_behind();
             let ends = stores[host].ends.iter().map(|(group, (end, _))| (*group, *end)).collect();
             self.ledger.left_behind(host, &ends);

@@ -122,6 +122,35 @@ fn a_marked_store_killed_at_any_step_of_its_first_start_begins_again() {
 }
 
 #[test]
+fn cut_off_at_any_moment_of_becoming_the_second_voter_the_two_come_back() {
+    for step in 0..60 {
+        let mut world = all_down(LogSizes::default(), 100);
+        mark(&world, 0, true, &[1, 2]);
+        world.start(0);
+        lead(&mut world);
+        world.start(1);
+        let learns = |world: &World| world.statuses.get(&1).is_some_and(|status| status.groups.len() == 2);
+        assert!(world.run_until(10 * SECOND, |world| learns(world)));
+        world.run_for(step * 10 * MILLI);
+        world.network.cut(0, 1);
+        world.run_for(200 * MILLI);
+        for host in [0, 1] {
+            world.end(host, true);
+        }
+        world.network.heal_all();
+        for host in [0, 1] {
+            world.start(host);
+        }
+        assert!(
+            world.run_until(20 * SECOND, |world| [0, 1].iter().all(|host| votes(world, *host))),
+            "step {step}: {:#?}",
+            world.statuses
+        );
+        sound(&world);
+    }
+}
+
+#[test]
 fn of_two_stores_that_went_on_separately_the_one_marked_against_the_other_goes_on() {
     for step in 0..12 {
         let mut world = all_down(LogSizes::default(), 600);

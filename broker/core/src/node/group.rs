@@ -115,6 +115,8 @@ pub(crate) struct Group {
     pub(crate) learners: BTreeMap<RaftId, Index>,
     /// Leader only: in which life each store that has to be filled again was taken out of the configuration.
     pub(crate) taken_out: BTreeMap<RaftId, Incarnation>,
+    /// Leader only: when a store that was filled again was told so.
+    pub(crate) told_filled: BTreeMap<RaftId, Tick>,
     /// Leader only: how far it is with a member that leaves.
     pub(crate) parting: Option<Parting>,
     /// What the last round saw, to notice changes.
@@ -137,6 +139,8 @@ pub(crate) struct Group {
     pub(crate) stale: bool,
     /// While it is being refilled: the cluster has taken its vote.
     pub(crate) was_out: bool,
+    /// While it is being refilled, and since it was out: it is a learner. To be made one once more means to be filled.
+    pub(crate) was_learner: bool,
     /// While it is being given up: what its node had promised.
     pub(crate) kept_hard_state: HardState,
     /// While it is being given up: what it holds after this, the cluster does not have.
@@ -170,6 +174,7 @@ impl Group {
             sink: None,
             learners: BTreeMap::new(),
             taken_out: BTreeMap::new(),
+            told_filled: BTreeMap::new(),
             parting: None,
             seen_role: "waiting",
             seen_term: Term::default(),
@@ -183,6 +188,7 @@ impl Group {
             ended_term: None,
             stale: false,
             was_out: false,
+            was_learner: false,
             kept_hard_state: HardState::default(),
             diverged: None,
             client_epoch: Epoch(0),

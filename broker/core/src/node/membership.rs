@@ -407,6 +407,7 @@ impl Node {
         if !group.leads_surely() {
             group.learners.clear();
             group.taken_out.clear();
+            group.told_filled.clear();
             group.parting = None;
             return;
         }
@@ -421,10 +422,11 @@ impl Node {
             // Whoever has to be filled again has no vote meanwhile, its acknowledgements do not count, and what Raft
             // remembers of its log is not true any more: it is taken out, and comes back as a learner of whom nothing
             // is known.
-            let refilling = self.peers.get(*store).and_then(|peer| peer.status.as_ref()).and_then(|status| {
-                let part = status.group(group.id).filter(|part| !part.trusted)?;
-                Some((status.incarnation, part.position.index == Index(0)))
-            });
+            let told = self.peers.get(*store).and_then(|peer| peer.status.as_ref());
+            let told = told.and_then(|status| Some((status.incarnation, status.group(group.id)?)));
+            let refilling = told
+                .filter(|(_, part)| !part.trusted)
+                .map(|(incarnation, part)| (incarnation, part.position.index == Index(0)));
             if let Some((incarnation, is_empty)) = refilling
                 && group.configuration.contains(raft_id.0)
                 && group.configuration.voters.iter().any(|voter| *voter != raft_id.0)
@@ -466,8 +468,21 @@ impl Node {
                 && mark > Index(0);
             // `system` first: whoever is removed from it last was in it first.
             let in_turn = group.id == GroupId::SYSTEM || roster.system_voters.contains(&raft_id.0);
-            if caught_up && in_turn && roster.may_vote.contains(store) {
+            // Whoever is not here cannot say whether it would vote.
+            if !(caught_up && in_turn && roster.may_vote.contains(store)) || told.is_none() {
+                continue;
+            }
+            if refilling.is_none() {
                 replica.propose_membership(MembershipChange::Voter(raft_id.0));
+                return;
+            }
+            // First it is told, by being made a learner once more, that it is filled, and says itself that it would vote:
+            // a voter that does not know that it may vote can be the one that a majority needs.
+            let told = group.told_filled.get(raft_id).copied();
+            if told.is_none_or(|at| self.now.since(at) >= REPEAT_MILLIS)
+                && replica.propose_membership(MembershipChange::Learner(raft_id.0))
+            {
+                group.told_filled.insert(*raft_id, self.now);
                 return;
             }
         }

@@ -95,6 +95,8 @@ enum Then {
     LifeNoted(PeerKey, Incarnation),
     /// The stamp says durably which life this is.
     LifeStamped((Incarnation, RunId)),
+    /// The stamp says durably which groups are being filled again.
+    RefillingStamped(BTreeSet<GroupId>),
     /// A later life of the store is in the stamp.
     LifeRenewed,
     /// The entry by which a marked store's log goes on is durable.
@@ -196,6 +198,8 @@ pub struct Node {
     /// The life that the stamp says durably. What is told of a later one must never be heard by anybody before: the process
     /// may end, and the next one begin that very incarnation as another run.
     stamped_life: Option<(Incarnation, RunId)>,
+    /// The groups that are being filled again, as the stamp says durably.
+    stamped_refilling: BTreeSet<GroupId>,
     /// Until then somebody who was not heard yet is waited for; from the first decision on.
     patient_until: Option<Tick>,
     /// When to decide again though nothing has changed.
@@ -252,7 +256,8 @@ impl Node {
             }
         };
         let stamped_life = stamp.as_ref().map(|stamp| (stamp.incarnation, stamp.run_id));
-        let refilling = stamp.iter().flat_map(|stamp: &Stamp| stamp.refilling.iter().copied()).collect();
+        let refilling: BTreeSet<GroupId> =
+            stamp.iter().flat_map(|stamp: &Stamp| stamp.refilling.iter().copied()).collect();
         let witnessed = stamp.clone().map(|stamp| stamp.witnessed).unwrap_or_default();
         let founding = Founding::new(own.store, startup::forming_of(stamp.as_ref()))
             .with_wall_clock(config.tick_zero_ms);
@@ -306,6 +311,7 @@ impl Node {
             system_arrived: false,
             stop: None,
             life: life::Life::remembering(&witnessed),
+            stamped_refilling: refilling.clone(),
             refilling,
             cleared: BTreeSet::new(),
             rejoining: BTreeSet::new(),
@@ -491,6 +497,7 @@ impl Node {
                 Then::SinkAssigned(group, transfer) => self.sink_assigned(group, transfer),
                 Then::LifeNoted(peer, incarnation) => self.life_is_noted(peer, incarnation),
                 Then::LifeStamped(life) => self.stamped_life = Some(life),
+                Then::RefillingStamped(groups) => self.stamped_refilling = groups,
                 Then::LifeRenewed => self.tell_life_now(),
                 Then::MarkLogged(group) => self.mark_logged(group),
                 Then::RejoinStamped(group) => self.rejoin_stamped(group),
@@ -559,8 +566,12 @@ impl Node {
 
     /// A committed step of a group's membership.
     fn membership_applied(&mut self, group: &mut Group, change: MembershipChange) {
+        let before = group.configuration.clone();
         group.configuration.apply(change);
         self.refilled(group, change);
+        if group.configuration == before {
+            return;
+        }
         let (id, voter) = match change {
             MembershipChange::Voter(id) => (id, Some(true)),
             MembershipChange::Learner(id) => (id, Some(false)),

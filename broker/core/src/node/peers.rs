@@ -81,9 +81,9 @@ impl Peers {
         self.untried.retain(|address| resolved.get(address) != Some(&store));
     }
 
-    /// Every configured address was tried once, and whoever answered said what it is.
+    /// Every configured address was tried once, and whoever is linked, by whose dialing ever, said what it is.
     pub(crate) fn has_looked_around(&self) -> bool {
-        self.untried.is_empty()
+        self.untried.is_empty() && self.all_linked().all(|peer| peer.status.is_some())
     }
 
     /// The attempt at an address failed, for this reason if somebody gave one. True if that is news.

@@ -9,7 +9,8 @@
 //!  discard    state and log of the group; its term and vote stay, since a vote is a promise
 //!    ▼
 //!  the leader of `system` admits the store to the group again; the group's leader makes it a learner, fills it, and,
-//!  once it has synced an entry that was proposed after that, a voter: only now it votes again
+//!  once it has synced an entry that was proposed after that, a learner once more: only now it votes again, and says so;
+//!  then it is made a voter
 //! ```
 //!
 //! A crash at any step leaves a store that is marked as refilling: it is never taken for a source, and begins again.
@@ -274,12 +275,19 @@ impl Node {
         self.facts_changed = true;
     }
 
-    /// A group that is being filled again may vote once the cluster, having taken its vote, has given it one anew.
+    /// A group that is being filled again may vote once the cluster, having taken its vote, has said that it is filled: by
+    /// making it a learner once more, or a voter.
     pub(super) fn refilled(&mut self, group: &mut Group, change: MembershipChange) {
         let Some(own) = self.raft_id.filter(|_| self.refilling.contains(&group.id)) else { return };
-        if !group.configuration.voters.contains(&own.0) {
+        let is_filled = if group.configuration.voters.contains(&own.0) {
+            group.was_out && change == MembershipChange::Voter(own.0)
+        } else {
+            let once_more = group.was_learner && change == MembershipChange::Learner(own.0);
             group.was_out = true;
-        } else if group.was_out && change == MembershipChange::Voter(own.0) {
+            group.was_learner = group.configuration.learners.contains(&own.0);
+            once_more
+        };
+        if is_filled {
             self.refilling.remove(&group.id);
             if let Some(replica) = &mut group.replica {
                 replica.bar(false);

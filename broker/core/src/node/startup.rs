@@ -1,6 +1,6 @@
 //! From held to running: decide, write `dirty`, start the groups' nodes.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use quorate_store::ids::{ClusterId, GroupId, Incarnation, Index, Position, RaftId, StoreId, Term};
 use quorate_store::record::{HardState, Record};
@@ -488,6 +488,12 @@ impl Node {
         let life = (stamp.incarnation, stamp.run_id);
         if self.stamped_life != Some(life) {
             self.after(ticket, Then::LifeStamped(life));
+        }
+        let refilling: BTreeSet<GroupId> = stamp.refilling.iter().copied().collect();
+        if self.stamp.as_ref().is_none_or(|before| before.refilling != stamp.refilling)
+            || self.stamped_refilling != refilling
+        {
+            self.after(ticket, Then::RefillingStamped(refilling));
         }
         self.stamp = Some(stamp.clone());
         self.emit(Output::WriteStamp { ticket, stamp: Box::new(stamp) });

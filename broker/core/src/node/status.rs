@@ -165,7 +165,10 @@ impl Node {
             term,
             voters: named(&configuration, true),
             learners: named(&configuration, false),
-            trusted: !self.refilling.contains(&group.id) && !self.life.is_refused(),
+            // Only what its next process will say, too: the stamp has to know it.
+            trusted: !self.refilling.contains(&group.id)
+                && !self.stamped_refilling.contains(&group.id)
+                && !self.life.is_refused(),
             active: self.active_leader(group),
             was_active_this_run: group.was_active,
             designated: None,

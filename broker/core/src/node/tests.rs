@@ -137,6 +137,14 @@ fn a_broker_goes_on_all_by_itself_only_after_it_has_looked_around() {
     assert!(!writes(&mut node, 5000, 5000), "it joins the cluster that it met");
     assert_eq!(status(&mut node).row, "J1");
 
+    // It was not to be reached before, and dialed this broker itself.
+    let mut node = lone_node(FoundStamp::Empty);
+    node.handle(Tick(0), Input::PeerFailed { dialed: "b:7421".into(), refused: None });
+    link(&mut node, &peer);
+    assert!(!writes(&mut node, 0, 5000));
+    told(&mut node, &peer);
+    assert!(!writes(&mut node, 5000, 5000), "it joins the cluster that it met");
+
     // It went before it said anything.
     let mut node = lone_node(FoundStamp::Empty);
     link(&mut node, &peer);
