@@ -10,15 +10,17 @@
 //! ```
 
 mod storage;
+#[cfg(test)]
+mod tests;
 pub mod wire;
 
-use std::collections::VecDeque;
+use std::collections::{BTreeSet, VecDeque};
 
 use bytes::Bytes;
 use quorate_store::ids::{Epoch, GroupId, Index, RaftId, Term};
 use quorate_store::record::{Entry, EntryKind, HardState, Record};
 use raft::eraftpb;
-use raft::{Config, RawNode, StateRole};
+use raft::{Config, ProgressState, RawNode, StateRole};
 
 pub(crate) use self::storage::{LogWindow, Offer, Wanted};
 use self::wire::{MembershipChange, RaftMessage, entry_from_raft, entry_into_raft};
@@ -124,6 +126,8 @@ pub(crate) struct Replica {
     commit_written: Index,
     /// Members changed since: that it is committed is to be durable soon, and not only with the next entries.
     members_changed: bool,
+    /// Followers of unknown place that were sent entries again since the last tick.
+    probed: BTreeSet<u64>,
 }
 
 impl std::fmt::Debug for Replica {
@@ -169,6 +173,7 @@ impl Replica {
             unpersisted: VecDeque::new(),
             commit_written,
             members_changed: false,
+            probed: BTreeSet::new(),
             barred: false,
             held_back: false,
             held_ticks: 0,
@@ -286,6 +291,7 @@ impl Replica {
     }
 
     pub(crate) fn tick(&mut self) {
+        self.probed.clear();
         if self.awaits_snapshot() || self.barred {
             return;
         }
@@ -375,8 +381,27 @@ impl Replica {
         if self.barred && ELECTION_KINDS.contains(&kind) {
             return;
         }
+        let from = message.from;
+        let again = kind == eraftpb::MessageType::MsgHeartbeatResponse && self.awaits_probe(from);
+        let sent = self.raw.raft.msgs.len();
         let _ = self.raw.step(message);
+        // To whoever answers a heartbeat raft-rs sends again all that it may lack, in case the first time was lost. It
+        // counts on a heartbeat in each interval; with reads there is one in each round, hundreds in a second.
+        if again && !self.probed.insert(from) {
+            let is_again = |message: &eraftpb::Message| {
+                message.get_msg_type() == eraftpb::MessageType::MsgAppend && message.to == from
+            };
+            let messages = &mut self.raw.raft.msgs;
+            let answers = messages.split_off(sent.min(messages.len()));
+            messages.extend(answers.into_iter().filter(|message| !is_again(message)));
+        }
         self.fix_election_timeout();
+    }
+
+    /// Whether this follower was sent entries to find out where its log is, and has not answered.
+    fn awaits_probe(&self, id: u64) -> bool {
+        let progress = self.raw.raft.prs().get(id);
+        progress.is_some_and(|progress| progress.state == ProgressState::Probe && progress.paused)
     }
 
     /// A message that only a peer can send that lost or made up what was agreed; raft-rs would stop the process.

@@ -49,12 +49,20 @@ impl Trio {
 
     /// Everything that waits arrives, until nothing waits.
     fn rest(&mut self) {
+        self.rest_without(None);
+    }
+
+    /// As [`Self::rest`], but for what is sent to this one.
+    fn rest_without(&mut self, deaf: Option<u64>) {
         for _ in 0..50 {
             for number in 0..self.replicas.len() {
                 let ticket = self.drive(number);
                 self.replicas[number].on_persisted(ticket);
             }
             for message in std::mem::take(&mut self.waiting) {
+                if deaf == Some(message.to) {
+                    continue;
+                }
                 let to = usize::try_from(message.to).expect("small") - 1;
                 if let Some(message) = RaftMessage::from_raft(message) {
                     self.replicas[to].step(message);
@@ -63,10 +71,10 @@ impl Trio {
         }
     }
 
-    fn led_by_first() -> Self {
+    fn led_by_first(deaf: Option<u64>) -> Self {
         let mut trio = Self::new();
         trio.replicas[0].campaign();
-        trio.rest();
+        trio.rest_without(deaf);
         assert!(trio.replicas[0].is_leader());
         trio
     }
@@ -74,7 +82,7 @@ impl Trio {
 
 #[test]
 fn a_leader_that_is_removed_leads_no_more() {
-    let mut trio = Trio::led_by_first();
+    let mut trio = Trio::led_by_first(None);
     assert!(trio.replicas[0].propose_membership(MembershipChange::Remove(1)));
     trio.rest();
     assert!(!trio.replicas[0].is_leader());
@@ -85,7 +93,7 @@ fn a_leader_that_is_removed_leads_no_more() {
 
 #[test]
 fn a_heartbeat_shows_a_log_that_was_put_back() {
-    let mut trio = Trio::led_by_first();
+    let mut trio = Trio::led_by_first(None);
     trio.replicas[0].propose(vec![b"acknowledged".as_slice().into()]).expect("it leads");
     trio.rest();
     let last = trio.replicas[1].last();
@@ -101,4 +109,31 @@ fn a_heartbeat_shows_a_log_that_was_put_back() {
     // A leader of a term that is over says nothing.
     before.raw.raft.become_follower(heartbeat.term + 1, 0);
     assert!(!before.lacks_acknowledged(&heartbeat));
+}
+
+#[test]
+fn who_answers_many_heartbeats_is_sent_the_same_entries_once_a_tick() {
+    // Nothing is known of the third yet.
+    let mut trio = Trio::led_by_first(Some(3));
+    trio.replicas[0].propose(vec![b"entry".as_slice().into()]).expect("it leads");
+    trio.rest_without(Some(3));
+    for _ in 0..3 {
+        for _ in 0..100 {
+            let answer = eraftpb::Message {
+                msg_type: eraftpb::MessageType::MsgHeartbeatResponse,
+                from: 3,
+                to: 1,
+                term: trio.replicas[0].term().0,
+                ..eraftpb::Message::default()
+            };
+            trio.replicas[0].step(RaftMessage::from_raft(answer).expect("a message for the wire"));
+        }
+        let ticket = trio.drive(0);
+        trio.replicas[0].on_persisted(ticket);
+        // The first may have been lost: again, and once.
+        let again = |message: &&eraftpb::Message| message.to == 3 && !message.entries.is_empty();
+        assert_eq!(trio.waiting.iter().filter(again).count(), 1);
+        trio.replicas[0].tick();
+        trio.rest_without(Some(3));
+    }
 }
