@@ -164,7 +164,8 @@ impl Broker {
         self.process.is_some() && self.poll_end().is_none()
     }
 
-    fn poll_end(&mut self) -> Option<Ended> {
+    /// How the process ended by itself, if it did and nobody was told yet.
+    pub fn poll_end(&mut self) -> Option<Ended> {
         let status = self.process.as_mut()?.try_wait().expect("a child can be waited for")?;
         Some(self.ended(status))
     }
@@ -205,6 +206,14 @@ impl Broker {
         self.signal(Signal::KILL);
         let mut process = self.process.take().expect("it was running");
         process.wait().expect("a killed child ends");
+    }
+
+    /// Ends the process as `kill -9` does, and waits for nothing: [`Self::kill`] does, afterwards.
+    ///
+    /// # Panics
+    /// There is no process.
+    pub fn strike(&self) {
+        self.signal(Signal::KILL);
     }
 
     /// Asks the process to stop (SIGTERM), and waits for nothing.

@@ -32,6 +32,12 @@ impl Place {
         }
     }
 
+    /// It stays when the test has ended; gives where it is.
+    pub fn keep(&mut self) -> &Path {
+        self.directory.disable_cleanup(true);
+        self.directory.path()
+    }
+
     /// A path in it.
     pub fn path(&self, name: &str) -> PathBuf {
         self.directory.path().join(name)

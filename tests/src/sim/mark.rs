@@ -11,6 +11,7 @@ use quorate_store::log::{self, LOG_DIRECTORY};
 use quorate_store::stamp::{EpochCause, EpochEntry, Known, LeftOut, Stamp, StampFile, StampState};
 use uuid::Uuid;
 
+use super::checker::Left;
 use super::fault::Target;
 use super::host::Host;
 use super::operator::Cure;
@@ -144,7 +145,7 @@ impl World {
         if stores.iter().any(lacks) {
             // The operator has given up what only the others have, and what they said that is still on its way.
             self.cut_clients();
-            self.checker.left_behind();
+            self.checker.cut_back(|_| Left::default());
             let ends = stores[host].ends.iter().map(|(group, (end, _))| (*group, *end)).collect();
             self.ledger.left_behind(host, &ends);
         }

@@ -45,6 +45,19 @@ pub struct Checker {
     pub settled: u64,
 }
 
+/// What of a message's fate outlives a history that was cut back.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Left {
+    /// Its confirm holds.
+    pub confirmed: bool,
+    /// The confirm of its acknowledgement holds.
+    pub settled: bool,
+    /// That it was delivered is known still: another delivery is marked.
+    pub delivered: bool,
+    /// Its place in the queue is still its own.
+    pub place: bool,
+}
+
 /// More than this many say nothing more.
 const VIOLATIONS_MAX: usize = 20;
 
@@ -198,13 +211,22 @@ impl Checker {
         }
     }
 
-    /// An operator has the cluster go on without what only left-out stores hold: of what clients were told so far, only
-    /// refusals stand.
-    pub fn left_behind(&mut self) {
-        for fate in self.fates.values_mut() {
-            (fate.confirmed, fate.settled, fate.seq, fate.delivered) = (false, false, None, 0);
-        }
+    /// The history was cut back, as by an operator who went on from an older store: what is left of each message that
+    /// was published so far is all that may be relied on.
+    pub fn cut_back(&mut self, left: impl Fn(MessageName) -> Left) {
         self.sequences.clear();
+        for (name, fate) in &mut self.fates {
+            let left = left(*name);
+            fate.confirmed &= left.confirmed;
+            fate.settled &= left.settled;
+            if !left.delivered {
+                fate.delivered = 0;
+            }
+            fate.seq = fate.seq.filter(|_| left.place);
+            if let Some(seq) = fate.seq {
+                self.sequences.insert((fate.queue.clone(), seq), *name);
+            }
+        }
     }
 
     /// What clients were told by now.
@@ -255,7 +277,8 @@ pub fn body_of(name: MessageName, filler: usize) -> Bytes {
     body.into()
 }
 
-fn name_in(body: &[u8]) -> Option<MessageName> {
+/// Which message's body this is, by [`body_of`].
+pub fn name_in(body: &[u8]) -> Option<MessageName> {
     let (producer, rest) = body.split_first_chunk::<16>()?;
     let (number, _) = rest.split_first_chunk::<8>()?;
     Some((ProducerId(u128::from_le_bytes(*producer)), u64::from_le_bytes(*number)))
