@@ -150,27 +150,22 @@ impl Node {
             let set = if voters { &ids.voters } else { &ids.learners };
             set.iter().filter_map(|id| self.voter_ref(RaftId(*id))).collect()
         };
+        // What is to be filled again claims nothing: no history, no votes, nor that it was active. Until the stamp knows
+        // otherwise, its next process would not, either.
+        let claims = !self.refilling.contains(&group.id) && !self.stamped_refilling.contains(&group.id);
         GroupStatus {
             group: group.id,
             vhost: group.vhost.clone(),
-            // What is to be filled again claims nothing: neither a history nor votes.
-            lineage: if self.refilling.contains(&group.id) {
-                Vec::new()
-            } else {
-                group.lineage.entries().to_vec()
-            },
+            lineage: if claims { group.lineage.entries().to_vec() } else { Vec::new() },
             client_epochs: (1..=group.client_epoch.0).map(Epoch).collect(),
             // Both move with every entry; they are told with the next change of anything else.
             position,
             term,
             voters: named(&configuration, true),
             learners: named(&configuration, false),
-            // Only what its next process will say, too: the stamp has to know it.
-            trusted: !self.refilling.contains(&group.id)
-                && !self.stamped_refilling.contains(&group.id)
-                && !self.life.is_refused(),
+            trusted: claims && !self.life.is_refused(),
             active: self.active_leader(group),
-            was_active_this_run: group.was_active,
+            was_active_this_run: group.was_active && claims,
             designated: None,
             peer_silent: false,
         }

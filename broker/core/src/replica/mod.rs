@@ -10,8 +10,6 @@
 //! ```
 
 mod storage;
-#[cfg(test)]
-mod tests;
 pub mod wire;
 
 use std::collections::{BTreeSet, VecDeque};

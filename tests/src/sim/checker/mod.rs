@@ -45,8 +45,8 @@ pub struct Checker {
     pub settled: u64,
 }
 
-/// What of a message's fate outlives a history that was cut back.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// What of a message's fate outlives a history that was cut back: by default, nothing but that it was refused.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Left {
     /// Its confirm holds.
     pub confirmed: bool,
