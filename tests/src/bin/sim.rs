@@ -1,5 +1,6 @@
 //! Plays simulated clusters: `sim --seeds 100 --first 1 [-v]`; `--trace` prints what happens, `--twice` plays each seed
-//! twice and compares, `--gate` asks for as many faults of each kind as the gate wants.
+//! twice and compares, `--gate` asks for as many faults of each kind as the gate wants, `--stop` ends at the first
+//! violation.
 
 use std::process::ExitCode;
 
@@ -12,11 +13,19 @@ struct Options {
     trace: bool,
     twice: bool,
     gate: bool,
+    stop: bool,
 }
 
 fn options() -> Result<Options, String> {
-    let mut options =
-        Options { seeds: 100, first: 1, verbose: false, trace: false, twice: false, gate: false };
+    let mut options = Options {
+        seeds: 100,
+        first: 1,
+        verbose: false,
+        trace: false,
+        twice: false,
+        gate: false,
+        stop: false,
+    };
     let mut arguments = std::env::args().skip(1);
     while let Some(argument) = arguments.next() {
         let mut number = || {
@@ -30,8 +39,11 @@ fn options() -> Result<Options, String> {
             "--trace" => options.trace = true,
             "--twice" => options.twice = true,
             "--gate" => options.gate = true,
+            "--stop" => options.stop = true,
             other => {
-                return Err(format!("{other} is not known: --seeds N --first S -v --trace --twice --gate"));
+                return Err(format!(
+                    "{other} is not known: --seeds N --first S -v --trace --twice --gate --stop"
+                ));
             }
         }
     }
@@ -72,6 +84,10 @@ fn main() -> ExitCode {
             );
         }
         total.add(&outcome);
+        if options.stop && total.violations > 0 {
+            println!("{}", total.json());
+            std::process::exit(1);
+        }
     });
     let lacks = if options.gate { total.lacks() } else { Vec::new() };
     for lack in &lacks {
