@@ -104,6 +104,7 @@ impl World {
 
     /// Sends to a linked peer; dropped if there is no link.
     pub(super) fn send(&mut self, host: HostId, to: PeerKey, message: &PeerMessage) {
+        self.watch_vote(host, message);
         let Some(process) = &self.hosts[host].process else { return };
         if let Some(id) = process.links.get(&to).copied() {
             let encoded = message.encode();

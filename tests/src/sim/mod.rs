@@ -34,4 +34,5 @@ pub mod schedule;
 mod sessions;
 pub mod storage;
 pub mod trace;
+mod votes;
 pub mod world;

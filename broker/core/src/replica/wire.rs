@@ -191,6 +191,11 @@ impl RaftMessage {
         kind_of(self.kind) == Some(eraftpb::MessageType::MsgHeartbeat)
     }
 
+    /// Whether it gives its receiver the sender's vote in this term.
+    pub fn is_vote(&self) -> bool {
+        kind_of(self.kind) == Some(eraftpb::MessageType::MsgRequestVoteResponse) && !self.reject
+    }
+
     /// Whether entries follow each other without a gap from `index + 1` on, with terms that never fall, after a place that
     /// has a term itself: what every correct leader sends. (Raft-rs answers 0 for the term of a place beyond its log, and
     /// would take an append after such a place for one that fits; a message without a term it takes for its own.)
