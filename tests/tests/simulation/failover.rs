@@ -1,10 +1,11 @@
 //! Leaders die, are cut off, and their clients go on.
 
 use quorate_core::admin::{AdminReply, AdminRequest, VerdictWord};
-use quorate_tests::sim::client::Consumer;
+use quorate_tests::sim::client::{Consumer, Stage};
 use quorate_tests::sim::fault::{Fault, Target};
 use quorate_tests::sim::schedule::{MILLI, SECOND};
 use quorate_tests::sim::storage::LogSizes;
+use quorate_tests::sim::world::World;
 
 use crate::stage::{consumer, finish, lead, publish_all, publish_and_finish, publisher, serving, sound};
 
@@ -59,6 +60,31 @@ fn a_leader_without_its_majority_confirms_nothing() {
     world.heal_all();
     publish_all(&mut world, client);
     assert!(world.checker.confirmed > confirmed);
+    finish(world);
+}
+
+#[test]
+fn a_leader_without_its_majority_delivers_nothing() {
+    let mut world = serving(LogSizes::default());
+    let client = publisher(&mut world, "q", 100);
+    publish_all(&mut world, client);
+    // Whoever consumes first has the leader ask how far it may deliver: the others, cut off, could not answer that.
+    let mut first = Consumer::new(1, 0);
+    first.holds = true;
+    let first = consumer(&mut world, "q", first);
+    assert!(world.run_until(5 * SECOND, |world| world.clients[first].consumer().log.len() == 1));
+    let leader = lead(&mut world);
+    world.apply(&Fault::Isolate(Target::Host(leader), 20 * SECOND));
+    let late = consumer(&mut world, "q", Consumer::new(50, 0));
+    world.clients[late].only = Some(leader);
+    world.clients[late].declares = false;
+    let consumes = |world: &mut World| matches!(world.clients[late].stage, Stage::Open);
+    assert!(world.run_until(SECOND, consumes), "it is the leader still, as far as it knows");
+    world.run_for(8 * SECOND);
+    assert_eq!(world.clients[late].consumer().log.len(), 0);
+    assert_ne!(lead(&mut world), leader, "the majority goes on");
+    world.clients[late].only = None;
+    world.clients[first].consumer().holds = false;
     finish(world);
 }
 
