@@ -1,6 +1,6 @@
 //! Going on from what the stores hold, as a whole and group by group: rows X1, C1 to C3, W2 and N1.
 
-use quorate_store::ids::{GroupId, RaftId};
+use quorate_store::ids::{GroupId, Position, RaftId};
 use uuid::Uuid;
 
 use super::super::{Row, Verdict, decide, decide_group};
@@ -23,16 +23,26 @@ fn c1_never_takes_its_identity_from_an_empty_store() {
 
 #[test]
 fn c1_goes_by_the_latest_configuration_in_the_logs() {
-    // a and b know that c was removed and d and e were added; one of them is not enough then.
-    let mut a = dirty(1);
-    a.groups[0].voters = voters(&[1, 2, 4, 5]);
-    a.groups[0].position = position(3, 40);
-    let mut all = facts(a, [dirty(2), dirty(3)]);
+    // a knows that c was removed and d and e were added; one of those is needed then. It is the latest by its term, though
+    // others reach to a higher index, and though they were closed clean.
+    let known = |at: Position| {
+        let mut a = dirty(1);
+        a.groups[0].voters = voters(&[1, 2, 4, 5]);
+        a.groups[0].position = at;
+        a
+    };
+    let mut all = facts(known(position(3, 40)), [dirty(2), dirty(3)]);
     all.own.wait_for = 3;
-    let decision = decide(&all);
-    assert_eq!((decision.row, decision.verdict), (Row::W2, Verdict::Wait));
-    assert_eq!(decision.missing, ["d", "e"]);
-    assert!(decision.reason.contains("any 1 of those missing"), "{}", decision.reason);
+    for all in [
+        all.clone(),
+        facts(known(position(3, 15)), [dirty(2), dirty(3)]),
+        facts(known(position(2, 21)), [clean(2, 1), clean(3, 1)]),
+    ] {
+        let decision = decide(&all);
+        assert_eq!((decision.row, decision.verdict), (Row::W2, Verdict::Wait));
+        assert_eq!(decision.missing, ["d", "e"]);
+        assert!(decision.reason.contains("any 1 of those missing"), "{}", decision.reason);
+    }
     // c is not among the voters: it would be updated.
     let mut all = facts(dirty(3), [all.own, dirty(2), dirty(4)]);
     all.seen[0].wait_for = 1;
