@@ -22,7 +22,7 @@ TARGET ?= client
 SECONDS ?= 60
 FUZZ_PROGRAM = $(if $(filter admin configuration,$(TARGET)),fuzz-programs,fuzz)
 
-.PHONY: help setup build demo test check doc docs-check book sim soak fuzz clean
+.PHONY: help setup build demo test check doc docs-check book sim soak fuzz planted clean
 
 help: ## list these targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' Makefile
@@ -70,6 +70,10 @@ fuzz: ## one decoder, guided by coverage: make fuzz TARGET=segment SECONDS=600 (
 	@.ci/setup test
 	RUSTC_WORKSPACE_WRAPPER=$(CURDIR)/tests/fuzz/instrumented cargo build --release -p quorate-$(FUZZ_PROGRAM) --bin $(FUZZ_PROGRAM)
 	$(CARGO_TARGET_DIR)/release/$(FUZZ_PROGRAM) $(TARGET) --seconds $(SECONDS) $(if $(SAVE),--save)
+
+planted: ## the proof that the tests can fail: bugs put into the product, one at a time (make planted ONLY=07)
+	@.ci/setup test
+	@scripts/planted $(ONLY)
 
 clean: ## remove what was built here (not the cache outside)
 	cargo clean
