@@ -162,6 +162,11 @@ impl Ledger {
         }
         let mut now = BTreeMap::new();
         for (group, log) in found {
+            let FoundLog { hard_state, .. } = log;
+            book.terms.insert(*group, hard_state.term);
+            if hard_state.vote != 0 {
+                book.votes.insert((*group, hard_state.term), hard_state.vote);
+            }
             now.extend(log.entries.iter().map(|entry| ((*group, entry.index), content_of(entry))));
         }
         for (place, content) in &book.durable {
@@ -184,6 +189,18 @@ impl Ledger {
         book.written = now.clone();
         book.durable = now;
         Ok(())
+    }
+
+    /// A broker tells another one that it has its vote: that is durable.
+    pub fn voted(&self, host: HostId, group: GroupId, term: Term, candidate: u64) -> Result<(), String> {
+        let synced = self.books.get(&host).and_then(|book| book.votes.get(&(group, term)));
+        if synced == Some(&candidate) {
+            return Ok(());
+        }
+        Err(format!(
+            "host {host} gave {candidate} its vote in term {term} of group {group}, and has synced {}",
+            synced.map_or("none".to_owned(), |other| format!("one for {other}"))
+        ))
     }
 
     /// A confirm names this place: on how many logs is it durable?

@@ -1,18 +1,20 @@
-//! Votes, looked at when they leave: each is of a store that holds what it acknowledged.
+//! Votes, looked at when they leave: each is durable by then, and of a store that holds what it acknowledged.
 
 use quorate_core::peer::PeerMessage;
-use quorate_store::ids::GroupId;
+use quorate_store::ids::{GroupId, Term};
 
 use super::schedule::HostId;
 use super::world::World;
 
 impl World {
-    /// Asks the stamp, not the node.
+    /// Asks the ledger of what is synced, and the stamp, not the node.
     pub(super) fn watch_vote(&mut self, host: HostId, message: &PeerMessage) {
         let PeerMessage::Raft { group, message, .. } = message else { return };
         if !message.is_vote() || self.holds_wrong_store(host) {
             return;
         }
+        let result = self.ledger.voted(host, *group, Term(message.term), message.to);
+        self.checker.check(result);
         if self.is_refilled(host, *group) {
             let (term, to) = (message.term, message.to);
             self.checker.violation(format!(
