@@ -141,11 +141,7 @@ fn cut_off_at_any_moment_of_becoming_the_second_voter_the_two_come_back() {
         for host in [0, 1] {
             world.start(host);
         }
-        assert!(
-            world.run_until(20 * SECOND, |world| [0, 1].iter().all(|host| votes(world, *host))),
-            "step {step}: {:#?}",
-            world.statuses
-        );
+        both_vote(&mut world, step);
         sound(&world);
     }
 }
@@ -196,13 +192,15 @@ fn of_two_stores_that_went_on_separately_the_one_marked_against_the_other_goes_o
         for host in [0, 1] {
             world.start(host);
         }
-        assert!(
-            world.run_until(60 * SECOND, |world| [0, 1].iter().all(|host| votes(world, *host))),
-            "step {step}: {:#?}",
-            world.statuses
-        );
+        both_vote(&mut world, step);
         assert!(diverged(&world, 1) > 0, "step {step}");
     }
+}
+
+/// The first two hosts vote again, without an operator.
+fn both_vote(world: &mut World, step: u64) {
+    let both = world.run_until(60 * SECOND, |world| [0, 1].iter().all(|host| votes(world, *host)));
+    assert!(both, "step {step}: {:#?}", world.statuses);
 }
 
 /// Whether a host is a voter in every group again, as it says itself.
