@@ -39,7 +39,7 @@ impl Configuration {
                 self.learners.remove(&id);
                 self.voters.insert(id);
             }
-            MembershipChange::Learner(id) => {
+            MembershipChange::Learner(id) | MembershipChange::Filled(id, _) => {
                 self.voters.remove(&id);
                 self.learners.insert(id);
             }

@@ -137,10 +137,6 @@ pub(crate) struct Group {
     pub(crate) ended_term: Option<Term>,
     /// What is here may lack what was acknowledged: it is to be given up as soon as the cluster can fill it again.
     pub(crate) stale: bool,
-    /// While it is being refilled: the cluster has taken its vote.
-    pub(crate) was_out: bool,
-    /// While it is being refilled, and since it was out: it is a learner. To be made one once more means to be filled.
-    pub(crate) was_learner: bool,
     /// While it is being given up: what its node had promised.
     pub(crate) kept_hard_state: HardState,
     /// While it is being given up: what it holds after this, the cluster does not have.
@@ -187,8 +183,6 @@ impl Group {
             ended: None,
             ended_term: None,
             stale: false,
-            was_out: false,
-            was_learner: false,
             kept_hard_state: HardState::default(),
             diverged: None,
             client_epoch: Epoch(0),

@@ -424,16 +424,13 @@ impl Node {
             // is known.
             let told = self.peers.get(*store).and_then(|peer| peer.status.as_ref());
             let told = told.and_then(|status| Some((status.incarnation, status.group(group.id)?)));
-            let refilling = told
-                .filter(|(_, part)| !part.trusted)
-                .map(|(incarnation, part)| (incarnation, part.position.index == Index(0)));
-            if let Some((incarnation, is_empty)) = refilling
+            let refilling = told.filter(|(_, part)| !part.trusted).map(|(incarnation, _)| incarnation);
+            if let Some(incarnation) = refilling
                 && group.configuration.contains(raft_id.0)
                 && group.configuration.voters.iter().any(|voter| *voter != raft_id.0)
             {
                 let votes = group.configuration.voters.contains(&raft_id.0);
-                let known = group.taken_out.get(raft_id).copied();
-                if votes || (is_empty && known != Some(incarnation)) {
+                if votes || group.taken_out.get(raft_id) != Some(&incarnation) {
                     if replica.propose_membership(MembershipChange::Remove(raft_id.0)) {
                         group.taken_out.insert(*raft_id, incarnation);
                     }
@@ -472,15 +469,15 @@ impl Node {
             if !(caught_up && in_turn && roster.may_vote.contains(store)) || told.is_none() {
                 continue;
             }
-            if refilling.is_none() {
+            let Some(incarnation) = refilling else {
                 replica.propose_membership(MembershipChange::Voter(raft_id.0));
                 return;
-            }
-            // First it is told, by being made a learner once more, that it is filled, and says itself that it would vote:
-            // a voter that does not know that it may vote can be the one that a majority needs.
+            };
+            // First it is told that it is filled, and says itself that it would vote: a voter that does not know that it
+            // may vote can be the one that a majority needs.
             let told = group.told_filled.get(raft_id).copied();
             if told.is_none_or(|at| self.now.since(at) >= REPEAT_MILLIS)
-                && replica.propose_membership(MembershipChange::Learner(raft_id.0))
+                && replica.propose_membership(MembershipChange::Filled(raft_id.0, incarnation))
             {
                 group.told_filled.insert(*raft_id, self.now);
                 return;

@@ -219,6 +219,8 @@ pub struct Node {
     life: life::Life,
     /// Groups in which this store must not vote until the cluster has filled it again; as in the stamp.
     refilling: BTreeSet<GroupId>,
+    /// Groups that were filled again in this life.
+    filled: BTreeSet<GroupId>,
     /// Groups that were free to go on when the store left its held state: that stands for this process, whatever its own
     /// stamp says since.
     cleared: BTreeSet<GroupId>,
@@ -313,6 +315,7 @@ impl Node {
             life: life::Life::remembering(&witnessed),
             stamped_refilling: refilling.clone(),
             refilling,
+            filled: BTreeSet::new(),
             cleared: BTreeSet::new(),
             rejoining: BTreeSet::new(),
             unkept: BTreeMap::new(),
@@ -568,13 +571,15 @@ impl Node {
     fn membership_applied(&mut self, group: &mut Group, change: MembershipChange) {
         let before = group.configuration.clone();
         group.configuration.apply(change);
-        self.refilled(group, change);
+        if let MembershipChange::Filled(id, incarnation) = change {
+            self.told_filled(group, id, incarnation);
+        }
         if group.configuration == before {
             return;
         }
         let (id, voter) = match change {
             MembershipChange::Voter(id) => (id, Some(true)),
-            MembershipChange::Learner(id) => (id, Some(false)),
+            MembershipChange::Learner(id) | MembershipChange::Filled(id, _) => (id, Some(false)),
             MembershipChange::Remove(id) | MembershipChange::Retire(id) => (id, None),
             MembershipChange::Nothing => return,
         };

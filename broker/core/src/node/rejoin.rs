@@ -8,16 +8,19 @@
 //!    ▼
 //!  discard    state and log of the group; its term and vote stay, since a vote is a promise
 //!    ▼
-//!  the leader of `system` admits the store to the group again; the group's leader makes it a learner, fills it, and,
-//!  once it has synced an entry that was proposed after that, a learner once more: only now it votes again, and says so;
-//!  then it is made a voter
+//!  the leader of `system` admits the store to the group again; the group's leader takes it out of the configuration and
+//!  makes it a learner, fills it, and, once it has synced an entry that was proposed after that, says in the log that the
+//!  store is filled: only now it votes again, and says so; then it is made a voter
 //! ```
+//!
+//! A group is filled at most once in a life of the store, and what says that it is filled names that life. So what is left
+//! in a log of an earlier filling says nothing of this one.
 //!
 //! A crash at any step leaves a store that is marked as refilling: it is never taken for a source, and begins again.
 
 use std::collections::BTreeMap;
 
-use quorate_store::ids::{GroupId, Index, Position};
+use quorate_store::ids::{GroupId, Incarnation, Index, Position, RaftId};
 use quorate_store::quarantine::{Divergence, loss_id};
 use quorate_store::record::{HardState, Record};
 use quorate_store::stamp::EpochCause;
@@ -32,7 +35,6 @@ use crate::formation::lineage::same_tip;
 use crate::formation::{Facts, Verdict, decide_group};
 use crate::io::{Output, Ticket};
 use crate::machine::VhostMachine;
-use crate::replica::wire::MembershipChange;
 
 /// Between two attempts to keep an image, in milliseconds.
 const KEEP_AGAIN_MILLIS: u64 = 10_000;
@@ -89,7 +91,7 @@ impl Node {
         self.make_given_up(facts);
         // Nothing is left that this life could claim too much of.
         if self.life.is_refused() && self.groups.keys().all(|id| self.refilling.contains(id)) {
-            self.incarnation = self.life.renew(self.incarnation);
+            self.renew_life();
             let stamp = self.current_stamp();
             self.write_stamp(stamp, Then::LifeRenewed);
         }
@@ -156,12 +158,17 @@ impl Node {
         }
     }
 
+    fn renew_life(&mut self) {
+        self.incarnation = self.life.renew(self.incarnation);
+        self.filled.clear();
+    }
+
     /// Gives up a group, to be filled again.
-    fn rejoin(&mut self, id: GroupId) {
+    pub(super) fn rejoin(&mut self, id: GroupId) {
         self.rejoining.insert(id);
         self.refilling.insert(id);
-        if self.life.is_refused() {
-            self.incarnation = self.life.renew(self.incarnation);
+        if self.life.is_refused() || self.filled.contains(&id) {
+            self.renew_life();
         }
         self.with_group(id, |node, group| {
             if let Some((fork, last)) = node.divergence(group) {
@@ -275,26 +282,18 @@ impl Node {
         self.facts_changed = true;
     }
 
-    /// A group that is being filled again may vote once the cluster, having taken its vote, has said that it is filled: by
-    /// making it a learner once more, or a voter.
-    pub(super) fn refilled(&mut self, group: &mut Group, change: MembershipChange) {
-        let Some(own) = self.raft_id.filter(|_| self.refilling.contains(&group.id)) else { return };
-        let is_filled = if group.configuration.voters.contains(&own.0) {
-            group.was_out && change == MembershipChange::Voter(own.0)
-        } else {
-            let once_more = group.was_learner && change == MembershipChange::Learner(own.0);
-            group.was_out = true;
-            group.was_learner = group.configuration.learners.contains(&own.0);
-            once_more
-        };
-        if is_filled {
-            self.refilling.remove(&group.id);
-            if let Some(replica) = &mut group.replica {
-                replica.bar(false);
-            }
-            self.stamp_changed = true;
-            self.facts_changed = true;
+    /// The cluster, having taken the vote of this life of the store, says that it is filled: it may vote.
+    pub(super) fn told_filled(&mut self, group: &mut Group, id: u64, incarnation: Incarnation) {
+        let is_this_one = self.raft_id == Some(RaftId(id)) && incarnation == self.incarnation;
+        if !is_this_one || group.stale || !self.refilling.remove(&group.id) {
+            return;
         }
+        self.filled.insert(group.id);
+        if let Some(replica) = &mut group.replica {
+            replica.bar(false);
+        }
+        self.stamp_changed = true;
+        self.facts_changed = true;
     }
 
     /// Where this store's history of the group left that of the cluster, if anything of it comes after that.

@@ -1,6 +1,6 @@
 //! Small worlds of one broker.
 
-use quorate_store::ids::{RunId, StoreId};
+use quorate_store::ids::{GroupId, Incarnation, RaftId, RunId, StoreId};
 use quorate_store::stamp::{Stamp, StampState};
 use uuid::Uuid;
 
@@ -299,4 +299,26 @@ fn killed_between_dirty_and_its_first_state_a_founder_goes_on_with_what_was_agre
     // Not so a store that was admitted: what it is comes from others.
     let admitted = Stamp { forming: None, ..dirty };
     assert!(!goes_on(&mut lone_node(FoundStamp::Stamp(Box::new(admitted))), false).1);
+}
+
+#[test]
+fn only_what_names_this_life_says_that_a_group_is_filled_and_it_is_filled_once_in_a_life() {
+    let mut node = lone_node(FoundStamp::Empty);
+    assert!(goes_on(&mut node, false).1);
+    let (group, own, life) = (GroupId::SYSTEM, node.raft_id.expect("it is a member"), node.incarnation);
+    let filled = |node: &mut Node, id: RaftId, life: Incarnation| {
+        node.with_group(group, |node, group| node.told_filled(group, id.0, life));
+        !node.refilling.contains(&group)
+    };
+    node.refilling.insert(group);
+    assert!(!filled(&mut node, own, Incarnation(life.0 - 1)), "left in the log by an earlier filling");
+    assert!(!filled(&mut node, RaftId(own.0 + 1), life), "said of another one");
+    node.with_group(group, |_, group| group.stale = true);
+    assert!(!filled(&mut node, own, life), "what is here is still to be given up");
+    node.with_group(group, |_, group| group.stale = false);
+    assert!(filled(&mut node, own, life));
+
+    node.rejoin(group);
+    assert!(node.incarnation > life, "what was said of the first filling names another life than the second");
+    assert!(!filled(&mut node, own, life));
 }

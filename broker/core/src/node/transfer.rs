@@ -15,7 +15,6 @@ use crate::io::{Output, PeerKey};
 use crate::machine::{Queue, SystemMachine, VhostMachine};
 use crate::peer::{LineageTag, PeerMessage, SnapshotOffer, SnapshotPair};
 use crate::replica::Offer;
-use crate::replica::wire::MembershipChange;
 
 /// A transfer whose receiver says nothing for so long is given up, in milliseconds.
 const IDLE_MILLIS: u64 = 30_000;
@@ -536,7 +535,6 @@ impl Node {
             machine.take_touched();
         }
         group.configuration = sink.configuration();
-        self.refilled(group, MembershipChange::Nothing);
         group.client_epoch = sink.client_epoch;
         group.applied = index;
         group.applied_term = term;

@@ -2,7 +2,7 @@
 
 use bytes::{BufMut, Bytes, BytesMut};
 use protobuf::Message as _;
-use quorate_store::ids::{Index, Term};
+use quorate_store::ids::{Incarnation, Index, Term};
 use quorate_store::record::{Entry, EntryKind};
 use raft::eraftpb;
 
@@ -263,6 +263,9 @@ pub fn entry_into_raft(entry: Entry) -> eraftpb::Entry {
 /// Tells a removal for good from one after which the node may come back, inside raft-rs.
 const RETIRE_CONTEXT: &[u8] = b"for good";
 
+/// Tells a learner that is told to be filled from one that is made, inside raft-rs; the incarnation follows.
+const FILLED_CONTEXT: &[u8] = b"filled ";
+
 /// One step of a change of a group's membership: what an entry of kind `Membership` carries.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum MembershipChange {
@@ -274,12 +277,15 @@ pub enum MembershipChange {
     Remove(u64),
     /// Takes this node out for good.
     Retire(u64),
+    /// Says that this learner, in this life of its store, was filled again: it holds everything that was committed
+    /// when it was let in. Whoever is a learner stays one.
+    Filled(u64, Incarnation),
     /// Changes nothing: an entry that no version of this program writes. It keeps `apply` total.
     Nothing,
 }
 
 impl MembershipChange {
-    /// The bytes in an entry: kind, then the Raft id.
+    /// The bytes in an entry: kind, then the Raft id, then the incarnation if it is of one.
     pub fn encode(self) -> Bytes {
         let (kind, id) = match self {
             Self::Nothing => (0, 0),
@@ -287,23 +293,33 @@ impl MembershipChange {
             Self::Learner(id) => (2, id),
             Self::Remove(id) => (3, id),
             Self::Retire(id) => (4, id),
+            Self::Filled(id, _) => (5, id),
         };
-        let mut out = BytesMut::with_capacity(9);
+        let mut out = BytesMut::with_capacity(17);
         out.put_u8(kind);
         out.put_u64_le(id);
+        if let Self::Filled(_, incarnation) = self {
+            out.put_u64_le(incarnation.0);
+        }
         out.freeze()
     }
 
     /// From the bytes of an entry; anything else is [`Self::Nothing`] on every replica alike.
     pub fn decode(bytes: &Bytes) -> Self {
         let mut reader = Reader::new(bytes.clone());
-        match (reader.u8("kind"), reader.u64("raft id"), reader.end("membership")) {
-            (Ok(1), Ok(id), Ok(())) if id != 0 => Self::Voter(id),
-            (Ok(2), Ok(id), Ok(())) if id != 0 => Self::Learner(id),
-            (Ok(3), Ok(id), Ok(())) if id != 0 => Self::Remove(id),
-            (Ok(4), Ok(id), Ok(())) if id != 0 => Self::Retire(id),
+        let (Ok(kind), Ok(id)) = (reader.u8("kind"), reader.u64("raft id")) else { return Self::Nothing };
+        let change = match kind {
+            1 => Self::Voter(id),
+            2 => Self::Learner(id),
+            3 => Self::Remove(id),
+            4 => Self::Retire(id),
+            5 => match reader.u64("incarnation") {
+                Ok(incarnation) => Self::Filled(id, Incarnation(incarnation)),
+                Err(_) => Self::Nothing,
+            },
             _ => Self::Nothing,
-        }
+        };
+        if id == 0 || reader.end("membership").is_err() { Self::Nothing } else { change }
     }
 
     /// In raft-rs's form.
@@ -312,11 +328,15 @@ impl MembershipChange {
         let (kind, id) = match self {
             Self::Nothing => return change,
             Self::Voter(id) => (eraftpb::ConfChangeType::AddNode, id),
-            Self::Learner(id) => (eraftpb::ConfChangeType::AddLearnerNode, id),
+            Self::Learner(id) | Self::Filled(id, _) => (eraftpb::ConfChangeType::AddLearnerNode, id),
             Self::Remove(id) | Self::Retire(id) => (eraftpb::ConfChangeType::RemoveNode, id),
         };
-        if let Self::Retire(_) = self {
-            change.context = Bytes::from_static(RETIRE_CONTEXT);
+        match self {
+            Self::Retire(_) => change.context = Bytes::from_static(RETIRE_CONTEXT),
+            Self::Filled(_, incarnation) => {
+                change.context = [FILLED_CONTEXT, &incarnation.0.to_le_bytes()].concat().into();
+            }
+            Self::Nothing | Self::Voter(_) | Self::Learner(_) | Self::Remove(_) => {}
         }
         let mut single = eraftpb::ConfChangeSingle::default();
         single.set_change_type(kind);
@@ -338,7 +358,13 @@ impl MembershipChange {
         match change.changes.first() {
             Some(single) => match single.get_change_type() {
                 eraftpb::ConfChangeType::AddNode => Self::Voter(single.node_id),
-                eraftpb::ConfChangeType::AddLearnerNode => Self::Learner(single.node_id),
+                eraftpb::ConfChangeType::AddLearnerNode => {
+                    let incarnation = change.context.strip_prefix(FILLED_CONTEXT);
+                    match incarnation.and_then(|bytes| bytes.try_into().ok()) {
+                        Some(bytes) => Self::Filled(single.node_id, Incarnation(u64::from_le_bytes(bytes))),
+                        None => Self::Learner(single.node_id),
+                    }
+                }
                 eraftpb::ConfChangeType::RemoveNode if change.context == RETIRE_CONTEXT => {
                     Self::Retire(single.node_id)
                 }
@@ -360,6 +386,7 @@ mod tests {
             MembershipChange::Learner(8),
             MembershipChange::Remove(9),
             MembershipChange::Retire(9),
+            MembershipChange::Filled(10, Incarnation(u64::MAX)),
         ] {
             let entry =
                 Entry { term: Term(2), index: Index(3), kind: EntryKind::Membership, data: change.encode() };
@@ -394,6 +421,8 @@ mod tests {
             b"\x01\0\0\0\0\0\0\0\0",
             b"\x09\x01\0\0\0\0\0\0\0",
             b"\x01\x01\0\0\0\0\0\0\0\0",
+            b"\x05\x01\0\0\0\0\0\0\0",
+            b"\x05\x01\0\0\0\0\0\0\0\x01\0\0\0\0\0\0\0\0",
         ] {
             assert_eq!(MembershipChange::decode(&Bytes::copy_from_slice(bytes)), MembershipChange::Nothing);
         }
