@@ -1,7 +1,8 @@
 //! The changes, one at a time, and what came of each.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::fmt;
+use std::hash::{DefaultHasher, Hash, Hasher};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -22,6 +23,10 @@ use crate::sim::storage::{Medium, STORE_DIRECTORY};
 pub struct Tally {
     /// By kind of change.
     pub kinds: BTreeMap<&'static str, Verdicts>,
+    /// By kind of change, of what only fills up: tried like the rest, and not counted among the cases.
+    pub fillings: BTreeMap<&'static str, Verdicts>,
+    /// Changes that had been tried before and were left out.
+    pub repeats: u64,
     /// Starts of a broker among them.
     pub starts: u64,
     /// What must not have been.
@@ -29,27 +34,49 @@ pub struct Tally {
 }
 
 impl Tally {
-    /// How many changes.
+    /// How many changes of something that means something, each another one.
     pub fn cases(&self) -> u64 {
         self.kinds.values().flat_map(BTreeMap::values).sum()
+    }
+
+    /// How many changes of filling.
+    pub fn filling(&self) -> u64 {
+        self.fillings.values().flat_map(BTreeMap::values).sum()
+    }
+
+    /// How many changes of all came to this.
+    pub fn came_to(&self, verdict: Verdict) -> u64 {
+        self.kinds.values().chain(self.fillings.values()).filter_map(|kind| kind.get(&verdict)).sum()
     }
 }
 
 impl fmt::Display for Tally {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} cases, {} of them a broker's start too: {:?}", self.cases(), self.starts, self.kinds)
+        write!(
+            f,
+            "{} cases ({} changes were a broker's start too, {} repeats were left out): {:?}; {} of filling: {:?}",
+            self.cases(),
+            self.starts,
+            self.repeats,
+            self.kinds,
+            self.filling(),
+            self.fillings
+        )
     }
 }
 
-/// Every so many cases a broker starts from the store, too.
+/// Every so many changes a broker starts from the store, too.
 const START_EVERY: u64 = 8;
 const BLOCK: usize = 4096;
 const FAILURES_MAX: usize = 10;
 
+/// How many bytes are compared at a time.
+const PIECE: usize = 512;
+
 /// How much one change may hit.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Reach {
-    /// Single bytes, ends, whole files.
+    /// Single bytes, ends, whole files of which something else says that they were there.
     WithinBatch,
     /// Blocks as well, with every batch in them.
     Blocks,
@@ -58,7 +85,10 @@ pub enum Reach {
 struct Trial<'golden> {
     golden: &'golden Golden,
     reach: Reach,
+    layouts: BTreeMap<&'golden Path, Layout>,
     contents: BTreeMap<PathBuf, Content>,
+    /// Hashes of what was changed to what.
+    tried: HashSet<u64>,
     tally: Tally,
     dice: Dice,
 }
@@ -71,7 +101,7 @@ pub fn examine(golden: &Golden, seed: u64, reach: Reach, wanted: impl Fn(&Path) 
     let mut trial = Trial::new(golden, seed, reach);
     for (path, bytes) in &golden.files {
         if wanted(path) {
-            let layout = layout(path, bytes).expect("only files that are read");
+            let layout = trial.layouts[&**path].clone();
             trial.file(path, bytes, &layout);
         }
     }
@@ -112,7 +142,19 @@ impl<'golden> Trial<'golden> {
             other => panic!("the golden store is not sound: {other:?}"),
         });
         let contents = contents.collect();
-        Trial { golden, reach, contents, tally: Tally::default(), dice: Dice::new(seed, "corruption") }
+        let layouts = golden
+            .files
+            .iter()
+            .map(|(path, bytes)| (&**path, layout(path, bytes).expect("only files that are read")));
+        Trial {
+            golden,
+            reach,
+            layouts: layouts.collect(),
+            contents,
+            tried: HashSet::new(),
+            tally: Tally::default(),
+            dice: Dice::new(seed, "corruption"),
+        }
     }
 
     fn file(&mut self, path: &Path, bytes: &[u8], layout: &Layout) {
@@ -122,11 +164,19 @@ impl<'golden> Trial<'golden> {
             }
         }
         for at in layout.bodies.iter().cloned().flatten() {
+            // Two of the eight, never the same.
             let bit = self.dice.below(8);
-            self.byte("one bit of a body", path, bytes, at, bytes[at] ^ (1 << bit));
+            for bit in [bit, (bit + 1 + self.dice.below(7)) % 8] {
+                self.byte("one bit of a body", path, bytes, at, bytes[at] ^ (1 << bit));
+            }
         }
         for at in layout.heads.iter().chain(&layout.bodies).cloned().flatten() {
             self.byte("a byte 0x00", path, bytes, at, 0);
+            self.byte("a byte 0xff", path, bytes, at, 0xff);
+        }
+        for at in layout.fillings.iter().cloned().flatten() {
+            let bit = self.dice.below(8);
+            self.byte("one bit", path, bytes, at, bytes[at] ^ (1 << bit));
             self.byte("a byte 0xff", path, bytes, at, 0xff);
         }
         if self.reach == Reach::Blocks {
@@ -139,7 +189,9 @@ impl<'golden> Trial<'golden> {
         for cut in cuts.into_iter().filter(|cut| *cut < bytes.len()) {
             self.case("cut off", path, &[(path, Some(&bytes[..cut]))], false, &|| format!("at {cut}"));
         }
-        self.case("missing", path, &[(path, None)], false, &String::new);
+        if self.reach == Reach::Blocks || self.is_proved(path) {
+            self.case("missing", path, &[(path, None)], false, &String::new);
+        }
         let others: Vec<_> = self
             .golden
             .files
@@ -157,18 +209,22 @@ impl<'golden> Trial<'golden> {
         }
     }
 
+    /// Whether anything but a file itself says that it was there: of a segment the stamp, which was synced up to a place in
+    /// it or behind it. What nobody says so of is every batch since that stamp.
+    fn is_proved(&self, path: &Path) -> bool {
+        let Some(generation) = generation(path) else { return true };
+        let stamp = self.contents[&self.golden.home(path)].stamp.as_ref();
+        stamp.is_some_and(|stamp| stamp.log_synced.generation >= generation)
+    }
+
     /// A copy of a segment under the name of one that is not there.
     fn more_segments(&mut self, path: &Path, bytes: &[u8]) {
         let all: Vec<PathBuf> =
             self.golden.files.keys().filter(|other| other.parent() == path.parent()).cloned().collect();
         for step in [1_u64, 2] {
             for (up, of) in [(true, all.last()), (false, all.first())] {
-                let Some((dir, name)) = of.and_then(|of| Some((of.parent()?, of.file_name()?.to_str()?)))
-                else {
-                    continue;
-                };
-                let generation =
-                    u64::from_str_radix(&name["segment-".len()..], 16).expect("a segment's name");
+                let place = of.and_then(|of| Some((of.parent()?, generation(of)?)));
+                let Some((dir, generation)) = place else { continue };
                 let generation = if up { generation + step } else { generation.saturating_sub(step) };
                 let place = dir.join(format!("segment-{generation:016x}"));
                 if !self.golden.files.contains_key(&place) {
@@ -232,7 +288,33 @@ impl<'golden> Trial<'golden> {
         }
     }
 
-    /// One change: it is read, and has to be noticed if each byte of it means something.
+    /// What a change changes: a number that another change does not have, and whether any of it means something.
+    fn what(&self, changes: &[(&Path, Option<&[u8]>)]) -> (u64, bool) {
+        // A keyless hash, the same in each run. That two of a few hundred thousand have the same one, so that a case is
+        // left out, does not come to pass in a life.
+        let mut hasher = DefaultHasher::new();
+        let mut means = false;
+        for (path, content) in changes {
+            path.hash(&mut hasher);
+            let before = self.golden.files.get(*path);
+            match (before, content) {
+                (Some(before), Some(content)) => {
+                    let different = difference(before, content);
+                    means |=
+                        different.iter().any(|(at, _)| *at >= before.len() || self.layouts[path].means(*at));
+                    (content.len(), different).hash(&mut hasher);
+                }
+                (None, Some(content)) => {
+                    means = true;
+                    content.hash(&mut hasher);
+                }
+                (_, None) => means = true,
+            }
+        }
+        (hasher.finish(), means)
+    }
+
+    /// One change: it is read, and has to be noticed if that is asked for.
     fn case(
         &mut self,
         kind: &'static str,
@@ -244,6 +326,11 @@ impl<'golden> Trial<'golden> {
         if self.tally.failures.len() >= FAILURES_MAX {
             return;
         }
+        let (number, means) = self.what(changes);
+        if !self.tried.insert(number) {
+            self.tally.repeats += 1;
+            return;
+        }
         let home = self.golden.home(path);
         let disk = self.golden.disk.fork();
         for (path, content) in changes {
@@ -252,7 +339,8 @@ impl<'golden> Trial<'golden> {
                 None => disk.remove(path).expect("a file of the store"),
             }
         }
-        let starts = home == Path::new(STORE_DIRECTORY) && self.tally.cases().is_multiple_of(START_EVERY);
+        let turn = self.tally.cases() + self.tally.filling();
+        let starts = home == Path::new(STORE_DIRECTORY) && turn.is_multiple_of(START_EVERY);
         let result = catch_unwind(AssertUnwindSafe(|| self.judge(&disk, &home, starts)));
         let result = result.unwrap_or_else(|_| Err("the product panicked".to_owned()));
         self.tally.starts += u64::from(starts);
@@ -261,10 +349,12 @@ impl<'golden> Trial<'golden> {
             result => result,
         };
         match result {
-            Ok(verdict) => *self.tally.kinds.entry(kind).or_default().entry(verdict).or_default() += 1,
+            Ok(verdict) => {
+                let kinds = if means { &mut self.tally.kinds } else { &mut self.tally.fillings };
+                *kinds.entry(kind).or_default().entry(verdict).or_default() += 1;
+            }
             Err(why) => {
-                let failure =
-                    format!("case {}, {kind}, {} {}: {why}", self.tally.cases(), path.display(), told());
+                let failure = format!("change {turn}, {kind}, {} {}: {why}", path.display(), told());
                 self.tally.failures.push(failure);
             }
         }
@@ -290,7 +380,23 @@ impl<'golden> Trial<'golden> {
     }
 }
 
+/// Each byte that is another one afterwards, or none any more.
+fn difference(before: &[u8], after: &[u8]) -> Vec<(usize, Option<u8>)> {
+    let longest = before.len().max(after.len());
+    (0..longest)
+        .step_by(PIECE)
+        .map(|start| start..longest.min(start + PIECE))
+        .filter(|piece| before.get(piece.clone()) != after.get(piece.clone()))
+        .flatten()
+        .filter(|at| before.get(*at) != after.get(*at))
+        .map(|at| (at, after.get(at).copied()))
+        .collect()
+}
+
 fn is_segment(path: &Path) -> bool {
-    let name = path.file_name().and_then(|name| name.to_str());
-    name.is_some_and(|name| name.starts_with("segment-"))
+    generation(path).is_some()
+}
+
+fn generation(path: &Path) -> Option<u64> {
+    u64::from_str_radix(path.file_name()?.to_str()?.strip_prefix("segment-")?, 16).ok()
 }

@@ -1,6 +1,7 @@
 //! Which bytes of a store's files mean something, by the documented formats and apart from the product's own reader.
 //!
-//! A change of a byte that means something has to be noticed; one of any other is no case.
+//! A change of a byte that means something has to be noticed. One of a byte that only fills up is no case: where a reader
+//! looks at the filling, it is changed, too, and not counted.
 
 use std::ops::Range;
 use std::path::Path;
@@ -12,8 +13,17 @@ pub struct Layout {
     pub heads: Vec<Range<usize>>,
     /// Everything else that is read and verified.
     pub bodies: Vec<Range<usize>>,
+    /// Means nothing, and yet is looked at: where a text ends.
+    pub fillings: Vec<Range<usize>>,
     /// Where a record, or the file's content, begins or ends.
     pub borders: Vec<usize>,
+}
+
+impl Layout {
+    /// Whether this byte means something.
+    pub fn means(&self, at: usize) -> bool {
+        self.heads.iter().chain(&self.bodies).any(|range| range.contains(&at))
+    }
 }
 
 const HEADER: usize = 68;
@@ -63,17 +73,24 @@ fn segment(bytes: &[u8]) -> Layout {
 /// Of any file of a store or an image; none of what nobody reads.
 pub fn layout(path: &Path, bytes: &[u8]) -> Option<Layout> {
     let name = path.file_name()?.to_str()?;
-    let whole = |heads: bool| {
-        let all: Vec<_> = std::iter::once(0..bytes.len()).collect();
-        let (heads, bodies) = if heads { (all, Vec::new()) } else { (Vec::new(), all) };
+    let text = || {
+        let end = bytes.iter().rposition(|byte| *byte != 0).map_or(0, |last| last + 1);
         let lines = bytes.iter().enumerate().filter(|(_, byte)| **byte == b'\n').map(|(at, _)| at + 1);
-        Layout { heads, bodies, borders: lines.chain([0, bytes.len()]).collect() }
+        Layout {
+            heads: std::iter::once(0..end).collect(),
+            fillings: std::iter::once(end..bytes.len()).filter(|filling| !filling.is_empty()).collect(),
+            borders: lines.chain([0, bytes.len()]).collect(),
+            ..Layout::default()
+        }
     };
     match name {
-        "store-id" | "image" => Some(whole(true)),
-        // With their filling: it is looked at to find where the text ends.
-        "stamp.a" | "stamp.b" => Some(whole(true)),
-        "model" => Some(Layout { borders: vec![0, bytes.len()], ..whole(false) }),
+        // Only the stamps have a filling.
+        "store-id" | "image" | "stamp.a" | "stamp.b" => Some(text()),
+        "model" => Some(Layout {
+            bodies: std::iter::once(0..bytes.len()).collect(),
+            borders: vec![0, bytes.len()],
+            ..Layout::default()
+        }),
         _ if name.starts_with("segment-") => Some(segment(bytes)),
         _ => None,
     }
@@ -87,6 +104,14 @@ mod tests {
     fn spares_and_locks_are_no_part_of_a_store() {
         assert!(layout(Path::new("/data/store/lock"), b"1\n").is_none());
         assert!(layout(Path::new("/data/store/log/spare-0000000000000001"), &[0; 512]).is_none());
+    }
+
+    #[test]
+    fn what_fills_a_stamp_up_means_nothing() {
+        let layout = layout(Path::new("/data/store/stamp.a"), b"one\ntwo\n\0\0\0\0").expect("a stamp");
+        assert_eq!((layout.heads.first(), layout.fillings.first()), (Some(&(0..8)), Some(&(8..12))));
+        assert_eq!(layout.borders, [4, 8, 0, 12]);
+        assert!(layout.means(7) && !layout.means(8));
     }
 
     #[test]
