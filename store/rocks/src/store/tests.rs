@@ -9,6 +9,8 @@ use std::collections::BTreeMap;
 use std::time::SystemTime;
 use tempfile::TempDir;
 
+mod power;
+
 const CONFIG: RocksConfig = RocksConfig { memory: MINIMUM_MEMORY };
 
 fn open(dir: &Path) -> RocksStore {
