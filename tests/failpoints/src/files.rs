@@ -88,6 +88,16 @@ impl FailFiles {
         unsynced || unnamed
     }
 
+    /// The numbers of the data that no loss of power takes any more.
+    fn durable(&self) -> Vec<u64> {
+        let holders: Vec<Vec<u8>> = self.hold().holders.keys().cloned().collect();
+        let number = |mark: &Vec<u8>| std::str::from_utf8(mark.strip_prefix(MARK)?).ok()?.parse().ok();
+        let mut durable: Vec<u64> =
+            holders.iter().filter_map(number).filter(|number| !self.may_lose(*number)).collect();
+        durable.sort_unstable();
+        durable
+    }
+
     fn hold(&self) -> MutexGuard<'_, Undurable> {
         self.undurable.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -121,7 +131,7 @@ impl FailFiles {
 
     fn reach(&self, path: &Path, how: &'static str) -> FileResult<()> {
         let point = format!("{}.{how}", self.kind(path));
-        match self.trigger.reach(&point, path) {
+        match self.trigger.reach(&point, path, || self.durable()) {
             Instead::Nothing => Ok(()),
             Instead::Io => Err(FileError::Io {
                 operation: how,

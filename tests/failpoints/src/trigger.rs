@@ -107,11 +107,12 @@ impl Trigger {
         }
     }
 
-    /// An operation comes to this point, for this thing.
+    /// An operation comes to this point, for this thing. If it is the one, it is told first which entries are durable by
+    /// then: these only may be confirmed after it.
     ///
     /// # Panics
     /// That was chosen.
-    pub fn reach(&self, point: &str, thing: &Path) -> Instead {
+    pub fn reach(&self, point: &str, thing: &Path, durable: impl FnOnce() -> Vec<u64>) -> Instead {
         let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
         let time = seen.points.entry(point.to_owned()).or_default();
         *time += 1;
@@ -128,6 +129,9 @@ impl Trigger {
             seen.failed.insert(thing);
         }
         drop(seen);
+        for entry in durable() {
+            say(&format!("durable entry {entry}"));
+        }
         say(&format!("hit {point} {}", action.name()));
         match action {
             Action::Abort => std::process::abort(),
