@@ -10,9 +10,11 @@ export CARGO_TARGET_DIR
 # A toolchain that the set-up has just put in place is not on this shell's path yet.
 export PATH := $(PATH):$(or $(CARGO_HOME),$(HOME)/.cargo)/bin
 
-# How many simulated worlds `make sim` plays, and the seed of the first.
+# How many simulated worlds `make sim` plays, and the seed of the first; V=1: a line for each world, with its hash;
+# TRACE=1: everything that happens in them.
 SEEDS ?= 100
 FIRST ?= 1
+SIM_FLAGS = $(if $(filter-out 0,$(V)),-v) $(if $(filter-out 0,$(TRACE)),--trace)
 
 # How long `make soak` goes on.
 HOURS ?= 8
@@ -58,11 +60,11 @@ book: ## the book as HTML, in target/book (needs mdbook)
 	@if command -v mdbook >/dev/null; then mdbook build --dest-dir "$(CARGO_TARGET_DIR)/book"; \
 	else echo "mdbook is not installed: skipped. The pages of docs/ read well as they are."; fi
 
-sim: ## simulated clusters: make sim SEEDS=1000 FIRST=1
+sim: ## simulated clusters: make sim SEEDS=1000 FIRST=1 (V=1: a line for each; TRACE=1: all that happens)
 	@.ci/setup test
-	@.ci/sim $(SEEDS) $(FIRST)
+	@.ci/sim $(SEEDS) $(FIRST) $(SIM_FLAGS)
 
-soak: ## hours of simulation, crash points, corruption, chaos and fuzzing with new seeds: make soak HOURS=8
+soak: ## hours of what the gate does in minutes, with new seeds, and chaos and fuzzing: make soak HOURS=8
 	@.ci/setup test
 	@.ci/soak $(HOURS)
 
