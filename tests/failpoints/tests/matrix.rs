@@ -93,13 +93,20 @@ fn run(dir: &Path, chosen: Option<(&str, Action, u64)>) -> Ran {
 
 #[test]
 fn the_list_of_points_is_what_the_product_does() {
-    let place = place();
-    let ran = run(&place.path().join("data"), None);
-    assert!(ran.status.success(), "{}", ran.errors);
-    assert_eq!(ran.phase(), "over");
     let listed: BTreeSet<String> = POINTS.iter().map(|(point, _)| (*point).to_owned()).collect();
     assert_eq!(listed.len(), POINTS.len(), "a point is listed twice");
-    let touched: BTreeSet<String> = ran.points().into_keys().collect();
+    let mut touched = BTreeSet::new();
+    // Whether an image gets a spare file is a matter of two threads' luck.
+    for _ in 0..TRIES {
+        let place = place();
+        let ran = run(&place.path().join("data"), None);
+        assert!(ran.status.success(), "{}", ran.errors);
+        assert_eq!(ran.phase(), "over");
+        touched.extend(ran.points().into_keys());
+        if touched.is_superset(&listed) {
+            break;
+        }
+    }
     let new: Vec<_> = touched.difference(&listed).collect();
     let gone: Vec<_> = listed.difference(&touched).collect();
     assert!(new.is_empty() && gone.is_empty(), "not listed: {new:?}\nnot touched: {gone:?}");
