@@ -103,6 +103,8 @@ pub struct Tally {
     pub operations: usize,
     /// States, each different from every other in what is on the disk or in what had been reported by then.
     pub states: u64,
+    /// Of them those whose disk was that of an earlier one, of which less had been reported.
+    pub said_since: u64,
     /// Of them by kind.
     pub kinds: BTreeMap<&'static str, u64>,
     /// States in the middle of a recovery.
@@ -120,6 +122,7 @@ impl Tally {
     pub fn add(&mut self, other: Self) {
         self.operations += other.operations;
         self.states += other.states;
+        self.said_since += other.said_since;
         for (kind, count) in other.kinds {
             *self.kinds.entry(kind).or_default() += count;
         }
@@ -132,11 +135,11 @@ impl Tally {
 
 impl fmt::Display for Tally {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { operations, states, kinds, nested, brokers, drained, failures } = self;
+        let Self { operations, states, said_since, kinds, nested, brokers, drained, failures } = self;
         let failures = failures.len();
         write!(
             f,
-            "{operations} operations, {states} states {kinds:?}, {nested} nested, {brokers} brokers run on, \
+            "{operations} operations, {states} states ({said_since} on a disk of before) {kinds:?}, {nested} nested, {brokers} brokers run on, \
              {drained} drained, {failures} failures"
         )
     }
@@ -180,6 +183,8 @@ fn endings(operation: &FileOperation, unsynced: bool, effort: &Effort, dice: &mu
 struct State<'walk> {
     place: Place,
     files: &'walk CrashFiles,
+    /// There was such a disk before, and more has been reported since.
+    said_since: bool,
     expected: &'walk Expected,
     possible: &'walk [Arc<super::expected::Logs>],
     /// The other hosts' media at this moment, and what clients had been told.
@@ -205,7 +210,7 @@ fn walk(
     let disk = recording.disk.fork();
     let mut expected = recording.expected.clone();
     let mut notes = recording.notes.iter().peekable();
-    let mut seen = HashSet::new();
+    let (mut seen, mut disks) = (HashSet::new(), HashSet::new());
     let mut said = 0_u64;
     for (number, operation) in recording.operations.iter().enumerate() {
         while let Some((_, note)) = notes.next_if(|(at, _)| *at <= number) {
@@ -234,13 +239,15 @@ fn walk(
         for ending in wanted {
             let files = disk.fork();
             files.end(ending);
-            if !seen.insert((files.digest(), said)) {
+            let digest = files.digest();
+            if !seen.insert((digest, said)) {
                 continue;
             }
             let place = Place { operation: number, ending, then: None };
             let state = State {
                 place,
                 files: &files,
+                said_since: !disks.insert(digest),
                 expected: &expected,
                 possible: &possible,
                 peers: peers.as_ref().map(|(media, told)| (*media, told)),
@@ -266,6 +273,7 @@ pub fn examine(recording: &Recording, effort: &Effort) -> Tally {
     let only = effort.only.as_ref().map(|place| (place.operation, place.ending));
     walk(recording, effort, only, |state| {
         tally.states += 1;
+        tally.said_since += u64::from(state.said_since);
         *tally.kinds.entry(kind(state.place.ending)).or_default() += 1;
         let mut place = state.place.clone();
         let result = caught(|| try_state(recording, effort, state, &mut tally, &mut place));
