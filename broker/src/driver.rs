@@ -1,21 +1,23 @@
 //! The one loop that meets the world: gives the core what arrived, performs what it asks for.
 //!
 //! One *round* is: everything that has arrived, then every output. So whatever came together shares one log batch and
-//! one sync. The loop never waits for a disk or a socket: threads and tasks do, and report back through the inbox.
+//! one sync. The loop never waits for a disk or a socket: threads and tasks do, and report back through the inbox. It is
+//! itself a task, on the one thread that also runs the sockets: see `docs/decisions/one-thread.md`.
 
 use std::collections::HashMap;
 use std::sync::Arc;
-use std::sync::mpsc::{Receiver, RecvTimeoutError};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use quorate_core::Node;
 use quorate_core::io::{Input, Output, PeerKey, SessionId, Tick};
+use tokio::task::yield_now;
+use tokio::time::timeout;
 
 use crate::admin_desk::AdminDesk;
 use crate::clients::SessionOutlet;
 use crate::counters::Counters;
 use crate::exit::Exit;
-use crate::inbox::{Arrival, LinkId};
+use crate::inbox::{Arrival, Arrivals, LinkId};
 use crate::keeper::KeepOrder;
 use crate::logging;
 use crate::order::Order;
@@ -27,6 +29,8 @@ use crate::storage::Storage;
 
 /// Arrivals in one round at most, so that a flood cannot keep the round's sync from beginning.
 const ARRIVALS_PER_ROUND: usize = 4096;
+/// How long peers may take to take the last messages.
+const LAST_MESSAGES: Duration = Duration::from_millis(500);
 
 /// Where the core's outputs go.
 pub struct Outlets {
@@ -47,7 +51,9 @@ pub struct Outlets {
 /// The core with its surroundings.
 pub struct Driver {
     node: Node,
-    arrivals: Receiver<Arrival>,
+    arrivals: Arrivals,
+    /// Taken from there, for the next round. Empty between two.
+    arrived: Vec<Arrival>,
     outlets: Outlets,
     clock: Clock,
     sessions: HashMap<SessionId, SessionOutlet>,
@@ -82,10 +88,11 @@ impl Clock {
 
 impl Driver {
     /// A driver for a core that was made with this clock's time.
-    pub fn new(node: Node, arrivals: Receiver<Arrival>, outlets: Outlets, clock: Clock) -> Self {
+    pub fn new(node: Node, arrivals: Arrivals, outlets: Outlets, clock: Clock) -> Self {
         Self {
             node,
             arrivals,
+            arrived: Vec::new(),
             outlets,
             clock,
             sessions: HashMap::new(),
@@ -97,42 +104,49 @@ impl Driver {
     }
 
     /// Runs until the core ends the process; closes what is open.
-    pub fn run(mut self) -> Exit {
+    pub async fn run(mut self) -> Exit {
         loop {
             self.round();
             if let Some(exit) = self.exit.take() {
                 for outlet in self.sessions.values() {
                     outlet.close();
                 }
+                self.send_last().await;
                 // The log's thread may still give the state's something to do.
                 self.outlets.storage.finish();
                 self.outlets.state.finish();
                 return exit;
             }
-            self.wait();
+            self.wait().await;
         }
     }
 
+    /// What peers were told last goes before the process does.
+    async fn send_last(&mut self) {
+        let sent = async {
+            while self.links.values().any(|(_, outlet)| outlet.is_waiting()) {
+                yield_now().await;
+            }
+        };
+        // A peer that takes nothing has it from somebody else, or from the log.
+        let _ = timeout(LAST_MESSAGES, sent).await;
+    }
+
     /// Waits for something to happen, and takes everything that has.
-    fn wait(&mut self) {
+    async fn wait(&mut self) {
         let now = self.clock.now();
         let due = self
             .node
             .next_deadline()
             .map_or(Pulse::INTERVAL, |deadline| Duration::from_millis(deadline.since(now)));
-        match self.arrivals.recv_timeout(due.min(Pulse::INTERVAL)) {
-            Ok(arrival) => self.take(arrival),
-            Err(RecvTimeoutError::Timeout) => {}
-            Err(RecvTimeoutError::Disconnected) => {
-                unreachable!("the storage threads hold senders while the driver runs")
-            }
+        let mut arrived = std::mem::take(&mut self.arrived);
+        let taking = self.arrivals.recv_many(&mut arrived, ARRIVALS_PER_ROUND);
+        // Nothing is lost if the time is up first.
+        let _ = timeout(due.min(Pulse::INTERVAL), taking).await;
+        for arrival in arrived.drain(..) {
+            self.take(arrival);
         }
-        for _ in 1..ARRIVALS_PER_ROUND {
-            match self.arrivals.try_recv() {
-                Ok(arrival) => self.take(arrival),
-                Err(_) => break,
-            }
-        }
+        self.arrived = arrived;
         let now = self.clock.now();
         if self.node.next_deadline().is_some_and(|deadline| deadline <= now) {
             self.node.handle(now, Input::Tick);

@@ -1,14 +1,12 @@
-//! The one door to the core thread: everything that happens anywhere arrives here, in order, and nowhere else.
-
-use std::sync::mpsc;
+//! The one door to the core: everything that happens anywhere arrives here, in order, and nowhere else.
 
 use quorate_core::io::{Input, PeerIdentity, PeerKey, SessionId};
-use tokio::sync::OwnedSemaphorePermit;
+use tokio::sync::{OwnedSemaphorePermit, mpsc};
 
 use crate::clients::SessionOutlet;
 use crate::peers::LinkOutlet;
 
-/// What arrives at the core thread.
+/// What arrives at the core.
 #[derive(Debug)]
 pub enum Arrival {
     /// For the core as it is. The permit, if any, accounts for its memory until the core has taken it.
@@ -49,22 +47,25 @@ pub enum Arrival {
     },
 }
 
+/// The place behind the door.
+pub type Arrivals = mpsc::UnboundedReceiver<Arrival>;
+
 /// Names one connection that we dialed, for the life of this process.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct LinkId(pub u64);
 
-/// Gives arrivals to the core thread. Cheap to clone.
+/// Gives arrivals to the core, from any thread. Cheap to clone.
 #[derive(Clone, Debug)]
-pub struct Inbox(mpsc::Sender<Arrival>);
+pub struct Inbox(mpsc::UnboundedSender<Arrival>);
 
 impl Inbox {
     /// A door and the place behind it.
-    pub fn new() -> (Self, mpsc::Receiver<Arrival>) {
-        let (sender, receiver) = mpsc::channel();
+    pub fn new() -> (Self, Arrivals) {
+        let (sender, receiver) = mpsc::unbounded_channel();
         (Self(sender), receiver)
     }
 
-    /// Gives something to the core thread. Once that has ended the process is ending, and nothing is missed.
+    /// Gives something to the core. Once that has ended the process is ending, and nothing is missed.
     pub fn arrive(&self, arrival: Arrival) {
         let _ = self.0.send(arrival);
     }

@@ -19,12 +19,13 @@ use quorate_store::ids::ClusterId;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use sd_notify::NotifyState;
 use tokio::net::TcpListener;
-use tokio::runtime::Runtime;
+use tokio::runtime::{Builder, Runtime};
+use tokio::time::timeout;
 
 use crate::address::HostPort;
 use crate::admin_desk::AdminDesk;
 use crate::admin_http::{self, AdminState};
-use crate::clients::Clients;
+use crate::clients::{Clients, Places};
 use crate::config::{Config, StoreChoice, host_name};
 use crate::counters::Counters;
 use crate::driver::{Clock, Driver, Outlets};
@@ -43,7 +44,8 @@ use crate::state_thread::StateThread;
 use crate::storage::Storage;
 use crate::tls::Tls;
 
-/// Sockets are little work; the core's thread and the disk's threads come on top.
+/// For what may take its time: the admin port, signals, and clients by TLS. The core's thread, with the other sockets, and
+/// the disk's threads come on top.
 const WORKERS_MIN: usize = 2;
 const WORKERS_MAX: usize = 4;
 /// How long connections may take to hear the last word.
@@ -135,10 +137,10 @@ fn serve(
     let (inbox, arrivals) = Inbox::new();
     let counters = Arc::<Counters>::default();
     let pulse = Arc::<Pulse>::default();
+    let core = core_runtime()?;
     let desk = AdminDesk::new(inbox.clone());
     let timing = LinkTiming::new(config.heartbeat.0, config.election_timeout.0);
-    let peers =
-        Peers::new(peer_config, timing, inbox.clone(), Arc::clone(&counters), runtime.handle().clone());
+    let peers = Peers::new(peer_config, timing, inbox.clone(), Arc::clone(&counters), core.handle().clone());
     let clock = Clock::default();
     let seed = getrandom::u64().map_err(|error| Exit::new(ExitStatus::Internal, error.to_string()))?;
     let store = found.store;
@@ -174,17 +176,21 @@ fn serve(
     };
     pulse.beat();
 
-    let _inside = runtime.enter();
-    let listener = |listener: StdListener| {
+    let listener = |runtime: &Runtime, listener: StdListener| {
+        let _inside = runtime.enter();
         listener.set_nonblocking(true).and_then(|()| TcpListener::from_std(listener)).map_err(internal)
     };
+    let places = Places::default();
     let clients = Clients {
         inbox: inbox.clone(),
         counters: Arc::clone(&counters),
         limits,
         tls: tls.clone(),
         insecure: config.insecure,
+        places: places.clone(),
     };
+    // What has to be encrypted takes the processor for longer than a round may wait.
+    let clients_at = if tls.is_some() { runtime } else { &core };
     let data_dir = match &config.store {
         StoreChoice::Directory(directory) => Some(directory.clone()),
         StoreChoice::Transient => None,
@@ -192,10 +198,10 @@ fn serve(
     let state = AdminState { desk, counters, pulse: Arc::clone(&pulse), insecure: config.insecure, data_dir };
     runtime.spawn(signals.obey(inbox, flags.clone(), tls, level));
     runtime.spawn(signals::watchdog(pulse));
-    runtime.spawn(clients.serve(listener(ports.client)?));
-    runtime.spawn(peers.serve(listener(ports.cluster)?));
+    clients_at.spawn(clients.serve(listener(clients_at, ports.client)?));
+    core.spawn(peers.serve(listener(&core, ports.cluster)?));
     let (last_words, closing) = tokio::sync::oneshot::channel();
-    let admin_server = runtime.spawn(admin_http::serve(listener(ports.admin)?, state, closing));
+    let admin_server = runtime.spawn(admin_http::serve(listener(runtime, ports.admin)?, state, closing));
     let ready = Ready {
         pid: std::process::id(),
         client: client.to_string(),
@@ -204,16 +210,24 @@ fn serve(
     };
     announce(config, &addresses, &ready, store)?;
 
-    let driver = Driver::new(node, arrivals, outlets, clock);
-    let core =
-        std::thread::Builder::new().name("core".to_owned()).spawn(move || driver.run()).map_err(internal)?;
-    // A panic on that thread has ended the process before this could return an error.
-    let exit = core.join().map_err(|_| Exit::new(ExitStatus::Internal, "the core panicked"))?;
+    let driver = core.spawn(Driver::new(node, arrivals, outlets, clock).run());
+    // A panic of the core has ended the process before this could return an error.
+    let exit = core.block_on(driver).map_err(|_| Exit::new(ExitStatus::Internal, "the core panicked"))?;
     drop(lock);
-    // Whoever asked for the shutdown is still waiting for the answer.
+    // Whoever asked for the shutdown is still waiting for the answer, and clients for the reason.
     drop(last_words);
-    let _ = runtime.block_on(async { tokio::time::timeout(LAST_WORDS, admin_server).await });
+    let heard = async { tokio::join!(admin_server, places.all_free()) };
+    let _ = core.block_on(async { timeout(LAST_WORDS, heard).await });
     Ok(exit)
+}
+
+/// The runtime of the core and of the sockets beside it: one thread, the one that calls.
+fn core_runtime() -> Result<Runtime, Exit> {
+    Builder::new_current_thread().enable_all().build().map_err(no_runtime)
+}
+
+fn no_runtime(error: std::io::Error) -> Exit {
+    Exit::new(ExitStatus::Internal, format!("cannot start the runtime: {error}"))
 }
 
 /// What others are told.
@@ -323,12 +337,12 @@ fn bind(flag: &str, address: &HostPort) -> Result<StdListener, Exit> {
 /// The system gives none.
 pub fn runtime() -> Result<Runtime, Exit> {
     let processors = std::thread::available_parallelism().map_or(WORKERS_MIN, std::num::NonZero::get);
-    tokio::runtime::Builder::new_multi_thread()
+    Builder::new_multi_thread()
         .worker_threads(processors.clamp(WORKERS_MIN, WORKERS_MAX))
-        .thread_name("sockets")
+        .thread_name("helper")
         .enable_all()
         .build()
-        .map_err(|error| Exit::new(ExitStatus::Internal, format!("cannot start the runtime: {error}")))
+        .map_err(no_runtime)
 }
 
 /// Many systems allow 1,024 open files unless asked, which is fewer than the connections we accept.

@@ -1,5 +1,4 @@
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::mpsc;
 use std::thread;
 
 use quorate_core::admin::{
@@ -17,7 +16,7 @@ use serde_json::{Value, json};
 use uuid::Uuid;
 
 use super::*;
-use crate::inbox::{Arrival, Inbox};
+use crate::inbox::{Arrival, Arrivals, Inbox};
 
 fn sample_status() -> Status {
     Status {
@@ -162,8 +161,8 @@ fn an_explanation_has_the_row_the_facts_and_what_was_tried() {
 }
 
 /// A core that gives the same answers always.
-fn answer(desk: &AdminDesk, arrivals: &mpsc::Receiver<Arrival>, status: &Status) {
-    for arrival in arrivals {
+fn answer(desk: &AdminDesk, arrivals: &mut Arrivals, status: &Status) {
+    while let Some(arrival) = arrivals.blocking_recv() {
         let Arrival::Input(Input::Admin { id, request }, None) = arrival else { panic!("{arrival:?}") };
         let reply = match request {
             AdminRequest::Status => AdminReply::Status(Box::new(status.clone())),
@@ -213,10 +212,10 @@ fn answer(desk: &AdminDesk, arrivals: &mpsc::Receiver<Arrival>, status: &Status)
 /// Serves the status on a free port of loopback; gives its address to `work`.
 fn with_server(status: Status, work: impl FnOnce(&str) + Send + 'static) {
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
-    let (inbox, arrivals) = Inbox::new();
+    let (inbox, mut arrivals) = Inbox::new();
     let desk = AdminDesk::new(inbox);
     let core_desk = desk.clone();
-    thread::spawn(move || answer(&core_desk, &arrivals, &status));
+    thread::spawn(move || answer(&core_desk, &mut arrivals, &status));
     let pulse = Arc::<Pulse>::default();
     pulse.beat();
     let state = AdminState { desk, counters: Arc::default(), pulse, insecure: false, data_dir: None };

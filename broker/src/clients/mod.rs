@@ -53,6 +53,30 @@ pub struct Clients {
     pub tls: Option<Tls>,
     /// Logins without credentials are acceptable from everywhere.
     pub insecure: bool,
+    /// Who is here.
+    pub places: Places,
+}
+
+/// How many connections there may be, and whether there is any. Cheap to clone.
+#[derive(Clone, Debug)]
+pub struct Places(Arc<Semaphore>);
+
+impl Default for Places {
+    fn default() -> Self {
+        Self(Arc::new(Semaphore::new(CONNECTIONS_MAX)))
+    }
+}
+
+impl Places {
+    fn take(&self) -> Option<OwnedSemaphorePermit> {
+        Arc::clone(&self.0).try_acquire_owned().ok()
+    }
+
+    /// Waits until all connections have ended.
+    pub async fn all_free(&self) {
+        let all = u32::try_from(CONNECTIONS_MAX).unwrap_or(u32::MAX);
+        let _all = self.0.acquire_many(all).await;
+    }
 }
 
 /// What every connection task holds on to.
@@ -65,7 +89,7 @@ struct Shared {
 impl Clients {
     /// Accepts connections until the runtime ends.
     pub async fn serve(self, listener: TcpListener) {
-        let places = Arc::new(Semaphore::new(CONNECTIONS_MAX));
+        let places = self.places.clone();
         let shared = Arc::new(Shared { clients: self, bytes: Arc::new(Semaphore::new(GLOBAL_BYTES)) });
         let complaints = Rarely::default();
         let mut last = 0;
@@ -79,7 +103,7 @@ impl Clients {
                 }
             };
             let counters = &shared.clients.counters;
-            let Ok(place) = Arc::clone(&places).try_acquire_owned() else {
+            let Some(place) = places.take() else {
                 counters.sessions_rejected.add(1);
                 complaints.warn("full", || {
                     format!("client {address} turned away: {CONNECTIONS_MAX} connections are open, which is the limit")

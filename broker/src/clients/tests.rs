@@ -1,5 +1,3 @@
-use std::sync::mpsc::Receiver;
-
 use bytes::BytesMut;
 use quorate_core::io::Input;
 use quorate_protocol::codec::{ClientDecoder, encode, encoded_length};
@@ -11,20 +9,26 @@ use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 
 use super::*;
 use crate::config::TlsFiles;
-use crate::inbox::Arrival;
+use crate::inbox::{Arrival, Arrivals};
 
 /// A listener with nobody behind it but the test.
 struct Bench {
     runtime: tokio::runtime::Runtime,
     address: SocketAddr,
-    arrivals: Receiver<Arrival>,
+    arrivals: Arrivals,
 }
 
 fn bench(tls: Option<Tls>) -> Bench {
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
     let (inbox, arrivals) = Inbox::new();
-    let clients =
-        Clients { inbox, counters: Arc::default(), limits: Limits::default(), tls, insecure: false };
+    let clients = Clients {
+        inbox,
+        counters: Arc::default(),
+        limits: Limits::default(),
+        tls,
+        insecure: false,
+        places: Places::default(),
+    };
     let address = runtime.block_on(async {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
@@ -35,16 +39,16 @@ fn bench(tls: Option<Tls>) -> Bench {
 }
 
 impl Bench {
-    fn connect(&self) -> (TcpStream, SessionId, SessionOutlet) {
+    fn connect(&mut self) -> (TcpStream, SessionId, SessionOutlet) {
         let stream = self.runtime.block_on(TcpStream::connect(self.address)).unwrap();
-        match self.arrivals.recv().unwrap() {
+        match self.arrivals.blocking_recv().unwrap() {
             Arrival::SessionOpened { session, secure: true, outlet, .. } => (stream, session, outlet),
             other => panic!("{other:?}"),
         }
     }
 
-    fn input(&self) -> Input {
-        match self.arrivals.recv().unwrap() {
+    fn input(&mut self) -> Input {
+        match self.arrivals.blocking_recv().unwrap() {
             Arrival::Input(input, None) => input,
             other => panic!("{other:?}"),
         }
@@ -89,7 +93,7 @@ fn large(bytes: usize) -> Nack {
 
 #[test]
 fn frames_go_both_ways_and_what_was_written_is_told() {
-    let bench = bench(None);
+    let mut bench = bench(None);
     let (mut stream, session, outlet) = bench.connect();
     bench.send(&mut stream, hello());
     match bench.input() {
@@ -115,7 +119,7 @@ fn frames_go_both_ways_and_what_was_written_is_told() {
 
 #[test]
 fn frames_are_short_before_the_login_and_long_after_it() {
-    let bench = bench(None);
+    let mut bench = bench(None);
     let (mut stream, session, outlet) = bench.connect();
     outlet.write(0, login_ok(session).into());
     assert!(bench.receive(&mut stream).is_some());
@@ -134,7 +138,7 @@ fn frames_are_short_before_the_login_and_long_after_it() {
 
 #[test]
 fn the_broker_closes_after_what_it_wrote() {
-    let bench = bench(None);
+    let mut bench = bench(None);
     let (mut stream, session, outlet) = bench.connect();
     outlet.write(0, Heartbeat {}.into());
     outlet.close();
@@ -149,7 +153,7 @@ fn the_broker_closes_after_what_it_wrote() {
 
 #[test]
 fn a_session_that_used_its_share_is_read_again_when_some_is_given_back() {
-    let bench = bench(None);
+    let mut bench = bench(None);
     let (stream, session, outlet) = bench.connect();
     outlet.write(0, login_ok(session).into());
     assert!(matches!(bench.input(), Input::SessionDrained { .. }));
@@ -185,7 +189,7 @@ fn a_session_that_used_its_share_is_read_again_when_some_is_given_back() {
 
 #[test]
 fn half_a_frame_is_nobodys_input() {
-    let bench = bench(None);
+    let mut bench = bench(None);
     let (mut stream, session, _outlet) = bench.connect();
     let mut bytes = BytesMut::new();
     encode(&ClientFrame::from(hello()), 0, &mut bytes);
@@ -202,7 +206,7 @@ fn frames_go_over_tls() {
     let signed = rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();
     std::fs::write(&files.certificate, signed.cert.pem()).unwrap();
     std::fs::write(&files.key, signed.signing_key.serialize_pem()).unwrap();
-    let bench = bench(Some(Tls::load(&files).unwrap()));
+    let mut bench = bench(Some(Tls::load(&files).unwrap()));
 
     let mut roots = rustls::RootCertStore::empty();
     roots.add(signed.cert.der().clone()).unwrap();
@@ -217,7 +221,9 @@ fn frames_go_over_tls() {
         let name = ServerName::try_from("localhost").unwrap();
         tokio_rustls::TlsConnector::from(Arc::new(config)).connect(name, stream).await.unwrap()
     });
-    let Arrival::SessionOpened { outlet, .. } = bench.arrivals.recv().unwrap() else { panic!("no session") };
+    let Arrival::SessionOpened { outlet, .. } = bench.arrivals.blocking_recv().unwrap() else {
+        panic!("no session")
+    };
     bench.send(&mut stream, hello());
     assert!(matches!(bench.input(), Input::SessionFrame { .. }));
     let text = "x".repeat(1000);

@@ -59,6 +59,11 @@ impl LinkOutlet {
         Ok(())
     }
 
+    /// Something was not given to the system yet, and the link has not ended.
+    pub fn is_waiting(&self) -> bool {
+        !self.messages.is_closed() && self.shared.queued.load(Ordering::Relaxed) > 0
+    }
+
     /// Ends the link now.
     pub fn stop(&self) {
         self.shared.stop.notify_one();

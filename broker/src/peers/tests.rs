@@ -1,5 +1,4 @@
 use std::net::SocketAddr;
-use std::sync::mpsc::Receiver;
 
 use quorate_core::io::Input;
 use quorate_core::peer::PeerMessage;
@@ -10,7 +9,7 @@ use tokio::runtime::Runtime;
 use uuid::Uuid;
 
 use super::*;
-use crate::inbox::Arrival;
+use crate::inbox::{Arrival, Arrivals};
 
 /// A broker with nobody inside but the test.
 struct Broker {
@@ -18,7 +17,7 @@ struct Broker {
     peers: Peers,
     key: PeerKey,
     address: SocketAddr,
-    arrivals: Receiver<Arrival>,
+    arrivals: Arrivals,
 }
 
 fn broker(number: u128, secret: Option<&'static str>) -> Broker {
@@ -46,15 +45,15 @@ fn broker(number: u128, secret: Option<&'static str>) -> Broker {
 }
 
 impl Broker {
-    fn linked(&self) -> (PeerIdentity, LinkOutlet, LinkId) {
-        match self.arrivals.recv().unwrap() {
+    fn linked(&mut self) -> (PeerIdentity, LinkOutlet, LinkId) {
+        match self.arrivals.blocking_recv().unwrap() {
             Arrival::Linked { peer, outlet, link, .. } => (peer, outlet, link),
             other => panic!("{other:?}"),
         }
     }
 
-    fn message(&self) -> (PeerKey, PeerMessage) {
-        match self.arrivals.recv().unwrap() {
+    fn message(&mut self) -> (PeerKey, PeerMessage) {
+        match self.arrivals.blocking_recv().unwrap() {
             Arrival::Input(Input::PeerMessage { from, message }, Some(_)) => (from, message),
             other => panic!("{other:?}"),
         }
@@ -67,7 +66,7 @@ fn message(transfer: u64) -> PeerMessage {
 
 #[test]
 fn a_link_carries_messages_in_order_and_its_end_is_told_at_both_ends() {
-    let (one, two) = (broker(1, Some("a secret")), broker(2, Some("a secret")));
+    let (mut one, mut two) = (broker(1, Some("a secret")), broker(2, Some("a secret")));
     one.peers.dial(&two.address.to_string());
     let (peer, outlet, link) = one.linked();
     assert_eq!((peer.key, peer.name.as_str()), (two.key, "b2"));
@@ -78,7 +77,7 @@ fn a_link_carries_messages_in_order_and_its_end_is_told_at_both_ends() {
     let mut back = None;
     let mut expected = 0;
     while expected < 1000 || back.is_none() {
-        match two.arrivals.recv().unwrap() {
+        match two.arrivals.blocking_recv().unwrap() {
             Arrival::Linked { peer, outlet, .. } => {
                 assert_eq!(peer.key, one.key);
                 back = Some(outlet);
@@ -96,11 +95,11 @@ fn a_link_carries_messages_in_order_and_its_end_is_told_at_both_ends() {
     assert_eq!(one.message(), (two.key, message(7)));
 
     outlet.stop();
-    match one.arrivals.recv().unwrap() {
+    match one.arrivals.blocking_recv().unwrap() {
         Arrival::LinkEnded { link: ended, peer } => assert_eq!((ended, peer), (link, two.key)),
         other => panic!("{other:?}"),
     }
-    match two.arrivals.recv().unwrap() {
+    match two.arrivals.blocking_recv().unwrap() {
         Arrival::InboundEnded { peer } => assert_eq!(peer, one.key),
         other => panic!("{other:?}"),
     }
@@ -113,7 +112,7 @@ fn a_link_carries_messages_in_order_and_its_end_is_told_at_both_ends() {
 
 #[test]
 fn the_end_of_a_process_is_told_at_once() {
-    let (one, two) = (broker(1, None), broker(2, None));
+    let (mut one, mut two) = (broker(1, None), broker(2, None));
     one.peers.dial(&two.address.to_string());
     let (_, outlet, _) = one.linked();
     outlet.send(message(1)).unwrap();
@@ -122,7 +121,7 @@ fn the_end_of_a_process_is_told_at_once() {
     two.runtime.shutdown_background();
     let mut seen = (false, false);
     while seen != (true, true) {
-        match one.arrivals.recv().unwrap() {
+        match one.arrivals.blocking_recv().unwrap() {
             Arrival::LinkEnded { peer, .. } if peer == gone => seen.0 = true,
             Arrival::InboundEnded { peer } if peer == gone => seen.1 = true,
             other => panic!("{other:?}"),
@@ -136,10 +135,10 @@ fn the_end_of_a_process_is_told_at_once() {
 
 #[test]
 fn an_address_that_leads_home_is_told() {
-    let one = broker(1, None);
+    let mut one = broker(1, None);
     let address = one.address.to_string();
     one.peers.dial(&address);
-    match one.arrivals.recv().unwrap() {
+    match one.arrivals.blocking_recv().unwrap() {
         Arrival::Input(Input::PeerIsSelf { dialed }, None) => assert_eq!(dialed, address),
         other => panic!("{other:?}"),
     }
@@ -147,12 +146,12 @@ fn an_address_that_leads_home_is_told() {
 
 #[test]
 fn a_second_address_of_a_peer_is_told_and_disturbs_nothing() {
-    let (one, two) = (broker(1, None), broker(2, None));
+    let (mut one, mut two) = (broker(1, None), broker(2, None));
     one.peers.dial(&two.address.to_string());
     let (_, outlet, _) = one.linked();
     let alias = format!("localhost:{}", two.address.port());
     one.peers.dial(&alias);
-    match one.arrivals.recv().unwrap() {
+    match one.arrivals.blocking_recv().unwrap() {
         Arrival::Input(Input::PeerLinked { peer, dialed }, None) => {
             assert_eq!((peer.key, dialed), (two.key, alias));
         }
@@ -161,7 +160,7 @@ fn a_second_address_of_a_peer_is_told_and_disturbs_nothing() {
     outlet.send(message(3)).unwrap();
     let mut back = Vec::new();
     loop {
-        match two.arrivals.recv().unwrap() {
+        match two.arrivals.blocking_recv().unwrap() {
             Arrival::Linked { outlet, .. } => back.push(outlet),
             Arrival::Input(Input::PeerMessage { message: seen, .. }, _) => {
                 assert_eq!(seen, message(3));
@@ -174,7 +173,7 @@ fn a_second_address_of_a_peer_is_told_and_disturbs_nothing() {
 
 #[test]
 fn brokers_with_different_secrets_do_not_link() {
-    let (one, two) = (broker(1, Some("a secret")), broker(2, Some("another")));
+    let (mut one, mut two) = (broker(1, Some("a secret")), broker(2, Some("another")));
     let stream = one.runtime.block_on(tokio::net::TcpStream::connect(two.address)).unwrap();
     let (reader, mut writer) = stream.into_split();
     let mut reader = framing::FrameReader::new(reader);
@@ -188,10 +187,10 @@ fn brokers_with_different_secrets_do_not_link() {
 
 #[test]
 fn a_refused_link_is_told_to_the_core_with_its_reason() {
-    let (one, two) = (broker(1, Some("a secret")), broker(2, Some("another")));
+    let (mut one, mut two) = (broker(1, Some("a secret")), broker(2, Some("another")));
     let address = two.address.to_string();
     one.peers.dial(&address);
-    match one.arrivals.recv().unwrap() {
+    match one.arrivals.blocking_recv().unwrap() {
         Arrival::Input(Input::PeerFailed { dialed, refused: Some(why) }, None) => {
             assert_eq!(dialed, address);
             assert!(why.contains("different cluster secrets"), "{why}");
@@ -202,11 +201,11 @@ fn a_refused_link_is_told_to_the_core_with_its_reason() {
 
 #[test]
 fn an_address_that_nobody_answers_at_is_told_once() {
-    let (one, two) = (broker(1, None), broker(2, None));
+    let (mut one, mut two) = (broker(1, None), broker(2, None));
     let address = two.address.to_string();
     drop(two);
     one.peers.dial(&address);
-    match one.arrivals.recv().unwrap() {
+    match one.arrivals.blocking_recv().unwrap() {
         Arrival::Input(Input::PeerFailed { dialed, refused: None }, None) => assert_eq!(dialed, address),
         other => panic!("{other:?}"),
     }

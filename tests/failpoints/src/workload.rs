@@ -6,7 +6,6 @@
 use std::path::Path;
 use std::process::ExitCode;
 use std::sync::Arc;
-use std::sync::mpsc::Receiver;
 
 use bytes::Bytes;
 use clap::Parser;
@@ -14,7 +13,7 @@ use quorate_broker::config::Config;
 use quorate_broker::counters::Counters;
 use quorate_broker::exit::Exit;
 use quorate_broker::flags::Flags;
-use quorate_broker::inbox::{Arrival, Inbox};
+use quorate_broker::inbox::{Arrival, Arrivals, Inbox};
 use quorate_broker::keeper::{KeepOrder, Keeper};
 use quorate_broker::log_thread::{LogOwner, Synced};
 use quorate_broker::open_store::{Opened, open_store_on};
@@ -91,7 +90,7 @@ pub fn run(dir: &Path, trigger: Trigger) -> ExitCode {
 struct Threads {
     storage: Storage,
     state: StateThread,
-    arrivals: Receiver<Arrival>,
+    arrivals: Arrivals,
     files: FailFiles,
     next: u64,
 }
@@ -103,9 +102,9 @@ impl Threads {
     }
 
     /// Waits until the core would be told that this is durable; false if it is told that it is not.
-    fn wait(&self, ticket: Ticket) -> bool {
+    fn wait(&mut self, ticket: Ticket) -> bool {
         loop {
-            match self.arrivals.recv().expect("the threads hold senders") {
+            match self.arrivals.blocking_recv().expect("the threads hold senders") {
                 Arrival::Input(Input::Persisted { ticket: told }, _) if told == ticket => return true,
                 Arrival::Input(Input::NotKept { ticket: told, why }, _) if told == ticket => {
                     say(&format!("not-kept {why}"));

@@ -78,13 +78,13 @@ impl Port {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
         let listener = runtime.block_on(TcpListener::bind("127.0.0.1:0")).expect("a port");
         let address = listener.local_addr().expect("its address");
-        let (inbox, arrivals) = Inbox::new();
+        let (inbox, mut arrivals) = Inbox::new();
         let desk = AdminDesk::new(inbox);
         let (asked_sender, asked) = channel();
         let answers = desk.clone();
         std::thread::spawn(move || {
             let mut world = World::new(1, false);
-            for arrival in arrivals {
+            while let Some(arrival) = arrivals.blocking_recv() {
                 let Arrival::Input(Input::Admin { id, request }, _) = arrival else { continue };
                 let ends = matches!(request, AdminRequest::Shutdown { .. });
                 // Whoever asks for the last time has gone.
