@@ -156,6 +156,9 @@ impl Replica {
             pre_vote: true,
             max_uncommitted_size: UNCOMMITTED_BYTES,
             max_committed_size_per_ready: ENTRIES_PER_MESSAGE_BYTES * 4,
+            // Followers hear how far the log is committed with the next entries, or the next heartbeat: a message each, and
+            // its answer, for nothing that anybody waits for.
+            skip_bcast_commit: true,
             ..Config::default()
         };
         let logger = slog::Logger::root(slog::Discard, slog::o!());
