@@ -132,6 +132,18 @@ pub fn inspect(
     Ok((LogReader::new(Arc::new(Shared::new(State { segments, catalogue }))), recovered))
 }
 
+/// Makes everything of a log durable that nobody has open: what is read of it may be in the system's cache alone, after the
+/// process that wrote it was killed. Whoever writes down elsewhere where it ends calls this first.
+///
+/// # Errors
+/// The disk failed.
+pub fn sync_closed(files: &dyn Files, dir: &Path) -> Result<(), FileError> {
+    for name in files.list(dir)?.iter().filter(|name| is_segment_name(name)) {
+        files.open(&dir.join(name))?.sync_all()?;
+    }
+    files.sync_dir(dir)
+}
+
 fn recovered(replay: &Replay) -> Recovered {
     Recovered {
         groups: replay.catalogue.recovered(),

@@ -1,15 +1,13 @@
 //! Writes a mark: one stamp write under the store's lock, the stamp as it was kept first.
 
-use std::fs::File;
-use std::io;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 
 use quorate_store::files::real::RealFiles;
 use quorate_store::files::{FileError, FileLock, Files};
 use quorate_store::identity::LOCK_NAME;
 use quorate_store::ids::Epoch;
-use quorate_store::log::{LOG_DIRECTORY, is_segment_name};
+use quorate_store::log::{LOG_DIRECTORY, sync_closed};
 use quorate_store::quarantine::{self, Note, Parts, QuarantineError};
 use quorate_store::stamp::{
     Durability, DurabilityPolicy, EpochCause, EpochEntry, GroupStamp, Stamp, StampFile, StampFound,
@@ -33,14 +31,6 @@ pub enum MarkError {
     /// The stamp cannot be written.
     #[error(transparent)]
     Stamp(#[from] quorate_store::stamp::StampError),
-    /// The log cannot be made durable.
-    #[error("cannot sync {}: {source}", path.display())]
-    Sync {
-        /// Which file.
-        path: PathBuf,
-        /// What the system said.
-        source: io::Error,
-    },
     /// The store is not what the act needs.
     #[error("{0}")]
     State(String),
@@ -78,7 +68,7 @@ pub fn mark(opened: &OpenSubject, lock: &dyn FileLock, plan: &Plan, act: &Act) -
     };
     let marked = marked(stamp, opened, plan, act)?;
     // The log was read through a cache: what the mark stands on must be on the medium.
-    sync_log(dir)?;
+    sync_closed(&RealFiles, &dir.join(LOG_DIRECTORY))?;
     let why = format!("{}: {}", before(act.recovery), act.why);
     keep_stamp(dir, lock, why, act.when_ms)?;
     let marked = Stamp { log_synced: log.end, ..marked };
@@ -132,16 +122,6 @@ fn marked(stamp: &Stamp, opened: &OpenSubject, plan: &Plan, act: &Act) -> Result
         wall_clock_ms: act.when_ms,
         ..stamp.clone()
     })
-}
-
-fn sync_log(dir: &Path) -> Result<(), MarkError> {
-    let log = dir.join(LOG_DIRECTORY);
-    for name in RealFiles.list(&log)?.iter().filter(|name| is_segment_name(name)) {
-        let path = log.join(name);
-        let synced = File::open(&path).and_then(|file| file.sync_all());
-        synced.map_err(|source| MarkError::Sync { path, source })?;
-    }
-    Ok(RealFiles.sync_dir(&log)?)
 }
 
 /// What the image of the stamp from before a mark begins its reason with.
