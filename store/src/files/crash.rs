@@ -76,6 +76,8 @@ struct Disk {
     operations: u64,
     cut_at: Option<u64>,
     faults: Vec<(Operation, u64, Fault)>,
+    /// Operations that failed by such a fault.
+    struck: u64,
     capacity: u64,
     files: BTreeMap<u64, Content>,
     /// Number of the next file or directory.
@@ -126,6 +128,7 @@ impl Disk {
             if kind == operation {
                 if after == 0 {
                     self.faults.remove(number);
+                    self.struck += 1;
                     return Luck::Fails(fault);
                 }
                 self.faults[number].1 = after - 1;
@@ -196,6 +199,7 @@ impl CrashFiles {
             operations: 0,
             cut_at: None,
             faults: Vec::new(),
+            struck: 0,
             capacity: u64::MAX,
             files: BTreeMap::new(),
             next: ROOT,
@@ -244,6 +248,11 @@ impl CrashFiles {
     /// Lets one operation of a kind fail, after `after` of them that do not.
     pub fn fail_after(&self, operation: Operation, after: u64, fault: Fault) {
         hold(&self.disk).faults.push((operation, after, fault));
+    }
+
+    /// How many operations failed by a fault of [`Self::fail_after`] since this was asked last.
+    pub fn take_struck(&self) -> u64 {
+        std::mem::take(&mut hold(&self.disk).struck)
     }
 
     /// Power is lost and comes back: the seed decides what of the unsynced is found. Open files and locks are gone.

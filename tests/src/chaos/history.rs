@@ -8,10 +8,7 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 
-use crate::sim::checker::MessageName;
-
-/// A place in the replicated log, as receipts and the offline tool name it: epoch, term, index.
-pub type Place = (u32, u64, u64);
+use crate::sim::checker::{MessageName, Place};
 
 /// One thing that happened.
 #[derive(Clone, Debug)]

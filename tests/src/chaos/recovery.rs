@@ -6,10 +6,11 @@ use std::time::Duration;
 use serde_json::Value;
 
 use super::ground::{BROKERS, Ground};
-use super::history::{Event, History, Place};
+use super::history::{Event, History};
 use super::load::Load;
 use crate::process::patience::wait_within;
 use crate::process::programs;
+use crate::sim::checker::Place;
 use crate::sim::dice::Dice;
 
 /// Confirms that the store that will be left misses, if it is to miss some.

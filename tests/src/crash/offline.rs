@@ -87,10 +87,7 @@ pub fn mark(medium: &Medium, others: &[&Medium], number: u128) {
     let Closed { mut stamp, ends, end } = look(medium);
     let others: Vec<Closed> = others.iter().map(|other| look(other)).collect();
     let dir = Path::new(STORE_DIRECTORY).join(LOG_DIRECTORY);
-    for name in medium.files.list(&dir).expect("a log").iter().filter(|name| log::is_segment_name(name)) {
-        medium.files.open(&dir.join(name)).and_then(|file| file.sync()).expect("the disk is sound");
-    }
-    medium.files.sync_dir(&dir).expect("the disk is sound");
+    log::sync_closed(&medium.files, &dir).expect("the disk is sound");
     let recovery = Uuid::from_u128(number);
     keep_stamp(medium, format!("before the mark {recovery}"));
     let own = stamp.members.iter().find(|member| member.store_id == stamp.store_id).expect("a member");

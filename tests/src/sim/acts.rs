@@ -33,11 +33,13 @@ impl World {
         ran
     }
 
-    pub(super) fn end_all(&mut self, power: bool, restart: Micros) {
+    pub(super) fn end_all(&mut self, power: bool, restart: Micros) -> bool {
+        let mut any_ran = false;
         for host in 0..self.hosts.len() {
             let later = restart + self.dice.between(0, 800) * MILLI;
-            self.end_and_restart(host, power, later);
+            any_ran |= self.end_and_restart(host, power, later);
         }
+        any_ran
     }
 
     /// The plan's next fault is due.
@@ -51,7 +53,7 @@ impl World {
         }
     }
 
-    /// Does it; false if there was nothing to do it to.
+    /// Does it; false if there was nothing to do it to, or if it counts later, once it has come about.
     pub fn apply(&mut self, fault: &Fault) -> bool {
         self.on_processes(fault)
             .or_else(|| self.on_network(fault))
@@ -67,18 +69,12 @@ impl World {
             Fault::PowerWithin(target, operations) => {
                 let host = self.target(target);
                 self.hosts[host].medium.files.cut_power_at(operations);
-                true
+                false
             }
-            Fault::KillAll(restart) => {
-                self.end_all(false, restart);
-                true
-            }
-            Fault::PowerAll(restart) => {
-                self.end_all(true, restart);
-                true
-            }
+            Fault::KillAll(restart) => self.end_all(false, restart),
+            Fault::PowerAll(restart) => self.end_all(true, restart),
             Fault::ColdStart(late, restart) => {
-                self.end_all(true, restart);
+                let any_ran = self.end_all(true, restart);
                 let hosts = (0..self.hosts.len()).filter(|host| late >> host & 1 == 1);
                 for host in hosts.collect::<Vec<_>>() {
                     // A life more: the start that comes with the others is not for it.
@@ -86,7 +82,7 @@ impl World {
                     let later = restart + self.dice.between(1, 6) * SECOND;
                     self.start_later(host, later);
                 }
-                true
+                any_ran
             }
             Fault::Pause(target, time) => {
                 let host = self.target(target);
@@ -101,7 +97,7 @@ impl World {
                 let host = self.target(target);
                 self.set_clock(host, percent);
                 self.schedule.after(time, Happening::Relief(Relief::Clock(host)));
-                true
+                self.hosts[host].process.is_some()
             }
             Fault::Stop(target, restart) => {
                 let host = self.target(target);
@@ -124,7 +120,7 @@ impl World {
         let done = match *fault {
             Fault::Isolate(target, time) => {
                 self.isolate(self.target(target), time);
-                true
+                self.hosts.len() > 1
             }
             Fault::OneWay(target, to, time) => {
                 let from = self.target(target);
@@ -134,14 +130,8 @@ impl World {
                 }
                 from != to
             }
-            Fault::Split(mask, time) => {
-                self.split(mask, None, time);
-                true
-            }
-            Fault::Bridge(host, mask, time) => {
-                self.split(mask, Some(host), time);
-                true
-            }
+            Fault::Split(mask, time) => self.split(mask, None, time),
+            Fault::Bridge(host, mask, time) => self.split(mask, Some(host), time),
             Fault::SlowLink(target, to, delay, time) => {
                 let from = self.target(target);
                 self.network.slow(from, to, delay);
@@ -149,10 +139,7 @@ impl World {
                 from != to
             }
             Fault::ResetLinks(target) => self.reset_links(self.target(target)),
-            Fault::CutClients => {
-                self.cut_clients();
-                true
-            }
+            Fault::CutClients => self.cut_clients(),
             _ => return None,
         };
         Some(done)
@@ -164,13 +151,13 @@ impl World {
             Fault::DiskError(target, syncs) => {
                 let host = self.target(target);
                 self.hosts[host].medium.files.fail_after(Operation::Sync, syncs, DiskFault::Io);
-                true
+                false
             }
             Fault::SlowDisk(target, factor, time) => {
                 let host = self.target(target);
                 self.hosts[host].speed.factor = factor;
                 self.schedule.after(time, Happening::Relief(Relief::FastDisk(host)));
-                true
+                self.hosts[host].process.is_some()
             }
             Fault::DiskLow(target, time) => {
                 let host = self.target(target);
@@ -212,7 +199,10 @@ impl World {
                 runs
             }
             Fault::Mark(restart) => self.go_on_from_mark(None, restart),
-            Fault::MarkBlind(target, restart) => self.go_on_from_mark(Some(target), restart),
+            Fault::MarkBlind(target, restart) => {
+                self.mark_blindly_soon(target, restart);
+                false
+            }
             Fault::Drain(target, time) => {
                 let name = self.hosts[self.target(target)].name.clone();
                 self.drain(&name, time)
@@ -221,20 +211,23 @@ impl World {
         }
     }
 
-    /// Nothing gets across, but by the bridge.
-    fn split(&mut self, mask: u64, bridge: Option<HostId>, time: Micros) {
+    /// Nothing gets across, but by the bridge. False if all are on one side.
+    fn split(&mut self, mask: u64, bridge: Option<HostId>, time: Micros) -> bool {
+        let mut any_cut = false;
         let side = |host: HostId| mask >> host & 1;
         for from in 0..self.hosts.len() {
             for to in (0..self.hosts.len()).filter(|to| side(*to) != side(from)) {
                 if bridge.is_none_or(|bridge| from != bridge && to != bridge) {
                     self.network.cut(from, to);
                     self.schedule.after(time, Happening::Relief(Relief::Heal(from, to)));
+                    any_cut = true;
                 }
             }
         }
+        any_cut
     }
 
-    fn isolate(&mut self, host: HostId, time: Micros) {
+    pub(super) fn isolate(&mut self, host: HostId, time: Micros) {
         for other in (0..self.hosts.len()).filter(|other| *other != host) {
             for (from, to) in [(host, other), (other, host)] {
                 self.network.cut(from, to);

@@ -1,6 +1,7 @@
 //! Clients: they connect to whoever leads, publish or consume, and begin anew when a connection ends.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::fmt;
 
 use bytes::Bytes;
 use quorate_protocol::fault::FaultCode;
@@ -66,6 +67,8 @@ pub struct Client {
     pub resting: bool,
     /// Declares its queue before it works.
     pub declares: bool,
+    /// Declares it with room for so many messages; 0: for all there are.
+    pub max_length: u64,
     /// Connects to this host and no other.
     pub only: Option<HostId>,
     /// How it was refused last, with what code.
@@ -94,6 +97,8 @@ pub struct Publisher {
     pub stop_at: u64,
     /// Batches that are not settled: first number and bodies.
     pub unsettled: VecDeque<(u64, Vec<Bytes>)>,
+    /// Numbers of these that are settled all the same.
+    settled: BTreeSet<u64>,
     /// In a hundred ticks it begins so many batches.
     pub rate: u64,
     /// The longest filler of a body.
@@ -132,6 +137,7 @@ impl Publisher {
             next: 1,
             stop_at: count + 1,
             unsettled: VecDeque::new(),
+            settled: BTreeSet::new(),
             rate: dice.between(10, 80),
             filler: [16, 200, 2000][dice.index(3)],
             resend_at: None,
@@ -192,31 +198,24 @@ impl Publisher {
         self.unsettled.push_back((first, bodies));
     }
 
+    /// A batch stays until the last of it is settled: of one that did not fit into its queue as a whole, a part is.
     fn settle(&mut self, range: NumberRange) {
+        self.settled.extend(range.first()..=range.last());
+        let settled = &self.settled;
         self.unsettled.retain(|(first, bodies)| {
-            let last = first + bodies.len() as u64 - 1;
-            !(range.first() <= *first && last <= range.last())
+            !(*first..first + bodies.len() as u64).all(|number| settled.contains(&number))
         });
+        let first = self.unsettled.front().map_or(self.next, |(first, _)| *first);
+        self.settled = self.settled.split_off(&first);
     }
 
     fn confirmed(&mut self, confirm: &Confirm, checker: &mut Checker) {
+        let place = (confirm.epoch, confirm.term, confirm.index);
         for range in &confirm.ranges {
             for number in range.first()..=range.last() {
-                checker.confirmed((confirm.producer, number));
+                checker.confirmed((confirm.producer, number), place);
             }
-        }
-        // Neighbouring ranges may cover a batch together.
-        let mut whole: Vec<NumberRange> = Vec::new();
-        for range in &confirm.ranges {
-            match whole.last_mut() {
-                Some(end) if end.last() + 1 == range.first() => {
-                    *end = NumberRange::new(end.first(), range.last()).expect("ascending");
-                }
-                _ => whole.push(*range),
-            }
-        }
-        for range in whole {
-            self.settle(range);
+            self.settle(*range);
         }
     }
 
@@ -307,6 +306,16 @@ impl Consumer {
     }
 }
 
+impl fmt::Display for Client {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.work {
+            Work::Publisher(work) => write!(f, "publisher of {} to {}", work.unsettled.len(), self.queue)?,
+            Work::Consumer(work) => write!(f, "consumer holding {} of {}", work.held.len(), self.queue)?,
+        }
+        write!(f, ", {:?}, refused last by {:?}, blocked {}", self.stage, self.last_refusal, self.blocked)
+    }
+}
+
 impl Client {
     /// A client that finds its broker among so many hosts.
     pub fn new(queue: &str, work: Work, hosts: usize, dice: Dice) -> Self {
@@ -316,6 +325,7 @@ impl Client {
             work,
             resting: false,
             declares: true,
+            max_length: 0,
             only: None,
             last_refusal: None,
             refused_login: String::new(),
@@ -434,7 +444,7 @@ impl Client {
                         request: 1,
                         queue,
                         passive: false,
-                        max_length: 0,
+                        max_length: self.max_length,
                         arguments: Vec::new(),
                     };
                     self.send(now, declare, out);

@@ -236,7 +236,8 @@ impl Host {
         let log_of = |group: &FoundGroup| {
             let entries =
                 storage.load(group.group, group.first, group.last.next(), usize::MAX).unwrap_or_default();
-            (group.group, FoundLog { hard_state: group.hard_state, first: group.first, entries })
+            let FoundGroup { hard_state, first, epoch, .. } = *group;
+            (group.group, FoundLog { hard_state, first, epoch, entries })
         };
         self.found_logs = (!damaged).then(|| found.groups.iter().map(log_of).collect());
         let node = Node::new(self.node_config(), found, self.dice.number(), Tick(0));

@@ -14,6 +14,8 @@ pub struct FoundLog {
     pub hard_state: HardState,
     /// The first index whose entry is there.
     pub first: Index,
+    /// The last epoch written.
+    pub epoch: Epoch,
     /// The entries.
     pub entries: Vec<Entry>,
 }
@@ -66,6 +68,8 @@ pub struct Ledger {
     digests: BTreeMap<Place, (u64, HostId)>,
     /// Logs of a history that an operator left behind, until they are of this epoch.
     behind: BTreeMap<(HostId, GroupId), Epoch>,
+    /// The latest epoch that an operator began by giving up what was beyond it.
+    latest: BTreeMap<GroupId, Epoch>,
     leaders: BTreeMap<(String, Term), HostId>,
 }
 
@@ -151,6 +155,12 @@ impl Ledger {
     pub fn restarted(&mut self, host: HostId, found: &BTreeMap<GroupId, FoundLog>) -> Result<(), String> {
         // What it says of its commits is compared from the beginning again.
         self.checked.retain(|(of, _), _| *of != host);
+        // It may be a copy from before an operator gave up what is in it.
+        for (group, log) in found {
+            if let Some(latest) = self.latest.get(group).filter(|latest| log.epoch < **latest) {
+                self.behind.insert((host, *group), *latest);
+            }
+        }
         let book = self.books.entry(host).or_default();
         for (group, term) in &book.terms {
             let found = found.get(group).map_or(Term(0), |log| log.hard_state.term);
@@ -277,10 +287,26 @@ impl Ledger {
     /// An operator has given up what is beyond these ends of a host's logs: nobody has to have it any more, others may have
     /// something else there, and what the other hosts have counts again once it is of the epoch after that.
     pub fn left_behind(&mut self, host: HostId, ends: &BTreeMap<GroupId, Position>) {
-        let kept = |(group, index): &Place| ends.get(group).is_some_and(|end| *index <= end.index);
+        // Before its end it may have what was never committed, in the place of what was.
+        let own = self.books.get(&host).map(|book| &book.written);
+        let other = |(place, (content, _)): (&Place, &(Content, HostId))| {
+            own.and_then(|own| own.get(place)).filter(|own| *own != content).map(|_| *place)
+        };
+        let others: Vec<Place> = self.committed.iter().filter_map(other).collect();
+        let forks =
+            |group: GroupId| others.iter().filter(|place| place.0 == group).map(|place| place.1).min();
+        let forks: BTreeMap<GroupId, Index> =
+            ends.keys().filter_map(|group| Some((*group, forks(*group)?))).collect();
+        let kept = |(group, index): &Place| {
+            ends.get(group).is_some_and(|end| *index <= end.index)
+                && forks.get(group).is_none_or(|fork| index < fork)
+        };
         self.committed.retain(|place, _| kept(place));
         self.digests.retain(|place, _| kept(place));
         self.lost.clear();
+        // Whoever marks without the others does not know their terms; another epoch tells them apart.
+        self.leaders.clear();
+        self.latest.extend(ends.iter().map(|(group, end)| (*group, Epoch(end.epoch.0 + 1))));
         for other in self.books.keys().filter(|other| **other != host) {
             self.behind.extend(ends.iter().map(|(group, end)| ((*other, *group), Epoch(end.epoch.0 + 1))));
         }

@@ -11,13 +11,15 @@ use quorate_store::log::{self, LOG_DIRECTORY};
 use quorate_store::stamp::{EpochCause, EpochEntry, Known, LeftOut, Stamp, StampFile, StampState};
 use uuid::Uuid;
 
-use super::checker::Left;
 use super::fault::Target;
 use super::host::Host;
 use super::operator::Cure;
-use super::schedule::{HostId, Micros};
+use super::schedule::{Happening, HostId, MILLI, Micros, Relief};
 use super::storage::STORE_DIRECTORY;
 use super::world::World;
+
+/// A store that is marked blindly was left behind by the others for so long at most.
+const LAG_MAX: Micros = 1500 * MILLI;
 
 /// Where each group's log ends in a store, with the highest term of its hard state.
 type Ends = BTreeMap<GroupId, (Position, Term)>;
@@ -103,17 +105,39 @@ impl World {
         }
         stamp.state = StampState::Recovered { recovery };
         let files: Arc<dyn Files> = Arc::new(self.hosts[host].medium.files.clone());
+        let synced = log::sync_closed(files.as_ref(), &Path::new(STORE_DIRECTORY).join(LOG_DIRECTORY));
+        synced.map_err(|error| error.to_string())?;
         let written = StampFile::open(files, PathBuf::from(STORE_DIRECTORY))
             .and_then(|(mut file, _)| file.write(stamp));
         written.map(|_| recovery).map_err(|error| error.to_string())
     }
 
+    /// An operator will go on from the store of this host, which the others leave behind until then.
+    pub(super) fn mark_blindly_soon(&mut self, target: Target, restart: Micros) {
+        if self.may_mark() && self.all_vote() {
+            let host = self.target(target);
+            let lag = self.dice.between(0, LAG_MAX);
+            self.isolate(host, LAG_MAX);
+            self.schedule.after(lag, Happening::Relief(Relief::MarkBlindly(host, restart)));
+        }
+    }
+
+    /// It is time for that, if nothing else has come between.
+    pub(super) fn mark_blindly(&mut self, host: HostId, restart: Micros) {
+        if !self.plan.is_empty() && self.go_on_from_mark(Some(host), restart) {
+            let now = self.now();
+            self.tally.count(now, "mark_blind");
+        }
+    }
+
+    fn may_mark(&self) -> bool {
+        self.ailing.is_none() && (3..=5).contains(&self.hosts.len()) && self.away.is_empty()
+    }
+
     /// All lose their power, and an operator has them go on from one store: by the book from the latest, against all
-    /// others; of this target, if there is one, whatever it lacks. It goes on alone, and the others are started after it, one by one.
-    pub(super) fn go_on_from_mark(&mut self, blind: Option<Target>, restart: Micros) -> bool {
-        let wanted = blind.map(|target| self.target(target));
-        let may = self.ailing.is_none() && (3..=5).contains(&self.hosts.len()) && self.away.is_empty();
-        if !may || !self.all_vote() {
+    /// others; blindly of this one, whatever it lacks. It goes on alone, and the others are started after it, one by one.
+    pub(super) fn go_on_from_mark(&mut self, blind: Option<HostId>, restart: Micros) -> bool {
+        if !self.may_mark() || blind.is_none() && !self.all_vote() {
             return false;
         }
         self.end_all(true, restart);
@@ -126,7 +150,7 @@ impl World {
             })
         });
         let fit = stores.len() == self.hosts.len() && may_be_marked(&stores);
-        let Some(host) = wanted.or(latest).filter(|_| fit) else { return false };
+        let Some(host) = blind.or(latest).filter(|_| fit) else { return false };
         let others: Vec<HostId> = (0..self.hosts.len()).filter(|other| *other != host).collect();
         let known = if blind.is_some() { &[][..] } else { &others };
         if let Err(why) = self.mark(host, true, known) {
@@ -145,8 +169,11 @@ impl World {
         if stores.iter().any(lacks) {
             // The operator has given up what only the others have, and what they said that is still on its way.
             self.cut_clients();
-            self.checker.cut_back(|_| Left::default());
-            let ends = stores[host].ends.iter().map(|(group, (end, _))| (*group, *end)).collect();
+            let ends: BTreeMap<GroupId, Position> =
+                stores[host].ends.iter().map(|(group, (end, _))| (*group, *end)).collect();
+            let of_clients = ends.iter().find(|(group, _)| **group != GroupId::SYSTEM);
+            let end = of_clients.map(|(_, end)| (end.epoch.0, end.term.0, end.index.0));
+            self.checker.recovered(end.unwrap_or_default());
             self.ledger.left_behind(host, &ends);
         }
         // Those that know nothing of the mark could go on without it, if there were enough of them at once.
@@ -155,6 +182,31 @@ impl World {
         let store = stores[host].stamp.store_id;
         self.begin_cure(host, store, Cure::Marked { copies });
         true
+    }
+
+    /// Whether the marked store's broker asks its operator which of two histories it is to be: the others had been started
+    /// before any of them had followed it.
+    pub(super) fn is_forked(&self, marked: HostId) -> bool {
+        self.statuses.get(&marked).is_some_and(|status| status.row == "X1")
+    }
+
+    /// The operator stays with the marked store, against all others, and begins again.
+    pub(super) fn decide_fork(&mut self, marked: HostId) {
+        let others: Vec<HostId> = (0..self.hosts.len()).filter(|other| *other != marked).collect();
+        for host in 0..self.hosts.len() {
+            self.end(host, true);
+        }
+        let now = self.now();
+        match self.mark(marked, true, &others) {
+            Ok(_) => {
+                self.trace.line(now, || format!("host {marked} is marked against all others"));
+                let ends = ends(self, marked);
+                self.ledger.left_behind(marked, &ends);
+            }
+            Err(why) => self.trace.line(now, || format!("host {marked} is not marked again: {why}")),
+        }
+        self.away.extend(others);
+        self.start_later(marked, 100 * MILLI);
     }
 
     /// Starts the next of those that wait, if everybody who was started before takes part in the marked store's history.

@@ -181,11 +181,12 @@ impl World {
         founders.max(2)
     }
 
-    /// Now and then a copy of a disk is put away, as administrators do; it is kept as long as the host has that store.
+    /// Now and then a copy of a disk is put away, as administrators do; it is kept as long as the host has that store. Not
+    /// while one store goes on alone: a copy of it from then would do so again, and if nobody answers it, nobody can tell.
     pub(super) fn copy_some_disk(&mut self) {
         let host = self.dice.index(self.hosts.len());
         let medium = &self.hosts[host].medium;
-        let runs = self.hosts[host].process.is_some() && !medium.files.is_off();
+        let runs = self.hosts[host].process.is_some() && !medium.files.is_off() && !self.goes_on_from_store();
         let id = |medium: &Medium| medium.stamp().map(|stamp| stamp.store_id);
         let has_one = self.older.get(&host).is_some_and(|older| id(older) == id(medium));
         if runs && !has_one && self.dice.chance(80) {
@@ -234,12 +235,18 @@ impl World {
                     self.ask_leader(host, MemberAct::Replace, |status| is_voter(status, store));
                 }
             }
+            // Asked again by one who did not know that it was done, the cluster has replaced the new store: its broker says so.
+            Cure::Replace if self.was_removed(host) => {
+                self.wipe(host);
+                self.set_cure(Cure::Add);
+            }
             Cure::Replace => {
                 self.ask_leader(host, MemberAct::Replace, |status| is_voter(status, store));
             }
             Cure::Add => {
                 self.ask_leader(host, MemberAct::Add, |_| true);
             }
+            Cure::Marked { .. } if self.is_forked(host) => self.decide_fork(host),
             Cure::Marked { .. } => self.start_next(host),
             Cure::WipeAt(at, _) if now < at => {}
             Cure::WipeAt(_, wrong) => {
@@ -272,6 +279,21 @@ impl World {
     pub(super) fn holds_wrong_store(&self, host: HostId) -> bool {
         let wrong = |ailing: &Ailing| ailing.host == host && matches!(ailing.cure, Cure::WipeAt(..));
         self.ailing.as_ref().is_some_and(wrong)
+    }
+
+    /// Whether this host's broker ended because its store was removed.
+    fn was_removed(&self, host: HostId) -> bool {
+        let host = &self.hosts[host];
+        host.process.is_none()
+            && host
+                .exit
+                .as_ref()
+                .is_some_and(|(status, why)| *status == 3 && why.contains("was removed from"))
+    }
+
+    /// An operator goes on from a marked store, and is not done.
+    pub(super) fn goes_on_from_store(&self) -> bool {
+        matches!(&self.ailing, Some(Ailing { cure: Cure::Marked { .. }, .. }))
     }
 
     fn set_cure(&mut self, cure: Cure) {

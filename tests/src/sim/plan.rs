@@ -1,5 +1,7 @@
 //! What a seed draws before a run begins: the cluster, its load, and every fault with its time.
 
+use std::collections::BTreeMap;
+
 use quorate_core::formation::status::RecoveryMode;
 
 use super::dice::Dice;
@@ -23,6 +25,12 @@ pub struct Plan {
     pub publishers: Vec<(u64, u64)>,
     /// Consumers: their queue's number, credit, and how many of a hundred they give back.
     pub consumers: Vec<(u64, u32, u64)>,
+    /// Room in the queues that have a limit, by their number: there is always somebody who consumes these.
+    pub rooms: BTreeMap<u64, u64>,
+    /// How many messages a publisher sends to a queue that does not exist.
+    pub astray: u64,
+    /// Before the cold start the queues are drained once, and messages are published for what comes after it.
+    pub drains_before: bool,
     /// At the end all lose their power, not only their processes.
     pub power_at_the_end: bool,
 }
@@ -70,14 +78,35 @@ impl Plan {
                 (dice.below(queues), u32::try_from(dice.between(1, 60)).expect("small"), dice.below(3) * 7)
             })
             .collect();
-        Self { hosts, starts, length, faults, publishers, consumers, power_at_the_end: dice.chance(50) }
+        let power_at_the_end = dice.chance(50);
+        let consumers: Vec<(u64, u32, u64)> = consumers;
+        let mut rooms = BTreeMap::new();
+        for (queue, ..) in &consumers {
+            if dice.chance(30) {
+                rooms.insert(*queue, dice.between(20, 200));
+            }
+        }
+        let astray = if dice.chance(30) { dice.between(20, 300) } else { 0 };
+        let drains_before = dice.chance(50);
+        Self {
+            hosts,
+            starts,
+            length,
+            faults,
+            publishers,
+            consumers,
+            rooms,
+            astray,
+            drains_before,
+            power_at_the_end,
+        }
     }
 
     /// Each kind is on with a probability of one third, so that rare combinations are met densely.
     fn draw_faults(count: usize, length: Micros, dice: &mut Dice) -> Vec<(Micros, Fault)> {
         let kinds: Vec<&Kind> = KINDS.iter().filter(|_| dice.chance(33)).collect();
         let weight = kinds.iter().map(|kind| kind.weight).sum::<u64>();
-        let mean = dice.between(150, 1800) * MILLI;
+        let mean = dice.between(130, 1600) * MILLI;
         let mut faults = Vec::new();
         let mut at = 0;
         loop {

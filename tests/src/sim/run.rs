@@ -23,8 +23,14 @@ pub struct Outcome {
     pub time: Micros,
     /// The trace's hash.
     pub hash: u64,
-    /// Messages confirmed.
+    /// Messages confirmed, and those made void by an operator's recovery.
     pub confirmed: u64,
+    /// Those made void by an operator's recovery, and not confirmed again.
+    pub given_up: u64,
+    /// Messages that publishers were to send to queues that exist.
+    pub wanted: u64,
+    /// Messages refused for good.
+    pub refused: u64,
     /// Deliveries.
     pub delivered: u64,
     /// What was done.
@@ -49,9 +55,11 @@ pub struct Seen {
 }
 
 impl Outcome {
-    /// Hardly anything was confirmed: the run says little.
+    /// Hardly anything was confirmed, or less than a quarter of what there was to publish: the run says little, and counts
+    /// for nothing.
     pub fn is_void(&self) -> bool {
-        self.violations.is_empty() && self.confirmed < 50
+        let confirmed = self.confirmed + self.given_up;
+        self.violations.is_empty() && (confirmed < 100 || confirmed * 4 < self.wanted)
     }
 
     /// Its time, if there was at least one fault for every ten seconds of it: idle hours are cheap, and prove nothing.
@@ -65,6 +73,10 @@ impl Outcome {
 const ELECTIONS: u64 = 10;
 /// A shutdown ends within this time, whoever is missing.
 const CLOSING: Micros = 12 * SECOND;
+/// An operator needs this time to see that stores went on separately, and to begin again.
+const DECIDING: Micros = 5 * SECOND;
+/// Of a hundred runs so many may say too little to count.
+const VOID_PERCENT_MAX: u64 = 5;
 /// Within this time everything must be settled and equal.
 const SETTLE: Micros = 60 * SECOND;
 
@@ -108,6 +120,9 @@ fn outcome(world: &World, seed: u64) -> Outcome {
         time: world.now(),
         hash: world.trace.hash(),
         confirmed: world.checker.confirmed,
+        given_up: world.checker.void(),
+        wanted: world.wanted,
+        refused: world.checker.refused,
         delivered: world.checker.delivered,
         tally: world.tally.clone(),
         hosts: world.hosts.len(),
@@ -125,6 +140,7 @@ fn go(world: &mut World, seed: u64, plan: &Plan) {
         return;
     }
     add_clients(world, seed, plan);
+    world.wanted = plan.publishers.iter().map(|(_, count)| count).sum();
     world.begin_plan(plan.faults.clone());
     world.run_for(plan.length);
 
@@ -137,7 +153,9 @@ fn go(world: &mut World, seed: u64, plan: &Plan) {
     let shuts_down =
         plan.faults.iter().any(|(at, fault)| fault.kind() == "shutdown" && at + CLOSING > plan.length);
     let closing = if shuts_down { CLOSING } else { 0 };
-    if !expect_leader(world, closing + election * elections, "healing") {
+    // An operator who goes on from one store may have to decide once more.
+    let deciding = if world.goes_on_from_store() { DECIDING } else { 0 };
+    if !expect_leader(world, closing + deciding + election * elections, "healing") {
         return;
     }
     let cured = world.run_until(SETTLE, |world| {
@@ -158,16 +176,20 @@ fn go(world: &mut World, seed: u64, plan: &Plan) {
         })
     });
     if !published {
-        world.checker.violation("publishers could not settle all batches within 60 s of health".to_owned());
+        let clients: Vec<String> = world.clients.iter().map(ToString::to_string).collect();
+        world.checker.violation(format!(
+            "publishers could not settle all batches within 60 s of health: {}",
+            clients.join("; ")
+        ));
     }
-    for client in &mut world.clients {
-        client.resting = true;
-        if let Work::Publisher(publisher) = &mut client.work {
-            publisher.stop_at = publisher.next;
-        }
-    }
-    world.cut_clients();
+    rest(world);
     expect_equal(world, "healing");
+    if plan.drains_before {
+        // What is stuck where it is would come free by the cold start, and never be seen.
+        drain(world, seed);
+        publish_more(world, seed, plan);
+        expect_equal(world, "the first drain");
+    }
 
     world.trace.line(world.schedule.now(), || "phase: cold start".to_owned());
     for host in 0..world.hosts.len() {
@@ -181,6 +203,36 @@ fn go(world: &mut World, seed: u64, plan: &Plan) {
     }
     drain(world, seed);
     expect_equal(world, "the drain");
+}
+
+/// Nobody publishes or consumes any more.
+fn rest(world: &mut World) {
+    for client in &mut world.clients {
+        client.resting = true;
+        if let Work::Publisher(publisher) = &mut client.work {
+            publisher.stop_at = publisher.next;
+        }
+    }
+    world.cut_clients();
+}
+
+/// Something for the cold start to keep.
+fn publish_more(world: &mut World, seed: u64, plan: &Plan) {
+    let mut dice = Dice::new(seed, "the last publisher");
+    let count = dice.between(10, 100);
+    let work = Work::Publisher(Publisher::new(300, count, &mut dice));
+    let queue = plan.publishers.first().map_or(0, |(queue, _)| *queue);
+    // No more than fits in: nobody consumes.
+    let fits = plan.rooms.get(&queue).is_none_or(|room| *room >= count);
+    let name = if fits { queue_name(queue) } else { "more".to_owned() };
+    let mut client = Client::new(&name, work, world.hosts.len(), dice);
+    client.max_length = if fits { plan.rooms.get(&queue).copied().unwrap_or_default() } else { 0 };
+    let id = world.add_client(client);
+    world.wanted += count;
+    if !world.run_until(SETTLE, |world| world.clients[id].publisher().is_done()) {
+        world.checker.violation("nothing could be published within 60 s after the drain".to_owned());
+    }
+    rest(world);
 }
 
 fn expect_leader(world: &mut World, limit: Micros, after: &str) -> bool {
@@ -245,7 +297,7 @@ fn expect_equal(world: &mut World, after: &str) {
     }
 }
 
-fn queue(number: u64) -> String {
+fn queue_name(number: u64) -> String {
     format!("q{number}")
 }
 
@@ -254,12 +306,23 @@ fn add_clients(world: &mut World, seed: u64, plan: &Plan) {
     for (number, (of, count)) in plan.publishers.iter().enumerate() {
         let mut dice = Dice::new(seed, &format!("publisher {number}"));
         let work = Work::Publisher(Publisher::new(100 + number as u128, *count, &mut dice));
-        world.add_client(Client::new(&queue(*of), work, hosts, dice));
+        let mut client = Client::new(&queue_name(*of), work, hosts, dice);
+        client.max_length = plan.rooms.get(of).copied().unwrap_or_default();
+        world.add_client(client);
     }
     for (number, (of, credit, requeue)) in plan.consumers.iter().enumerate() {
         let dice = Dice::new(seed, &format!("consumer {number}"));
         let work = Work::Consumer(Consumer::new(*credit, *requeue));
-        world.add_client(Client::new(&queue(*of), work, hosts, dice));
+        let mut client = Client::new(&queue_name(*of), work, hosts, dice);
+        client.max_length = plan.rooms.get(of).copied().unwrap_or_default();
+        world.add_client(client);
+    }
+    if plan.astray > 0 {
+        let mut dice = Dice::new(seed, "the publisher who is astray");
+        let work = Work::Publisher(Publisher::new(200, plan.astray, &mut dice));
+        let mut client = Client::new("nowhere", work, hosts, dice);
+        client.declares = false;
+        world.add_client(client);
     }
 }
 
@@ -271,7 +334,10 @@ pub fn drain(world: &mut World, seed: u64) {
         let mut consumer = Consumer::new(100, 0);
         consumer.watches = true;
         let dice = Dice::new(seed, &format!("drain {name}"));
-        drains.push(world.add_client(Client::new(&name, Work::Consumer(consumer), hosts, dice)));
+        let mut client = Client::new(&name, Work::Consumer(consumer), hosts, dice);
+        let others = world.clients.iter().filter(|other| other.queue == name && other.declares);
+        client.max_length = others.map(|other| other.max_length).max().unwrap_or_default();
+        drains.push(world.add_client(client));
     }
     let empty = world.run_until(2 * SETTLE, |world| {
         drains.iter().all(|id| {
@@ -353,6 +419,8 @@ pub struct Total {
     void: u64,
     time: Micros,
     confirmed: u64,
+    given_up: u64,
+    refused: u64,
     delivered: u64,
     seen: Seen,
     tally: Tally,
@@ -361,11 +429,16 @@ pub struct Total {
 impl Total {
     /// Adds a run.
     pub fn add(&mut self, outcome: &Outcome) {
+        if outcome.is_void() {
+            self.void += 1;
+            return;
+        }
         self.runs += 1;
         self.violations += u64::from(!outcome.violations.is_empty());
-        self.void += u64::from(outcome.is_void());
         self.time += outcome.busy_time();
         self.confirmed += outcome.confirmed;
+        self.given_up += outcome.given_up;
+        self.refused += outcome.refused;
         self.delivered += outcome.delivered;
         self.seen.leaderships += outcome.seen.leaderships;
         self.seen.snapshots += outcome.seen.snapshots;
@@ -382,12 +455,17 @@ impl Total {
             ("faults", faults, 20_000),
             ("total outages", self.tally.total_outages, 250),
             ("confirmed messages", self.confirmed, 2_000_000),
+            ("messages refused for good", self.refused, 10_000),
+            ("messages given up by operators", self.given_up, 1000),
             ("per cent of the pairs of kinds", pairs as u64, 90),
         ];
         let kinds =
             KINDS.iter().map(|kind| (kind.name, self.tally.faults.get(kind.name).copied().unwrap_or(0), 200));
         let short = sums.into_iter().chain(kinds).filter(|(_, found, wanted)| found < wanted);
-        short.map(|(what, found, wanted)| format!("{what}: {found} of {wanted}")).collect()
+        let short = short.map(|(what, found, wanted)| format!("{what}: {found} of {wanted}"));
+        let limit = (self.runs + self.void) * VOID_PERCENT_MAX / 100;
+        let void = (self.void > limit).then(|| format!("void runs: {}, and {limit} may be", self.void));
+        short.chain(void).collect()
     }
 
     /// One JSON object.
@@ -396,7 +474,7 @@ impl Total {
             self.tally.faults.iter().map(|(kind, count)| format!("\"{kind}\":{count}")).collect();
         let hundredths = self.time / (36 * SECOND);
         format!(
-            "{{\"runs\":{},\"simulated_hours\":{}.{:02},\"faults\":{{{}}},\"pairs\":{},\"pairs_possible\":{},\"confirmed\":{},\"delivered\":{},\
+            "{{\"runs\":{},\"simulated_hours\":{}.{:02},\"faults\":{{{}}},\"pairs\":{},\"pairs_possible\":{},\"confirmed\":{},\"given_up\":{},\"refused\":{},\"delivered\":{},\
              \"leaderships\":{},\"snapshots\":{},\"checkpoints\":{},\"total_outages\":{},\"void\":{},\"violations\":{}}}",
             self.runs,
             hundredths / 100,
@@ -405,6 +483,8 @@ impl Total {
             self.tally.pairs.len(),
             Tally::pairs_possible(),
             self.confirmed,
+            self.given_up,
+            self.refused,
             self.delivered,
             self.seen.leaderships,
             self.seen.snapshots,

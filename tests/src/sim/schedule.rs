@@ -124,6 +124,8 @@ pub enum Relief {
     FastLink(HostId, HostId),
     /// An operator lets the drained broker lead again.
     Undrain,
+    /// An operator goes on from this store; all start again later.
+    MarkBlindly(HostId, Micros),
 }
 
 /// What is due, in order.

@@ -251,7 +251,8 @@ impl World {
     }
 
     /// Every client's connection breaks, seen by both ends.
-    pub fn cut_clients(&mut self) {
+    pub fn cut_clients(&mut self) -> bool {
+        let mut any_cut = false;
         let ids: Vec<ConnectionId> = self.network.connections.keys().copied().collect();
         for id in ids {
             let Some(connection) = self.network.connections.get(&id) else { continue };
@@ -262,6 +263,8 @@ impl World {
             self.client_hangs(id);
             let now = self.now();
             self.clients[client].apart(now + self.dice.between(0, 200) * MILLI);
+            any_cut = true;
         }
+        any_cut
     }
 }

@@ -58,6 +58,8 @@ pub struct World {
     pub away: BTreeSet<HostId>,
     /// The host whose store is not what it was, until its broker votes again: no second one goes before that.
     pub ailing: Option<Ailing>,
+    /// Messages that publishers are to send to queues that exist.
+    pub wanted: u64,
     /// Older copies of hosts' disks.
     pub(super) older: BTreeMap<HostId, Medium>,
     /// The host whose broker is drained.
@@ -101,6 +103,7 @@ impl World {
             plan: Vec::new(),
             away: BTreeSet::new(),
             ailing: None,
+            wanted: 0,
             older: BTreeMap::new(),
             drained: None,
             undrain_since: None,
@@ -230,6 +233,7 @@ impl World {
             let why = self.hosts[host].exit.clone();
             self.trace.line(now, || format!("host {host} could not start: {why:?}"));
             let power = self.hosts[host].medium.files.is_off();
+            self.count_failures(host);
             self.hosts[host].end(power);
             self.hosts[host].exit = why;
             self.start_again(host);
@@ -279,9 +283,22 @@ impl World {
         self.trace.line(now, || format!("host {host}: disk: {why}"));
         // Whoever cut its power in the middle of a write meant just this; any other failure ends the process.
         let power = self.hosts[host].medium.files.is_off();
+        self.count_failures(host);
         self.end(host, power);
         self.hosts[host].exit = Some((5, why.to_owned()));
         self.start_again(host);
+    }
+
+    /// What waited for an operation of the disk has struck, and counts now.
+    fn count_failures(&mut self, host: HostId) {
+        let now = self.now();
+        let files = &self.hosts[host].medium.files;
+        if files.is_off() {
+            self.tally.count(now, "power_within_write");
+        }
+        for _ in 0..files.take_struck() {
+            self.tally.count(now, "disk_error");
+        }
     }
 
     fn start_again(&mut self, host: HostId) {
@@ -341,6 +358,7 @@ impl World {
             Relief::Clock(host) => self.set_clock(host, 100),
             Relief::FastLink(from, to) => self.network.fast(from, to),
             Relief::Undrain => self.undrain(),
+            Relief::MarkBlindly(host, restart) => self.mark_blindly(host, restart),
         }
     }
 

@@ -1,9 +1,11 @@
 //! Histories made by hand, each with what the checker has to say of it.
 //!
 //! A step is a letter, a message's number, and what else it needs: `p1` publishes message 1 of the first producer to the
-//! first queue, `p1x` is of the second producer, `p1/r` goes to the second queue. `c` confirms, `r` refuses for good, `d1@5`
+//! first queue, `p1x` is of the second producer, `p1/r` goes to the second queue. `c` confirms (`c1@7` at index 7 of the
+//! first epoch, `C1@7` of the second one), `r` refuses for good, `d1@5`
 //! delivers at sequence 5 for the first time and `D1@5` marked as redelivered, `m` delivers a changed body, `a` sends an
-//! acknowledgement, `s` confirms it, `!` says that all queues are empty.
+//! acknowledgement, `s` confirms it, `R7` says that an operator went on from a store that ends at index 7, `!` that all
+//! queues are empty.
 
 use quorate_protocol::frame::ProducerId;
 
@@ -24,7 +26,7 @@ const INVENTED: &str = "what nobody published";
 const UNSENT: &str = "was confirmed and never sent";
 const CHANGED: &str = "changed or misrouted";
 
-const HISTORIES: [(&str, &str); 52] = [
+const HISTORIES: [(&str, &str); 63] = [
     // Nothing happened, or nothing more than was promised.
     ("", SOUND),
     ("!", SOUND),
@@ -53,6 +55,21 @@ const HISTORIES: [(&str, &str); 52] = [
     ("p1 r1 !", SOUND),
     ("p1 r1 p2 c2 d2@1 a2 s2 !", SOUND),
     ("p1 r1 r1 !", SOUND),
+    // An operator went on from an older store: what was confirmed beyond its end is void, and nothing else.
+    ("p1 p2 c1@5 c2@6 R5 d1@1 a1 s1 !", SOUND),
+    ("p1 p2 c1@5 c2@6 R5 d2@1 a2 !", LOST),
+    ("p1 p2 c1@5 c2@6 R6 d1@1 a1 s1 !", LOST),
+    // Told late, but of before; or told again.
+    ("p1 p2 c1@5 R5 c2@6 d1@1 a1 !", SOUND),
+    ("p1 p2 c1@5 R5 C2@6 d1@1 a1 !", LOST),
+    // The place of one that is void goes to another one, and it comes again without a mark.
+    ("p1 p2 c1@5 c2@6 d2@2 a2 s2 R5 C2@7 p3 C3@8 d1@1 d3@2 d2@3 a1 a2 a3 !", ORDER),
+    ("p1 p2 c1@5 c2@6 d2@2 a2 s2 R5 C2@7 p3 C3@8 d1@1 d2@2 d3@3 a1 a2 a3 !", SOUND),
+    // Told before the publishing of something began that is in the store; or not.
+    ("p1 c1@1 d1@1 a1 s1 p2 c2@5 R5 D1@1 D2@2 a2 !", SETTLED),
+    ("p1 c1@1 d1@1 a1 s1 p2 c2@6 R5 D1@1 !", SOUND),
+    ("p1 c1@1 d1@1 p2 c2@5 R5 d1@1 a1 d2@2 a2 !", UNMARKED),
+    ("p1 c1@1 d1@1 p2 c2@6 R5 d1@1 a1 !", SOUND),
     // Lost.
     ("p1 c1 !", LOST),
     ("p1 p2 c1 c2 d1@1 a1 s1 !", LOST),
@@ -120,7 +137,9 @@ impl<'a> Step<'a> {
         let body = body_of(self.name, 3);
         match self.act {
             'p' => checker.published(self.name, self.queue, body),
-            'c' => checker.confirmed(self.name),
+            'c' => checker.confirmed(self.name, (1, 1, self.seq)),
+            'C' => checker.confirmed(self.name, (2, 9, self.seq)),
+            'R' => checker.recovered((1, 1, self.name.1)),
             'r' => checker.refused(self.name),
             'd' | 'D' => drop(checker.delivered(self.queue, self.seq, self.act == 'D', &body)),
             'm' => drop(checker.delivered(self.queue, self.seq, false, &body_of(self.name, 4))),
@@ -147,8 +166,19 @@ fn every_history_is_judged_as_it_is() {
 }
 
 #[test]
+fn what_is_void_is_counted_as_such_and_not_as_confirmed() {
+    for (history, confirmed, void) in
+        [("p1 p2 c1@5 c2@6", 2, 0), ("p1 p2 c1@5 c2@6 R5", 1, 1), ("p1 p2 c1@5 c2@6 R5 C2@9", 2, 0)]
+    {
+        let mut checker = Checker::default();
+        history.split_whitespace().for_each(|step| Step::read(step).play(&mut checker));
+        assert_eq!((checker.confirmed, checker.void()), (confirmed, void), "{history}");
+    }
+}
+
+#[test]
 fn whoever_says_too_much_is_heard_in_part() {
     let mut checker = Checker::default();
-    (1..100).for_each(|number| checker.confirmed((ProducerId(1), number)));
+    (1..100).for_each(|number| checker.confirmed((ProducerId(1), number), (1, 1, number)));
     assert_eq!(checker.violations().len(), super::VIOLATIONS_MAX);
 }

@@ -15,6 +15,9 @@ use super::record::Moment;
 /// A message's name: producer and number.
 pub type MessageName = (ProducerId, u64);
 
+/// A place in the replicated log, as confirms and the offline tool name it: epoch, term, index.
+pub type Place = (u32, u64, u64);
+
 /// What became of one message, as its publisher and the consumers saw it.
 #[derive(Clone, Debug, Default)]
 struct Fate {
@@ -29,6 +32,15 @@ struct Fate {
     ack_sent: bool,
     /// An acknowledgement of it was confirmed.
     settled: bool,
+    /// Where it was confirmed.
+    place: Option<Place>,
+    /// A recovery made its confirm void, and it was not given again.
+    void: bool,
+    /// When its publishing began, when it was delivered first, and when its acknowledgement was confirmed: after so many
+    /// other things that clients did or were told.
+    begun_at: u64,
+    delivered_at: Option<u64>,
+    settled_at: Option<u64>,
 }
 
 /// Everything that was published, and what became of it.
@@ -37,25 +49,18 @@ pub struct Checker {
     fates: BTreeMap<MessageName, Fate>,
     sequences: BTreeMap<(String, u64), MessageName>,
     violations: Vec<String>,
-    /// Messages confirmed.
+    /// What was noted so far.
+    noted: u64,
+    /// The ends of the stores that operators went on from.
+    recovered: Vec<Place>,
+    /// Messages confirmed, and not made void by a recovery.
     pub confirmed: u64,
+    /// Messages refused for good.
+    pub refused: u64,
     /// Deliveries.
     pub delivered: u64,
     /// Confirmed acknowledgements.
     pub settled: u64,
-}
-
-/// What of a message's fate outlives a history that was cut back: by default, nothing but that it was refused.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Left {
-    /// Its confirm holds.
-    pub confirmed: bool,
-    /// The confirm of its acknowledgement holds.
-    pub settled: bool,
-    /// That it was delivered is known still: another delivery is marked.
-    pub delivered: bool,
-    /// Its place in the queue is still its own.
-    pub place: bool,
 }
 
 /// More than this many say nothing more.
@@ -83,27 +88,42 @@ impl Checker {
 
     /// A publisher is about to send this message for the first time.
     pub fn published(&mut self, name: MessageName, queue: &str, body: Bytes) {
-        let fate = Fate { queue: queue.to_owned(), body, ..Fate::default() };
+        let begun_at = self.note();
+        let fate = Fate { queue: queue.to_owned(), body, begun_at, ..Fate::default() };
         assert!(self.fates.insert(name, fate).is_none(), "a publisher uses a number once");
     }
 
-    /// A publisher received the confirm.
-    pub fn confirmed(&mut self, name: MessageName) {
+    fn note(&mut self) -> u64 {
+        self.noted += 1;
+        self.noted
+    }
+
+    /// A publisher received the confirm: that it is at this place, or before it.
+    pub fn confirmed(&mut self, name: MessageName, place: Place) {
+        self.note();
+        // Told before an operator went on from an older store, heard after that.
+        let void = self.recovered.iter().any(|end| place > *end && place.0 <= end.0);
         let Some(fate) = self.fates.get_mut(&name) else {
             self.violation(format!("{} of {} was confirmed and never sent", name.1, name.0));
             return;
         };
         if fate.refused {
             self.violation(format!("{} of {} was refused for good, then confirmed", name.1, name.0));
-        } else if !fate.confirmed {
+        } else if void {
+            fate.void = !fate.confirmed;
+        } else {
+            fate.place = Some(fate.place.map_or(place, |known| known.min(place)));
+            fate.void = false;
+            self.confirmed += u64::from(!fate.confirmed);
             fate.confirmed = true;
-            self.confirmed += 1;
         }
     }
 
     /// A publisher was told that the message is refused for good.
     pub fn refused(&mut self, name: MessageName) {
+        self.note();
         let Some(fate) = self.fates.get_mut(&name) else { return };
+        self.refused += u64::from(!fate.refused);
         fate.refused = true;
         if fate.confirmed || fate.delivered > 0 {
             self.violation(format!("{} of {} was accepted, then refused for good", name.1, name.0));
@@ -119,6 +139,7 @@ impl Checker {
         body: &Bytes,
     ) -> Option<MessageName> {
         self.delivered += 1;
+        let now = self.note();
         let name = name_in(body);
         let Some(fate) = name.and_then(|name| self.fates.get_mut(&name)) else {
             self.violation(format!("queue {queue} delivered at {seq} what nobody published"));
@@ -152,6 +173,7 @@ impl Checker {
             _ => fate.seq = Some(seq),
         }
         fate.delivered += 1;
+        fate.delivered_at.get_or_insert(now);
         let other = self.sequences.insert((queue.to_owned(), seq), name);
         if other.is_some_and(|other| other != name) {
             wrong.push(format!("queue {queue} delivered two messages with sequence {seq}"));
@@ -186,10 +208,12 @@ impl Checker {
 
     /// The broker confirmed an acknowledgement that covers this message.
     pub fn settled(&mut self, name: MessageName) {
+        let now = self.note();
         if let Some(fate) = self.fates.get_mut(&name)
             && !fate.settled
         {
             fate.settled = true;
+            fate.settled_at = Some(now);
             self.settled += 1;
         }
     }
@@ -211,22 +235,42 @@ impl Checker {
         }
     }
 
-    /// The history was cut back, as by an operator who went on from an older store: what is left of each message that
-    /// was published so far is all that may be relied on.
-    pub fn cut_back(&mut self, left: impl Fn(MessageName) -> Left) {
+    /// An operator went on from a store whose log ends here. What is certain to be in it:
+    ///
+    /// - every entry confirmed at or before that place: whoever has the last entry of a term has all that was committed
+    ///   before it;
+    /// - everything else that clients were told before the publishing of a message began that was confirmed at or before
+    ///   that place: a delivery, or the confirm of an acknowledgement.
+    ///
+    /// All that was told of the rest is void, but for refusals.
+    pub fn recovered(&mut self, end: Place) {
+        self.recovered.push(end);
+        let within = |fate: &&Fate| fate.place.is_some_and(|place| place <= end);
+        let until = self.fates.values().filter(within).map(|fate| fate.begun_at).max().unwrap_or_default();
+        let is_certain = |at: Option<u64>| at.is_some_and(|at| at < until);
         self.sequences.clear();
         for (name, fate) in &mut self.fates {
-            let left = left(*name);
-            fate.confirmed &= left.confirmed;
-            fate.settled &= left.settled;
-            if !left.delivered {
-                fate.delivered = 0;
+            if fate.place.is_some_and(|place| place > end) {
+                fate.place = None;
+                fate.confirmed = false;
+                fate.void = true;
+                self.confirmed -= 1;
             }
-            fate.seq = fate.seq.filter(|_| left.place);
+            fate.settled &= is_certain(fate.settled_at);
+            if !is_certain(fate.delivered_at) {
+                fate.delivered = 0;
+                fate.delivered_at = None;
+                fate.seq = None;
+            }
             if let Some(seq) = fate.seq {
                 self.sequences.insert((fate.queue.clone(), seq), *name);
             }
         }
+    }
+
+    /// Messages whose confirm a recovery made void, and that were not confirmed again.
+    pub fn void(&self) -> u64 {
+        self.fates.values().filter(|fate| fate.void).count() as u64
     }
 
     /// What clients were told by now.
@@ -248,9 +292,7 @@ impl Checker {
             settled: moment.settled.contains(name),
             // Whoever sent one may have been heard.
             ack_sent: fate.ack_sent,
-            delivered: 0,
-            refused: false,
-            seq: None,
+            ..Fate::default()
         };
         let fates = self.fates.iter().map(|(name, fate)| (*name, fate_of(name, fate))).collect();
         Self { fates, ..Self::default() }
