@@ -223,10 +223,10 @@ fn serve(
 
 /// The runtime of the core and of the sockets beside it: one thread, the one that calls.
 fn core_runtime() -> Result<Runtime, Exit> {
-    Builder::new_current_thread().enable_all().build().map_err(no_runtime)
+    Builder::new_current_thread().enable_all().build().map_err(|error| no_runtime(&error))
 }
 
-fn no_runtime(error: std::io::Error) -> Exit {
+fn no_runtime(error: &std::io::Error) -> Exit {
     Exit::new(ExitStatus::Internal, format!("cannot start the runtime: {error}"))
 }
 
@@ -342,7 +342,7 @@ pub fn runtime() -> Result<Runtime, Exit> {
         .thread_name("helper")
         .enable_all()
         .build()
-        .map_err(no_runtime)
+        .map_err(|error| no_runtime(&error))
 }
 
 /// Many systems allow 1,024 open files unless asked, which is fewer than the connections we accept.

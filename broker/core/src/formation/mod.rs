@@ -11,7 +11,7 @@
 //! The broker, the inspector and the dry run call the same [`decide()`]; nothing here reads a clock, a file or a socket.
 
 mod assembly;
-mod company;
+pub(crate) mod company;
 pub mod decide;
 mod electorate;
 pub mod facts;

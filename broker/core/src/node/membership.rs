@@ -48,6 +48,15 @@ impl Node {
             let status = self.own_status();
             self.emit(Output::Send { to: key, message: PeerMessage::Status(Box::new(status)), after: None });
         }
+        self.settle_rivals(key.store);
+    }
+
+    /// Whoever was started over another member's store gives way to that member: it never takes part, and must not keep the
+    /// other one from it because it was here first.
+    fn settle_rivals(&mut self, store: StoreId) {
+        let Some((key, identity)) = self.peers.misnamed_before_rival(store) else { return };
+        self.peer_unlinked(key);
+        self.peer_linked(identity, "");
     }
 
     pub(super) fn peer_unlinked(&mut self, key: PeerKey) {
@@ -168,6 +177,7 @@ impl Node {
             }
         }
         self.facts_changed |= self.peers.set_status(from, status);
+        self.settle_rivals(from.store);
     }
 
     /// Tells every peer when the own status has changed. Called once a round.

@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use quorate_store::ids::{RaftId, StoreId};
 
 use crate::formation::InitialStatus;
+use crate::formation::company::recorded_name;
 use crate::io::{PeerIdentity, PeerKey};
 
 /// Addresses whose refusal is remembered, and how much of the reason.
@@ -160,6 +161,15 @@ impl Peers {
     /// The run that waited for the linked one to go, with the status it sent meanwhile.
     pub(crate) fn take_rival(&mut self, store: StoreId) -> Option<(PeerIdentity, Option<InitialStatus>)> {
         self.rivals.remove(&store).map(|rival| (rival.identity, rival.status))
+    }
+
+    /// The linked run of this store, if it was started as another member over it, and another run waits for it to go.
+    pub(crate) fn misnamed_before_rival(&self, store: StoreId) -> Option<(PeerKey, PeerIdentity)> {
+        let peer = self.by_store.get(&store).filter(|peer| peer.linked)?;
+        let is_misnamed =
+            |peer: &Peer| peer.status.as_ref().is_some_and(|status| recorded_name(status).is_some());
+        let rival = self.rivals.get(&store)?;
+        (is_misnamed(peer) && !is_misnamed(rival)).then(|| (peer.identity.key, peer.identity.clone()))
     }
 
     /// Whether this very run is the one that counts for its store, or none is known yet.

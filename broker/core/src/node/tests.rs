@@ -322,3 +322,28 @@ fn only_what_names_this_life_says_that_a_group_is_filled_and_it_is_filled_once_i
     assert!(node.incarnation > life, "what was said of the first filling names another life than the second");
     assert!(!filled(&mut node, own, life));
 }
+
+#[test]
+fn who_was_started_over_another_members_store_gives_way_to_that_member() {
+    let original = samples::dirty(2);
+    let mut copy = original.clone();
+    copy.key.run = samples::run(9);
+    (copy.name, copy.cluster_address) = (samples::name(3), samples::address(3));
+    for told_before in [true, false] {
+        let mut node = lone_node(FoundStamp::Empty);
+        link(&mut node, &copy);
+        if told_before {
+            told(&mut node, &copy);
+        }
+        link(&mut node, &original);
+        told(&mut node, &original);
+        told(&mut node, &copy);
+        assert!(node.peers.counts(original.key) && !node.peers.counts(copy.key));
+        // Whoever is neither waits for its turn.
+        let mut twin = original.clone();
+        twin.key.run = samples::run(10);
+        link(&mut node, &twin);
+        told(&mut node, &twin);
+        assert!(node.peers.counts(original.key) && !node.peers.counts(twin.key));
+    }
+}
