@@ -112,7 +112,7 @@ fn a_link_carries_messages_in_order_and_its_end_is_told_at_both_ends() {
 
 #[test]
 fn the_end_of_a_process_is_told_at_once() {
-    let (mut one, mut two) = (broker(1, None), broker(2, None));
+    let (mut one, two) = (broker(1, None), broker(2, None));
     one.peers.dial(&two.address.to_string());
     let (_, outlet, _) = one.linked();
     outlet.send(message(1)).unwrap();
@@ -173,7 +173,7 @@ fn a_second_address_of_a_peer_is_told_and_disturbs_nothing() {
 
 #[test]
 fn brokers_with_different_secrets_do_not_link() {
-    let (mut one, mut two) = (broker(1, Some("a secret")), broker(2, Some("another")));
+    let (one, mut two) = (broker(1, Some("a secret")), broker(2, Some("another")));
     let stream = one.runtime.block_on(tokio::net::TcpStream::connect(two.address)).unwrap();
     let (reader, mut writer) = stream.into_split();
     let mut reader = framing::FrameReader::new(reader);
@@ -187,7 +187,7 @@ fn brokers_with_different_secrets_do_not_link() {
 
 #[test]
 fn a_refused_link_is_told_to_the_core_with_its_reason() {
-    let (mut one, mut two) = (broker(1, Some("a secret")), broker(2, Some("another")));
+    let (mut one, two) = (broker(1, Some("a secret")), broker(2, Some("another")));
     let address = two.address.to_string();
     one.peers.dial(&address);
     match one.arrivals.blocking_recv().unwrap() {
@@ -201,7 +201,7 @@ fn a_refused_link_is_told_to_the_core_with_its_reason() {
 
 #[test]
 fn an_address_that_nobody_answers_at_is_told_once() {
-    let (mut one, mut two) = (broker(1, None), broker(2, None));
+    let (mut one, two) = (broker(1, None), broker(2, None));
     let address = two.address.to_string();
     drop(two);
     one.peers.dial(&address);
