@@ -76,7 +76,7 @@ const CLOSING: Micros = 12 * SECOND;
 /// An operator needs this time to see that stores went on separately, and to begin again.
 const DECIDING: Micros = 5 * SECOND;
 /// Of a hundred runs so many may say too little to count.
-const VOID_PERCENT_MAX: u64 = 5;
+const VOID_PERCENT_MAX: u64 = 8;
 /// Within this time everything must be settled and equal.
 const SETTLE: Micros = 60 * SECOND;
 
