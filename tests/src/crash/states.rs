@@ -387,6 +387,9 @@ fn violations(world: &World) -> Result<(), String> {
     }
 }
 
+/// What a broker's verdict is while the cluster is shut down.
+const CLOSING: &str = "shutting-down";
+
 /// The whole cluster goes on: its members become equal, and every message is accounted for.
 fn go_on(
     recording: &Recording,
@@ -409,6 +412,9 @@ fn go_on(
         |world: &mut World| world.wait_for_leader(15 * SECOND).is_some() && world.settle(60 * SECOND);
     let mut back = comes_back(&mut world);
     world.run_for(2 * SECOND);
+    // Whoever goes on with the shutdown that was under way waits for the others, in vain if these know nothing of it.
+    let is_closing = |world: &World| world.statuses.values().any(|status| status.verdict.word() == CLOSING);
+    world.run_until(20 * SECOND, |world| !is_closing(world));
     if world.hosts.iter().any(|host| host.exit.as_ref().is_some_and(|exit| exit.0 == 0)) {
         // They ended the shutdown that was under way.
         world.start_all();

@@ -310,7 +310,15 @@ impl fmt::Display for Client {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &self.work {
             Work::Publisher(work) => write!(f, "publisher of {} to {}", work.unsettled.len(), self.queue)?,
-            Work::Consumer(work) => write!(f, "consumer holding {} of {}", work.held.len(), self.queue)?,
+            Work::Consumer(work) => {
+                write!(
+                    f,
+                    "consumer holding {} of {} and seeing {:?}",
+                    work.held.len(),
+                    self.queue,
+                    work.seen
+                )?;
+            }
         }
         write!(f, ", {:?}, refused last by {:?}, blocked {}", self.stage, self.last_refusal, self.blocked)
     }

@@ -348,7 +348,9 @@ pub fn drain(world: &mut World, seed: u64) {
     if empty {
         world.checker.drained();
     } else {
-        world.checker.violation("the queues could not be drained within 120 s".to_owned());
+        let clients: Vec<String> = drains.iter().map(|id| world.clients[*id].to_string()).collect();
+        let text = format!("the queues could not be drained within 120 s: {}", clients.join("; "));
+        world.checker.violation(text);
     }
     for id in drains {
         world.clients[id].resting = true;
