@@ -5,11 +5,11 @@ use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 
 use thiserror::Error;
-use tracing_subscriber::EnvFilter;
 use uuid::Uuid;
 
 use crate::address::{AddressList, HostPort};
 use crate::flags::{Flags, LogFormat, Recovery, Settings};
+use crate::logging;
 use crate::secret::Secret;
 use crate::units::{Size, Span};
 
@@ -235,7 +235,7 @@ impl Config {
                 ));
             }
         }
-        if let Err(error) = EnvFilter::try_new(&self.log_level) {
+        if let Err(error) = logging::filter(&self.log_level) {
             wrong.push(format!(
                 "--log-level {:?}: {error}; write error, warn, info, debug or trace",
                 self.log_level

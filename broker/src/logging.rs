@@ -14,9 +14,20 @@ use crate::flags::LogFormat;
 #[derive(Clone, Debug)]
 pub struct LogLevel(Handle<EnvFilter, Registry>);
 
+/// What a log level lets through.
+///
+/// # Errors
+/// It is none, or not ASCII, of which the library that reads it would panic.
+pub fn filter(level: &str) -> Result<EnvFilter, String> {
+    if !level.is_ascii() {
+        return Err("not ASCII".to_owned());
+    }
+    EnvFilter::try_new(level).map_err(|error| error.to_string())
+}
+
 /// Starts logging. Called once; a second call (a test) leaves the first in force.
 pub fn start(format: LogFormat, level: &str) -> Result<LogLevel, String> {
-    let filter = EnvFilter::try_new(level).map_err(|error| format!("--log-level {level:?}: {error}"))?;
+    let filter = filter(level).map_err(|error| format!("--log-level {level:?}: {error}"))?;
     let (filter, handle) = reload::Layer::new(filter);
     let registry = tracing_subscriber::registry().with(filter);
     let result = match format {
@@ -39,7 +50,7 @@ pub fn start(format: LogFormat, level: &str) -> Result<LogLevel, String> {
 impl LogLevel {
     /// Sets another level or filter.
     pub fn set(&self, level: &str) -> Result<(), String> {
-        let filter = EnvFilter::try_new(level).map_err(|error| format!("--log-level {level:?}: {error}"))?;
+        let filter = filter(level).map_err(|error| format!("--log-level {level:?}: {error}"))?;
         self.0.reload(filter).map_err(|error| error.to_string())
     }
 }

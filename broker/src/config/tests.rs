@@ -147,6 +147,12 @@ fn every_complaint_is_reported_at_once() {
 }
 
 #[test]
+fn a_log_level_that_is_not_ascii_is_refused() {
+    let text = refused("log-level = \"[\u{fffd}0]\"");
+    assert!(text.contains("--log-level") && text.contains("not ASCII"), "{text}");
+}
+
+#[test]
 fn what_is_printed_can_be_read_back() {
     let config = Config::from_settings(
         settings("name = \"b1\"\ncluster-peers = \"a:1,b:1,c:1\"\nlisten = \"[::1]:0\"\ncluster-wait-for = 3\nlog-format = \"json\""),
