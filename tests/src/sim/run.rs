@@ -23,7 +23,7 @@ pub struct Outcome {
     pub time: Micros,
     /// The trace's hash.
     pub hash: u64,
-    /// Messages confirmed, and those made void by an operator's recovery.
+    /// Messages confirmed, without those that an operator's recovery made void.
     pub confirmed: u64,
     /// Those made void by an operator's recovery, and not confirmed again.
     pub given_up: u64,
