@@ -73,13 +73,12 @@ impl Plan {
         let queues = dice.between(1, 3);
         let publishers =
             (0..dice.between(1, 3)).map(|_| (dice.below(queues), dice.between(100, 1900))).collect();
-        let consumers = (0..dice.between(0, 3))
+        let consumers: Vec<(u64, u32, u64)> = (0..dice.between(0, 3))
             .map(|_| {
                 (dice.below(queues), u32::try_from(dice.between(1, 60)).expect("small"), dice.below(3) * 7)
             })
             .collect();
         let power_at_the_end = dice.chance(50);
-        let consumers: Vec<(u64, u32, u64)> = consumers;
         let mut rooms = BTreeMap::new();
         for (queue, ..) in &consumers {
             if dice.chance(30) {

@@ -451,6 +451,11 @@ impl Node {
             if leaves || group.configuration.gone.contains(&raft_id.0) {
                 continue;
             }
+            if !group.configuration.learners.contains(&raft_id.0) {
+                // What it had to reach, and was told, was of another time as a learner: since then it may have voted.
+                group.learners.remove(raft_id);
+                group.told_filled.remove(raft_id);
+            }
             if !group.configuration.contains(raft_id.0) {
                 if self.peers.is_linked(*store) {
                     replica.propose_membership(MembershipChange::Learner(raft_id.0));
@@ -459,7 +464,6 @@ impl Node {
                 continue;
             }
             if !group.configuration.learners.contains(&raft_id.0) {
-                group.learners.remove(raft_id);
                 continue;
             }
             // It must have synced an entry that this leader proposed after admitting it: then it holds everything
