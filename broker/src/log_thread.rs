@@ -235,6 +235,16 @@ impl Running {
         while let Ok((order, made)) = self.spares.try_recv() {
             writer.spare_made(&order, made);
         }
+        if let Some(surplus) = writer.surplus(self.low) {
+            let named = format!("{surplus:?}");
+            let work = move || {
+                if let Err(error) = surplus.remove() {
+                    tracing::warn!("{named} of the log not removed: {error}");
+                }
+            };
+            // Without a thread they are dropped here: their files stay until the next start.
+            let _ = thread::Builder::new().name("spare".to_owned()).spawn(work);
+        }
         // On a full disk, and in memory, the log makes what it needs when it needs it.
         if self.owner.reserve.is_none() || self.low {
             return;

@@ -76,7 +76,7 @@ pub fn open_store_on(
 /// A log and a state store that nobody else sees.
 fn in_memory(run: RunId, store: StoreId, log: LogConfig, stamp: FoundStamp) -> Opened {
     let files: Arc<dyn Files> = Arc::new(MemoryFiles::default());
-    let log = LogConfig { store, segment_bytes: MEMORY_SEGMENT_BYTES, spares: 0, fill: false, ..log };
+    let log = LogConfig { store, segment_bytes: MEMORY_SEGMENT_BYTES, reuse: false, fill: false, ..log };
     let (writer, reader, _) =
         quorate_store::log::open(files, Path::new("/log"), log, None).expect("an empty log in memory opens");
     Opened {

@@ -26,8 +26,8 @@ pub(crate) use self::image::copy_file;
 pub use self::image::{LogTail, link_closed};
 pub use self::reader::LogReader;
 use self::recovery::Replay;
-pub use self::segments::SpareOrder;
 use self::segments::{Pool, SEGMENT_UNIT, Shared, State};
+pub use self::segments::{SpareOrder, Surplus};
 pub use self::writer::LogWriter;
 use self::writer::Resume;
 use crate::files::{FileError, Files};
@@ -62,8 +62,9 @@ pub struct LogConfig {
     /// Above this many bytes of segments the oldest may retire early, if nothing in it is alive: a file that was
     /// written before is written again much faster than a new one.
     pub log_keep: u64,
-    /// So many retired segment files are kept for use again.
-    pub spares: usize,
+    /// Keep the files of retired segments for use again, as long as they and the segments in use take no more than
+    /// `log_retain` and two segments: a file that was written before needs no filling. Not for memory.
+    pub reuse: bool,
     /// Write every block of a new segment once before it is used, so that no sync has to do it; not for memory.
     pub fill: bool,
 }
@@ -78,7 +79,7 @@ impl LogConfig {
             segment_bytes: 64 << 20,
             log_retain: 4 << 30,
             log_keep: 256 << 20,
-            spares: 2,
+            reuse: true,
             fill: true,
         }
     }

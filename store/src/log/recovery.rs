@@ -134,7 +134,7 @@ impl Replay {
             self.proven = self.proven.max(self.end);
         }
         self.last_bytes = bytes;
-        self.segments.insert(number, Arc::new(Segment { file, generation, length, seal }));
+        self.segments.insert(number, Arc::new(Segment { file, generation, length, seal, filled: true }));
         Ok(())
     }
 

@@ -50,6 +50,8 @@ pub(super) struct Segment {
     pub(super) generation: u64,
     pub(super) length: u64,
     pub(super) seal: Seal,
+    /// Every block was written before, as far as is known.
+    pub(super) filled: bool,
 }
 
 /// What writer and readers share.
@@ -85,6 +87,9 @@ pub(super) struct Pool {
     spares: Vec<u64>,
     /// Retired segments that somebody may still read; their files have spare names already.
     retired: Vec<Arc<Segment>>,
+    /// Not wanted any more; their files have spare names too.
+    surplus: Vec<Arc<Segment>>,
+    surplus_spares: Vec<u64>,
     pub(super) reserve: Option<Arc<Reserve>>,
     /// Spares ordered and not made yet, or counted from here.
     ordered: u64,
@@ -118,6 +123,36 @@ impl SpareOrder {
     }
 }
 
+/// Files that the log needs no more, to be removed by whoever has the time: to free the blocks of a segment takes the
+/// file system longer than a sync.
+pub struct Surplus {
+    files: Arc<dyn Files>,
+    dir: PathBuf,
+    numbers: Vec<u64>,
+    /// Held open until their names are gone: the last to close a file frees it.
+    held: Vec<Arc<Segment>>,
+}
+
+impl std::fmt::Debug for Surplus {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "spares {:x?}", self.numbers)
+    }
+}
+
+impl Surplus {
+    /// Removes them. A crash before the end leaves spares, which the next run uses or removes.
+    ///
+    /// # Errors
+    /// Those of the medium.
+    pub fn remove(self) -> FileResult<()> {
+        for number in &self.numbers {
+            self.files.remove(&self.dir.join(spare_name(*number)))?;
+        }
+        drop(self.held);
+        Ok(())
+    }
+}
+
 /// Numbers of ordered spares begin here: no generation comes so far.
 const ORDERED: u64 = 1 << 63;
 /// Zeros are synced in steps of so many bytes, so that the log's own syncs never wait for a whole segment.
@@ -140,7 +175,45 @@ impl Pool {
     pub(super) fn new(files: Arc<dyn Files>, dir: PathBuf, config: LogConfig, spares: Vec<u64>) -> Self {
         let ordered =
             spares.iter().copied().filter(|number| *number >= ORDERED).max().map_or(ORDERED, |last| last + 1);
-        Self { files, dir, config, spares, retired: Vec::new(), reserve: None, ordered, waiting: false }
+        Self {
+            files,
+            dir,
+            config,
+            spares,
+            retired: Vec::new(),
+            surplus: Vec::new(),
+            surplus_spares: Vec::new(),
+            reserve: None,
+            ordered,
+            waiting: false,
+        }
+    }
+
+    /// Whether the next segment needs no new file.
+    pub(super) fn has_spare(&self) -> bool {
+        !self.spares.is_empty() || self.retired.iter().any(|segment| Arc::strong_count(segment) == 1)
+    }
+
+    /// Keeps no more files than the configuration allows beside segments of `used` bytes; none if there is no room.
+    /// The rest is what the result removes.
+    pub(super) fn surplus(&mut self, used: u64, no_room: bool) -> Option<Surplus> {
+        let most = self.config.log_retain.saturating_add(2 * self.config.segment_bytes).saturating_sub(used);
+        // One that was made ahead of need stays in any case but that of a full disk.
+        let keep = if no_room { 0 } else { (most / self.config.segment_bytes).max(1) };
+        let keep = usize::try_from(keep).unwrap_or(usize::MAX);
+        while self.spares.len() + self.retired.len() > keep {
+            match self.retired.pop() {
+                Some(segment) => self.surplus.push(segment),
+                None => self.surplus_spares.extend(self.spares.pop()),
+            }
+        }
+        if self.surplus.is_empty() && self.surplus_spares.is_empty() {
+            return None;
+        }
+        let held = std::mem::take(&mut self.surplus);
+        let mut numbers = std::mem::take(&mut self.surplus_spares);
+        numbers.extend(held.iter().map(|segment| segment.generation));
+        Some(Surplus { files: Arc::clone(&self.files), dir: self.dir.clone(), numbers, held })
     }
 
     /// A spare worth making now: there is none, and none is being made.
@@ -163,44 +236,48 @@ impl Pool {
         }
     }
 
-    /// Makes a segment with room for a batch of `needed` bytes, durably, with its name. On a full disk the reserve is
-    /// released, and after that a smaller segment has to do.
+    /// Makes a segment with room for a batch of `needed` bytes, durably, with its name. `fill` says whether there is
+    /// time to fill a new file. On a full disk the reserve is released, and after that a smaller segment has to do.
     pub(super) fn make(
         &mut self,
         generation: u64,
         needed: u64,
         previous_end: u64,
+        fill: bool,
     ) -> Result<Segment, LogError> {
         self.files.create_dir(&self.dir)?;
         let least = FIRST_BATCH.saturating_add(needed).next_multiple_of(SEGMENT_UNIT);
-        let (spare, file, length) = self.find_file(generation, least)?;
+        let fill = fill && self.config.fill;
+        let Made { number: spare, file, length, filled } = self.find_file(generation, least, fill)?;
         let salt = mix(self.config.salt, generation);
         let header = SegmentHeader { generation, salt, store: self.config.store, length, previous_end };
         file.write_at(0, &header.encode())?;
         file.sync_all()?;
         self.files.rename(&self.dir.join(spare_name(spare)), &self.dir.join(segment_name(generation)))?;
         self.files.sync_dir(&self.dir)?;
-        Ok(Segment { file, generation, length, seal: Seal::new(generation, salt) })
+        Ok(Segment { file, generation, length, seal: Seal::new(generation, salt), filled })
     }
 
-    /// A file that holds nothing needed, and its length.
-    fn find_file(&mut self, generation: u64, least: u64) -> Result<(u64, Arc<dyn OpenFile>, u64), LogError> {
+    /// A file that holds nothing needed.
+    fn find_file(&mut self, generation: u64, least: u64, fill: bool) -> Result<Made, LogError> {
         let usual = self.config.segment_bytes;
         if least <= usual {
             while let Some(number) = self.take_spare() {
                 let path = self.dir.join(spare_name(number));
                 let file = self.files.open(&path)?;
                 if file.length()? == usual {
-                    return Ok((number, file, usual));
+                    return Ok(Made { number, file, length: usual, filled: true });
                 }
                 self.files.remove(&path)?;
             }
         }
-        let fill = self.config.fill;
-        let try_make = |length| allocate(self.files.as_ref(), &self.dir, generation, length, fill);
+        let try_make = |length| {
+            let file = allocate(self.files.as_ref(), &self.dir, generation, length, fill)?;
+            Ok(Made { number: generation, file, length, filled: fill || !self.config.fill })
+        };
         let first = match try_make(usual.max(least)) {
             Err(error @ FileError::Full { .. }) => error,
-            made => return Ok(made.map(|file| (generation, file, usual.max(least)))?),
+            made => return Ok(made?),
         };
         if let Some(reserve) = &self.reserve {
             reserve.release()?;
@@ -209,7 +286,7 @@ impl Pool {
             let length = length.max(least).next_multiple_of(SEGMENT_UNIT);
             match try_make(length) {
                 Err(FileError::Full { .. }) => {}
-                made => return Ok(made.map(|file| (generation, file, length))?),
+                made => return Ok(made?),
             }
         }
         Err(first.into())
@@ -223,7 +300,7 @@ impl Pool {
         }
     }
 
-    /// Takes segments out of use, the oldest first: they become spares, or are removed if there are enough. Each name is
+    /// Takes segments out of use, the oldest first: they become spares, or are removed at once. Each name is
     /// durably gone before the next goes and before any file is used again, so that a crash always leaves the segments
     /// of consecutive generations, and a segment's name never leads to a file that holds something else.
     ///
@@ -232,18 +309,26 @@ impl Pool {
     pub(super) fn retire(&mut self, segments: Vec<Arc<Segment>>) -> FileResult<()> {
         for segment in segments {
             let path = self.dir.join(segment_name(segment.generation));
-            let enough = self.spares.len() + self.retired.len() >= self.config.spares;
             let shared = self.files.links(&path)? > 1;
-            if enough || shared || segment.length != self.config.segment_bytes {
+            if shared || !self.config.reuse {
                 self.files.remove(&path)?;
             } else {
                 self.files.rename(&path, &self.dir.join(spare_name(segment.generation)))?;
-                self.retired.push(segment);
+                let useful = segment.length == self.config.segment_bytes && segment.filled;
+                if useful { &mut self.retired } else { &mut self.surplus }.push(segment);
             }
             self.files.sync_dir(&self.dir)?;
         }
         Ok(())
     }
+}
+
+/// A file for a segment, under a spare's name.
+struct Made {
+    number: u64,
+    file: Arc<dyn OpenFile>,
+    length: u64,
+    filled: bool,
 }
 
 /// A spare file whose every block has been written once: where blocks are only reserved, the first sync over each piece

@@ -25,7 +25,7 @@ const G1: GroupId = GroupId(1);
 
 fn config() -> LogConfig {
     let store = StoreId(Uuid::from_u128(7));
-    LogConfig { segment_bytes: SMALL, log_retain: 3 * SMALL, ..LogConfig::new(store, 0x5a17) }
+    LogConfig { segment_bytes: SMALL, log_retain: 3 * SMALL, fill: false, ..LogConfig::new(store, 0x5a17) }
 }
 
 fn open_log(
@@ -224,14 +224,18 @@ fn the_oldest_segment_is_due_and_goes_when_nobody_needs_it() {
         naive.compact(group, index);
         assert_eq!(writer.log_bytes(), bytes - freed, "after group {group}");
     }
-    let names = disk.list(Path::new(DIR)).unwrap();
-    let spares = names.iter().filter(|name| name.starts_with("spare-")).count();
-    assert_eq!((names.len(), spares), (3, 2), "{names:?}");
+    let spares = || {
+        let names = disk.list(Path::new(DIR)).unwrap();
+        let spares = names.iter().filter(|name| name.starts_with("spare-")).count();
+        (names.len(), spares)
+    };
+    assert_eq!(spares(), (4, 3));
+    assert!(writer.surplus(false).is_none());
     disk.crash(4);
     let (mut writer, reader, recovered) = open_log(&disk, None).unwrap();
     assert_eq!(naive.difference(&recovered.groups, &reader), None);
     // The spares are used again, whatever is in them.
-    (0..10).for_each(|_| append_entries(&mut writer, &mut naive, 1, 3000));
+    (0..20).for_each(|_| append_entries(&mut writer, &mut naive, 1, 3000));
     writer.sync().unwrap();
     assert!(disk.list(Path::new(DIR)).unwrap().iter().all(|name| !name.starts_with("spare-")));
     disk.crash(5);
@@ -485,6 +489,64 @@ fn an_ordered_spare_becomes_the_next_segment() {
     drop(writer);
     disk.kill();
     let (_, reader, recovered) = open_log(&disk, None).unwrap();
+    assert_eq!(naive.difference(&recovered.groups, &reader), None);
+}
+
+#[test]
+fn files_beyond_what_may_be_kept_are_removed_and_all_when_there_is_no_room() {
+    let disk = CrashFiles::new();
+    let (mut writer, _, _) = open_log(&disk, None).unwrap();
+    let mut naive = Naive::default();
+    let spares = || {
+        let names = disk.list(Path::new(DIR)).unwrap();
+        names.iter().filter(|name| name.starts_with("spare-")).count()
+    };
+    // Eight segments, all but the last retired at once.
+    while writer.log_bytes() < 8 * SMALL {
+        append_entries(&mut writer, &mut naive, 1, 3000);
+    }
+    let last = naive.groups[&G1].last();
+    writer.compact(G1, last);
+    writer.append(&[]).unwrap();
+    writer.sync().unwrap();
+    assert_eq!((writer.log_bytes(), spares()), (SMALL, 7));
+    writer.surplus(false).expect("more than may be kept").remove().unwrap();
+    assert_eq!(spares(), 4, "log_retain is three segments, two more may be kept, and one is in use");
+    writer.surplus(true).expect("there is no room").remove().unwrap();
+    assert_eq!(spares(), 0);
+    append_entries(&mut writer, &mut naive, 10, 3000);
+    writer.sync().unwrap();
+}
+
+#[test]
+fn a_segment_begun_unfilled_is_left_for_a_spare_by_a_small_batch_and_not_used_again() {
+    let disk = CrashFiles::new();
+    let (mut writer, _, _) = {
+        let files: Arc<dyn Files> = Arc::new(disk.clone());
+        open(files, Path::new(DIR), LogConfig { fill: true, ..config() }, None).unwrap()
+    };
+    let mut naive = Naive::default();
+    // The second segment is made without time to fill it.
+    while writer.synced_point().generation < 2 {
+        append_entries(&mut writer, &mut naive, 1, 3000);
+        writer.sync().unwrap();
+    }
+    let order = writer.order_spare().expect("there is no spare");
+    order.make().unwrap();
+    writer.spare_made(&order, true);
+    append_entries(&mut writer, &mut naive, 1, 10);
+    writer.sync().unwrap();
+    assert_eq!(writer.synced_point().generation, 3, "the spare is filled");
+    let last = naive.groups[&G1].last();
+    writer.compact(G1, last);
+    writer.append(&[]).unwrap();
+    writer.sync().unwrap();
+    let surplus = writer.surplus(false).expect("a file with reserved blocks is not worth keeping");
+    assert_eq!(format!("{surplus:?}"), "spares [2]");
+    surplus.remove().unwrap();
+    disk.crash(7);
+    let (_, reader, recovered) = open_log(&disk, None).unwrap();
+    naive.compact(G1, last);
     assert_eq!(naive.difference(&recovered.groups, &reader), None);
 }
 

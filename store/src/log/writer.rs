@@ -7,7 +7,7 @@ use std::sync::Arc;
 use super::format::{ALIGNMENT, BATCH_FRAME, BatchBuilder, FIRST_BATCH, RECORD_HEADER};
 use super::image::LogTail;
 use super::index::{Bounds, Effect, step};
-use super::segments::{Pool, Segment, Shared, SpareOrder};
+use super::segments::{Pool, SEGMENT_UNIT, Segment, Shared, SpareOrder, Surplus};
 use super::{LogConfig, LogError, MAX_BATCH_BYTES, SyncedPoint};
 use crate::ids::{GroupId, Index};
 use crate::record::{Batch, Record};
@@ -15,6 +15,8 @@ use crate::reserve::Reserve;
 
 /// The write buffer is not kept larger than this between rounds.
 const BUFFER_BYTES: usize = 8 << 20;
+/// Batches up to this many bytes feel every sync; larger ones are worth a file that is not filled.
+const SMALL_BATCH: u64 = 64 << 10;
 /// Room for a group's record at the beginning of a segment.
 const BASE_BYTES: u64 = RECORD_HEADER as u64 + 40;
 
@@ -150,6 +152,13 @@ impl LogWriter {
         self.pool.ordered(order, made);
     }
 
+    /// Files that are worth removing, by another thread: those beyond what may be kept, all of them if the disk has
+    /// `no_room`.
+    pub fn surplus(&mut self, no_room: bool) -> Option<Surplus> {
+        let used = self.log_bytes();
+        self.pool.surplus(used, no_room)
+    }
+
     /// Whether a compaction waits for the next append; an empty one will do.
     pub fn compaction_waits(&self) -> bool {
         !self.compactions.is_empty()
@@ -251,6 +260,9 @@ impl LogWriter {
             "a batch that ends at {end} was laid out for {} bytes",
             segment.length
         );
+        // The whole of the last page, which the system would have to read first if only a part of it were written.
+        let page_end = end.next_multiple_of(SEGMENT_UNIT).min(segment.length);
+        buffer.resize(buffer.len() + usize::try_from(page_end - end).unwrap_or(0), 0);
         segment.file.write_at(self.end.offset, &buffer)?;
         self.end.offset = end;
         self.sequence += 1;
@@ -289,7 +301,10 @@ impl LogWriter {
         let with_bases = batch(needed + self.shared.hold().catalogue.groups.len() as u64 * BASE_BYTES);
         if let Some(current) = &self.current {
             let wanted = if self.end.offset == FIRST_BATCH { with_bases } else { batch(needed) };
-            if self.end.offset.saturating_add(wanted) <= current.length {
+            let fits = self.end.offset.saturating_add(wanted) <= current.length;
+            // What was begun in haste is left when there is time again.
+            let leave = !current.filled && wanted <= SMALL_BATCH && self.pool.has_spare();
+            if fits && !leave {
                 return Ok(Arc::clone(current));
             }
             // The next segment's header will say that everything up to here was synced.
@@ -297,7 +312,9 @@ impl LogWriter {
         }
         let generation = self.end.generation.checked_add(1).expect("2^64 segments are never written");
         let number = segment_number(generation)?;
-        let made = self.pool.make(generation, with_bases, self.end.offset)?;
+        // Nobody waits for the first one; later, filling it here would hold up everything.
+        let fill = self.current.is_none();
+        let made = self.pool.make(generation, with_bases, self.end.offset, fill)?;
         let made = Arc::new(made);
         self.shared.hold().segments.insert(number, Arc::clone(&made));
         self.current = Some(Arc::clone(&made));

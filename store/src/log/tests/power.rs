@@ -6,6 +6,7 @@ use rand_core::{Rng, SeedableRng};
 use super::workload::{Meaning, Naive, meaning, rolled_step};
 use super::{SMALL, config, open_log};
 use crate::files::crash::{CrashFiles, Fault, Operation};
+use crate::log::Surplus;
 use crate::log::{LogError, LogWriter, SyncedPoint};
 use crate::record::Batch;
 
@@ -49,6 +50,8 @@ fn work(writer: &mut LogWriter, start: Naive, steps: u64, seed: u64) -> Run {
         }
         run.synced = run.states.len() - 1;
         run.point = writer.synced_point();
+        // What stays is a spare of the next run; if the medium failed, the next write tells.
+        let _ = writer.surplus(dice.next_u64() % 16 == 0).map(Surplus::remove);
     }
     run
 }
