@@ -24,10 +24,10 @@ TARGET ?= client
 SECONDS ?= 60
 FUZZ_PROGRAM = $(if $(filter admin configuration,$(TARGET)),fuzz-programs,fuzz)
 
-.PHONY: help setup build demo test check doc docs-check book sim soak fuzz planted clean
+.PHONY: help setup build demo test check doc docs-check book sim soak fuzz planted bench bench-check bench-accept clean
 
 help: ## list these targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' Makefile
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' Makefile
 
 setup: ## install what the build needs, if it is missing
 	@.ci/setup
@@ -76,6 +76,18 @@ fuzz: ## one decoder, guided by coverage: make fuzz TARGET=segment SECONDS=600 (
 planted: ## the proof that the tests can fail: bugs put into the product, one at a time (make planted ONLY=07)
 	@.ci/setup test
 	@scripts/planted $(ONLY)
+
+bench: setup ## how long things take, on the wall clock: make bench ARGS='apply --save-baseline before'
+	@.ci/cache seed
+	cargo bench -p quorate-protocol -p quorate-store -p quorate-core -p quorate-bench -- $(ARGS)
+
+bench-check: setup ## what a message costs in instructions and allocations, against what was accepted (needs valgrind)
+	@.ci/cache seed
+	@scripts/bench-check
+
+bench-accept: setup ## what a message costs now is what is accepted
+	@.ci/cache seed
+	@scripts/bench-check --accept
 
 clean: ## remove what was built here (not the cache outside)
 	cargo clean

@@ -1,4 +1,5 @@
-//! An allocator that counts what the current thread holds, so that a target can say how much a decoder took.
+//! An allocator that counts what the current thread holds and asks for, so that a target can say how much a decoder took,
+//! and a benchmark what a message costs.
 
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
@@ -12,6 +13,28 @@ thread_local! {
     /// Bytes held by this thread; below zero if it freed what another one allocated.
     static HELD: Cell<isize> = const { Cell::new(0) };
     static PEAK: Cell<isize> = const { Cell::new(0) };
+    static ASKED: Cell<Allocations> = const { Cell::new(Allocations { calls: 0, bytes: 0 }) };
+}
+
+/// What was asked of the allocator.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Allocations {
+    /// How often, growing something included.
+    pub calls: u64,
+    /// Bytes; of something that grew, those that were added.
+    pub bytes: u64,
+}
+
+/// What the current thread has asked for since it began.
+pub fn allocations() -> Allocations {
+    ASKED.get()
+}
+
+fn asked(bytes: usize) {
+    let _ = ASKED.try_with(|asked| {
+        let Allocations { calls, bytes: before } = asked.get();
+        asked.set(Allocations { calls: calls.wrapping_add(1), bytes: before.wrapping_add(bytes as u64) });
+    });
 }
 
 fn count(bytes: isize) {
@@ -32,6 +55,7 @@ fn signed(bytes: usize) -> isize {
 unsafe impl GlobalAlloc for Counting {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
         count(signed(layout.size()));
+        asked(layout.size());
         // SAFETY: as promised by the caller.
         unsafe { System.alloc(layout) }
     }
@@ -44,12 +68,14 @@ unsafe impl GlobalAlloc for Counting {
 
     unsafe fn alloc_zeroed(&self, layout: Layout) -> *mut u8 {
         count(signed(layout.size()));
+        asked(layout.size());
         // SAFETY: as promised by the caller.
         unsafe { System.alloc_zeroed(layout) }
     }
 
     unsafe fn realloc(&self, pointer: *mut u8, layout: Layout, size: usize) -> *mut u8 {
         count(signed(size) - signed(layout.size()));
+        asked(size.saturating_sub(layout.size()));
         // SAFETY: as promised by the caller.
         unsafe { System.realloc(pointer, layout, size) }
     }
@@ -102,6 +128,16 @@ mod tests {
         assert_eq!(kept.len(), 10);
         assert!((100_000..101_000).contains(&peak), "{peak}");
         assert_eq!(SMALL.check(10, "little", || vec![1_u8; 900]).len(), 900);
+    }
+
+    #[test]
+    fn what_is_asked_for_counts_even_if_it_is_given_back() {
+        let before = allocations();
+        let mut grown = Vec::<u8>::with_capacity(100);
+        grown.reserve_exact(300);
+        drop((grown, vec![0_u8; 50], Vec::<u8>::new()));
+        let after = allocations();
+        assert_eq!((after.calls - before.calls, after.bytes - before.bytes), (3, 350));
     }
 
     #[test]
