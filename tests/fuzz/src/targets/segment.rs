@@ -47,7 +47,7 @@ const SECTOR: usize = 512;
 const READ: Allowance = Allowance { each: 8, fixed: 128 << 10 };
 
 fn config() -> LogConfig {
-    LogConfig { segment_bytes: 16 << 10, fill: false, spares: 0, ..LogConfig::new(STORE, 0x5a17) }
+    LogConfig { segment_bytes: 16 << 10, fill: false, reuse: false, ..LogConfig::new(STORE, 0x5a17) }
 }
 
 fn dir() -> PathBuf {
