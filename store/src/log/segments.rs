@@ -259,7 +259,7 @@ impl Pool {
     }
 
     /// A file that holds nothing needed.
-    fn find_file(&mut self, generation: u64, least: u64, fill: bool) -> Result<Made, LogError> {
+    fn find_file(&mut self, generation: u64, least: u64, fill_it: bool) -> Result<Made, LogError> {
         let usual = self.config.segment_bytes;
         if least <= usual {
             while let Some(number) = self.take_spare() {
@@ -272,8 +272,8 @@ impl Pool {
             }
         }
         let try_make = |length| {
-            let file = allocate(self.files.as_ref(), &self.dir, generation, length, fill)?;
-            Ok(Made { number: generation, file, length, filled: fill || !self.config.fill })
+            let file = allocate(self.files.as_ref(), &self.dir, generation, length, fill_it)?;
+            Ok(Made { number: generation, file, length, filled: fill_it || !self.config.fill })
         };
         let first = match try_make(usual.max(least)) {
             Err(error @ FileError::Full { .. }) => error,
