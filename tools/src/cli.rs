@@ -118,7 +118,7 @@ pub enum Command {
         #[command(subcommand)]
         command: commands::sandbox::SandboxCommand,
     },
-    /// Measure a cluster, next to what its disks can do at best
+    /// Measure a cluster, next to what its disks can do at best; compare what was measured
     Bench(commands::bench::BenchArguments),
     /// Completion script for a shell
     Completion(commands::completion::CompletionArguments),
@@ -127,6 +127,10 @@ pub enum Command {
 impl Command {
     /// Whether it works on this machine alone, whatever context is selected.
     pub fn is_local(&self) -> bool {
-        matches!(self, Self::Store { .. } | Self::Sandbox { .. } | Self::Completion(_))
+        match self {
+            Self::Store { .. } | Self::Sandbox { .. } | Self::Completion(_) => true,
+            Self::Bench(arguments) => arguments.is_local(),
+            _ => false,
+        }
     }
 }

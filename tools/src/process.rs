@@ -7,7 +7,9 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 use std::time::Duration;
 
-use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
+use rustix::process::{
+    Pid, PidfdFlags, Resource, Rlimit, Signal, getrlimit, pidfd_open, pidfd_send_signal, setrlimit,
+};
 
 /// The command line of a process; none if it has ended, also if nobody has collected its end yet.
 pub fn command_line(pid: u32) -> Option<Vec<Vec<u8>>> {
@@ -86,6 +88,21 @@ fn parse_written(io: &str) -> Option<u64> {
     io.lines().find_map(|line| line.strip_prefix("write_bytes:"))?.trim().parse().ok()
 }
 
+/// Lets this process have so many files and connections open, as far as it may decide that itself.
+///
+/// # Errors
+/// It may not; gives how many it may have.
+pub fn allow_open_files(wanted: u64) -> Result<(), u64> {
+    let Rlimit { current, maximum } = getrlimit(Resource::Nofile);
+    // Without a limit there is none to raise.
+    let Some(now) = current.filter(|now| *now < wanted) else { return Ok(()) };
+    let most = maximum.unwrap_or(u64::MAX);
+    if most < wanted || setrlimit(Resource::Nofile, Rlimit { current: Some(wanted), maximum }).is_err() {
+        return Err(if most < wanted { most } else { now });
+    }
+    Ok(())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -110,6 +127,12 @@ mod tests {
         assert!(!is_broker_on(own, Path::new("/s/b1")));
         assert!(!end_broker(own, Path::new("/s/b1"), Ending::AtOnce).unwrap());
         assert!(command_line(0).is_none());
+    }
+
+    #[test]
+    fn more_open_files_than_the_system_allows_are_refused() {
+        assert_eq!(allow_open_files(1), Ok(()));
+        assert!(getrlimit(Resource::Nofile).maximum.is_none() || allow_open_files(u64::MAX).is_err());
     }
 
     #[test]

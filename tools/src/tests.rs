@@ -104,6 +104,16 @@ fn usage_errors_are_64_and_say_what_is_wrong() {
         (&["queue", "list", "-o", "xml"], "table, json"),
         (&["bench", "both", "--windows", "0"], "not a number"),
         (&["bench", "publish", "--together"], "bench both"),
+        (&["bench", "consume", "--rate", "5"], "--rate"),
+        (&["bench", "both", "--rate", "0"], "1..=10000000"),
+        (&["bench", "both", "--rate", "5", "--floor-dir", "/"], "exclude each other"),
+        (&["bench", "both", "--publishers", "1001"], "1..=1000"),
+        (&["bench", "both", "--queues", "2", "--consumers", "1"], "2 queues need 2"),
+        (&["bench", "publish", "--consumers", "2"], "does nothing"),
+        (&["bench", "both", "--sizes", "7"], "at least 8 B"),
+        (&["bench", "compare", "a.json"], "<NEW.json>"),
+        (&["bench", "compare", "a.json", "b.json", "--tolerance", "much"], "write percent"),
+        (&["bench", "nonsense"], "unrecognized subcommand"),
         (&["bench", "both", "--windows", "1024", "--sizes", "1MiB"], "choose smaller"),
         (&["sandbox", "up", "--nodes", "10"], "1..=9"),
         (&["cluster", "status", "--context", "no-such"], "no context 'no-such'"),
@@ -117,7 +127,7 @@ fn usage_errors_are_64_and_say_what_is_wrong() {
 
 #[test]
 fn without_a_command_the_commands_are_listed() {
-    for (words, lists) in [(&[][..], "sandbox"), (&["queue"], "peek")] {
+    for (words, lists) in [(&[][..], "sandbox"), (&["queue"], "peek"), (&["bench"], "compare")] {
         let (code, out, err) = quorate(words);
         assert_eq!((code, out.as_str()), (64, ""), "{words:?}");
         assert!(err.ends_with("USAGE: a command is missing\n"), "{err}");
@@ -176,6 +186,21 @@ fn what_works_on_this_machine_alone_needs_no_context() {
         let (status, _, err) = quorate(&words);
         assert_eq!(status, code, "{words:?}: {err}");
     }
+}
+
+#[test]
+fn comparing_needs_no_cluster_and_says_what_is_wrong_with_a_file() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("run.json");
+    std::fs::write(&path, "{\"format\":").unwrap();
+    let file = path.to_str().unwrap();
+    let words = ["bench", "-o", "json", "compare", file, file, "--context", "no-such"];
+    let (code, out, err) = quorate(&words);
+    let value: Value = serde_json::from_str(&out).unwrap_or_else(|error| panic!("{error}: {out} {err}"));
+    assert_eq!((code, &value["code"]), (2, &"not-a-report".into()), "{out}");
+    let (code, _, err) = quorate(&["bench", "compare", file, "/no/such/file"]);
+    assert_eq!(code, 2);
+    assert!(err.contains("not a report of `quorate bench -o json`"), "{err}");
 }
 
 #[test]

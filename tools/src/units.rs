@@ -130,6 +130,16 @@ pub fn grouped(number: u64) -> String {
     text
 }
 
+/// A positive number, rounded, with thin gaps between thousands.
+#[expect(
+    clippy::cast_possible_truncation,
+    clippy::cast_sign_loss,
+    reason = "it is not negative, and what is too large becomes the largest"
+)]
+pub fn rounded(number: f64) -> String {
+    grouped(number.max(0.0).round() as u64)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -172,6 +182,10 @@ mod tests {
     fn numbers_for_people() {
         assert_eq!(grouped(1_234_567), "1 234 567");
         assert_eq!(grouped(12), "12");
+        assert_eq!(
+            (rounded(1234.5).as_str(), rounded(-1.0).as_str(), rounded(f64::NAN).as_str()),
+            ("1 235", "0", "0")
+        );
         assert_eq!(short_time(Duration::from_micros(250)), "250 µs");
         assert_eq!(short_time(Duration::from_micros(2_500)), "2.50 ms");
     }

@@ -19,7 +19,7 @@ use std::thread::{self, JoinHandle};
 use std::time::Instant;
 
 use super::measure::{Latencies, Measured};
-use super::workload::Limit;
+use super::plan::Limit;
 
 /// How many files, and of how many a batch is done.
 const FILES: usize = 3;
@@ -261,7 +261,10 @@ mod tests {
         let mut floor = Floor::new(directory.path()).unwrap();
         let measured = floor.run(100, 4, Limit::Messages(10)).unwrap();
         assert_eq!(measured.messages, 10);
-        assert!(measured.p50_us > 0.0 && measured.p50_us <= measured.max_us, "{measured:?}");
+        assert!(
+            measured.latency.p50_us > 0.0 && measured.latency.p50_us <= measured.latency.max_us,
+            "{measured:?}"
+        );
         // Batches of 4, 4 and 2: what is left of the limit, not more.
         assert_eq!(floor.next_batch, 4);
         let holding = floor.paths.iter().filter(|path| {

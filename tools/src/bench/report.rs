@@ -1,11 +1,20 @@
-//! The result of a run: medians over the rounds, as tables that Markdown understands and as JSON.
+//! The result of a run: medians over the rounds. Its JSON is described in docs/operate/bench.md; fields are only added.
 
-use comfy_table::{Table, presets};
+use std::time::{SystemTime, UNIX_EPOCH};
+
 use serde::Serialize;
 
+use super::account::Account;
 use super::cost::Cost;
-use super::measure::Measured;
-use crate::units::{Size, grouped, short_time};
+use super::measure::{Measured, median};
+use super::plan::{Plan, Point};
+use crate::exit::Status;
+use crate::units::{Size, grouped, rounded};
+
+/// What a report says it is.
+pub const FORMAT: &str = "quorate-bench";
+/// The version of its fields. What reads an older one may take a newer one for it; only a change of meaning raises it.
+pub const SCHEMA: u32 = 1;
 
 /// One round of one cell.
 #[derive(Clone, Debug, Default, Serialize)]
@@ -20,15 +29,16 @@ pub struct Round {
     pub consume: Option<Measured>,
     /// What consuming cost.
     pub consume_cost: Option<Cost>,
+    /// What became of the messages.
+    pub messages: Account,
 }
 
-/// All rounds of one size and window.
+/// All rounds of one size, window and rate.
 #[derive(Clone, Debug, Serialize)]
 pub struct Cell {
-    /// Bytes of each body.
-    pub size: u64,
-    /// Messages on their way, or unsettled, at one time.
-    pub window: usize,
+    /// Size, window and rate.
+    #[serde(flatten)]
+    pub point: Point,
     /// Medians.
     pub floor: Option<Measured>,
     /// Medians.
@@ -42,16 +52,29 @@ pub struct Cell {
     pub consume: Option<Measured>,
     /// Medians.
     pub consume_cost: Option<Cost>,
-    /// What they are medians of.
+    /// Sums.
+    pub messages: Account,
+    /// What they are medians and sums of.
     pub rounds: Vec<Round>,
 }
 
 /// A whole run.
 #[derive(Clone, Debug, Serialize)]
 pub struct Report {
+    /// [`FORMAT`].
+    pub format: &'static str,
+    /// [`SCHEMA`].
+    pub schema: u32,
+    /// Of this program.
+    pub version: &'static str,
+    /// When it ended, in milliseconds since 1970.
+    pub time_unix_ms: u64,
+    /// What was asked for, defaults included.
+    pub arguments: Plan,
     /// publish, consume or both.
     pub mode: &'static str,
-    /// What the latency of consuming is: `ack` (delivery to confirmed ack) or `end-to-end` (publish to delivery).
+    /// What the latency of consuming is: `ack` (delivery to confirmed ack) or `end-to-end` (publish, or when it was due,
+    /// to delivery).
     pub consume_latency: &'static str,
     /// How many rounds.
     pub rounds: usize,
@@ -59,13 +82,15 @@ pub struct Report {
     pub floor_directory: Option<String>,
     /// How many brokers the costs are of.
     pub brokers: usize,
-    /// By size, then window.
+    /// What became of the messages of all rounds.
+    pub messages: Account,
+    /// By size, then window, then rate.
     pub cells: Vec<Cell>,
 }
 
 impl Cell {
     /// The medians of these rounds.
-    pub fn new(size: u64, window: usize, rounds: Vec<Round>) -> Self {
+    pub fn new(point: Point, rounds: Vec<Round>) -> Self {
         let measured = |field: fn(&Round) -> &Option<Measured>| {
             let all: Vec<Measured> = rounds.iter().filter_map(|round| field(round).clone()).collect();
             if all.is_empty() { None } else { Some(Measured::median(&all)) }
@@ -81,181 +106,139 @@ impl Cell {
             .map(|(cluster, floor)| cluster / floor)
             .collect();
         Self {
-            size,
-            window,
+            point,
             floor: measured(|round| &round.floor),
             publish: measured(|round| &round.publish),
-            ratio_to_floor: if ratios.is_empty() { None } else { Some(super::measure::median(ratios)) },
+            ratio_to_floor: if ratios.is_empty() { None } else { Some(median(ratios)) },
             publish_cost: cost(|round| &round.publish_cost),
             consume: measured(|round| &round.consume),
             consume_cost: cost(|round| &round.consume_cost),
+            messages: rounds.iter().fold(Account::default(), |sum, round| sum.with(&round.messages)),
             rounds,
         }
     }
-}
 
-const NONE: &str = "-";
-
-fn time(micros: f64) -> String {
-    short_time(std::time::Duration::from_secs_f64(micros.max(0.0) / 1e6))
-}
-
-#[expect(
-    clippy::cast_possible_truncation,
-    clippy::cast_sign_loss,
-    reason = "rates are positive and far below 2^64"
-)]
-fn rate(measured: &Measured) -> String {
-    grouped(measured.rate.max(0.0).round() as u64)
-}
-
-fn number(value: Option<f64>, digits: usize) -> String {
-    value.map_or_else(|| NONE.to_owned(), |value| format!("{value:.digits$}"))
-}
-
-fn latencies(measured: &Measured) -> [String; 4] {
-    [measured.p50_us, measured.p99_us, measured.p999_us, measured.max_us].map(time)
-}
-
-fn markdown(header: &[&str], rows: Vec<Vec<String>>) -> String {
-    let mut table = Table::new();
-    table.load_style(presets::ASCII_MARKDOWN);
-    table.set_header(header.to_vec());
-    table.add_rows(rows);
-    table.to_string()
+    /// Whose fault it is that the schedule was not kept, in one sentence; none if it was, or there was none.
+    pub fn not_kept(&self) -> Option<String> {
+        let publish = self.publish.as_ref()?;
+        let open = publish.open_loop.as_ref().filter(|open| !open.kept_up)?;
+        let by_client = open.late_by_client.saturating_mul(2) > open.late;
+        let who = if by_client { "this client" } else { "the cluster" };
+        let Point { size, window, .. } = self.point;
+        let (wanted, achieved) = (rounded(open.wanted_rate), rounded(publish.rate));
+        Some(format!(
+            "{who} did not keep up with {wanted} messages/s at {}, window {window}: {achieved}/s achieved, {} of {} late, \
+             {} never sent",
+            Size(size),
+            grouped(open.late),
+            grouped(open.scheduled),
+            grouped(open.unsent)
+        ))
+    }
 }
 
 impl Report {
-    /// Publishing next to the floor; none if it was not measured.
-    pub fn publish_table(&self) -> Option<String> {
-        let header = [
-            "size",
-            "window",
-            "publish/s",
-            "p50",
-            "p99",
-            "p99.9",
-            "max",
-            "floor/s",
-            "floor p50",
-            "floor p99",
-            "of floor",
-            "unknown %",
-        ];
-        let rows = self.cells.iter().filter_map(|cell| {
-            let measured = cell.publish.as_ref()?;
-            let mut row = vec![Size(cell.size).to_string(), cell.window.to_string(), rate(measured)];
-            row.extend(latencies(measured));
-            match &cell.floor {
-                Some(floor) => row.extend([rate(floor), time(floor.p50_us), time(floor.p99_us)]),
-                None => row.extend([NONE; 3].map(str::to_owned)),
-            }
-            row.extend([number(cell.ratio_to_floor, 2), number(Some(measured.unknown_percent), 2)]);
-            Some(row)
-        });
-        let rows: Vec<_> = rows.collect();
-        if rows.is_empty() { None } else { Some(markdown(&header, rows)) }
-    }
-
-    /// Consuming; none if it was not measured.
-    pub fn consume_table(&self) -> Option<String> {
-        let header = ["size", "window", "consume/s", "p50", "p99", "p99.9", "max", "unknown %"];
-        let rows = self.cells.iter().filter_map(|cell| {
-            let measured = cell.consume.as_ref()?;
-            let mut row = vec![Size(cell.size).to_string(), cell.window.to_string(), rate(measured)];
-            row.extend(latencies(measured));
-            row.push(number(Some(measured.unknown_percent), 2));
-            Some(row)
-        });
-        let rows: Vec<_> = rows.collect();
-        if rows.is_empty() { None } else { Some(markdown(&header, rows)) }
-    }
-
-    /// What a message cost; none if nothing is known.
-    pub fn cost_table(&self) -> Option<String> {
-        let header = [
-            "size",
-            "window",
-            "what",
-            "broker CPU µs/msg",
-            "client CPU µs/msg",
-            "syncs/msg",
-            "log B/payload B",
-            "disk B/payload B",
-        ];
-        let mut rows = Vec::new();
-        for cell in &self.cells {
-            for (what, cost) in [("publish", &cell.publish_cost), ("consume", &cell.consume_cost)] {
-                let Some(cost) = cost else { continue };
-                rows.push(vec![
-                    Size(cell.size).to_string(),
-                    cell.window.to_string(),
-                    what.to_owned(),
-                    number(cost.broker_cpu_us_per_message, 1),
-                    number(cost.client_cpu_us_per_message, 1),
-                    number(cost.syncs_per_message, 4),
-                    number(cost.log_bytes_per_payload_byte, 2),
-                    number(cost.disk_bytes_per_payload_byte, 2),
-                ]);
-            }
+    /// Of what was measured now.
+    pub fn new(plan: Plan, brokers: usize, cells: Vec<Cell>) -> Self {
+        let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        Self {
+            format: FORMAT,
+            schema: SCHEMA,
+            version: env!("CARGO_PKG_VERSION"),
+            time_unix_ms: u64::try_from(since.as_millis()).unwrap_or(u64::MAX),
+            mode: plan.mode.name(),
+            consume_latency: if plan.together { "end-to-end" } else { "ack" },
+            rounds: usize::from(plan.rounds),
+            floor_directory: plan.floor_dir.clone(),
+            brokers,
+            messages: cells.iter().fold(Account::default(), |sum, cell| sum.with(&cell.messages)),
+            arguments: plan,
+            cells,
         }
-        if rows.is_empty() { None } else { Some(markdown(&header, rows)) }
     }
 
-    /// Messages of which nobody knows whether they arrived, or that were refused: was all well?
-    pub fn is_clean(&self) -> bool {
-        let clean = |measured: &Option<Measured>| {
-            measured.as_ref().is_none_or(|one| one.refused == 0 && one.unknown_percent <= 0.0)
-        };
-        self.cells
-            .iter()
-            .flat_map(|cell| &cell.rounds)
-            .all(|round| clean(&round.publish) && clean(&round.consume))
+    /// Whether all was well: what became of the messages, then whether the schedule was kept.
+    pub fn status(&self) -> Status {
+        match self.messages.status() {
+            Status::Done if self.cells.iter().any(|cell| cell.not_kept().is_some()) => Status::Warning,
+            other => other,
+        }
     }
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
+    use super::super::measure::{OpenLoop, Percentiles};
+    use super::super::plan::tests::plan;
     use super::*;
 
     fn measured(rate: f64) -> Measured {
-        Measured { messages: 10, seconds: 1.0, rate, p50_us: 900.0, p99_us: 2_500.0, ..Measured::default() }
+        let latency = Percentiles { p50_us: 900.0, p99_us: 2_500.0, ..Percentiles::default() };
+        Measured { messages: 10, seconds: 1.0, rate, latency, ..Measured::default() }
     }
 
-    fn report() -> Report {
+    /// Publishing in three rounds, at a rate if one is given.
+    pub(in crate::bench) fn report(rate: Option<u64>) -> Report {
+        let open_loop = rate.map(|rate| OpenLoop {
+            wanted_rate: super::super::measure::to_float(rate),
+            scheduled: 10,
+            late: 4,
+            late_by_client: 1,
+            unsent: 3,
+            kept_up: false,
+            service: Percentiles { p50_us: 400.0, ..Percentiles::default() },
+        });
         let round = |cluster: f64, floor: f64| Round {
             floor: Some(measured(floor)),
-            publish: Some(measured(cluster)),
+            publish: Some(Measured { open_loop: open_loop.clone(), ..measured(cluster) }),
+            messages: Account { published: 10, confirmed: 10, ..Account::default() },
             ..Round::default()
         };
         let rounds = vec![round(100.0, 200.0), round(900.0, 1000.0), round(80.0, 100.0)];
-        Report {
-            mode: "publish",
-            consume_latency: "ack",
-            rounds: 3,
-            floor_directory: None,
-            brokers: 3,
-            cells: vec![Cell::new(1024, 64, rounds)],
-        }
+        let point = Point { size: 1024, window: 64, rate };
+        Report::new(plan(), 3, vec![Cell::new(point, rounds)])
     }
 
     #[test]
     fn the_ratio_is_the_median_of_the_rounds_ratios() {
-        let report = report();
+        let report = report(None);
         assert!((report.cells[0].ratio_to_floor.unwrap() - 0.8).abs() < 1e-9);
         assert!((report.cells[0].publish.as_ref().unwrap().rate - 100.0).abs() < 1e-9);
-        assert!(report.is_clean());
+        assert_eq!((report.messages.confirmed, report.status()), (30, Status::Done));
     }
 
     #[test]
-    fn tables_are_markdown() {
-        let text = report().publish_table().unwrap();
-        let lines: Vec<&str> = text.lines().collect();
-        assert_eq!(lines.len(), 3, "{text}");
-        assert!(lines[0].starts_with("| size") && lines[1].starts_with("|--"), "{text}");
-        for part in ["1 KiB", "64", "900 µs", "2.50 ms", "0.80"] {
-            assert!(lines[2].contains(part), "{part} in {text}");
+    fn a_schedule_that_was_not_kept_is_a_warning_and_says_whose_fault_it_is() {
+        let mut report = report(Some(500));
+        assert_eq!(report.status(), Status::Warning);
+        let text = report.cells[0].not_kept().unwrap();
+        assert!(
+            text.starts_with("the cluster did not keep up with 500 messages/s at 1 KiB, window 64: 100/s"),
+            "{text}"
+        );
+        assert!(text.ends_with("12 of 30 late, 9 never sent"), "{text}");
+        let publish = report.cells[0].publish.as_mut().unwrap();
+        publish.open_loop.as_mut().unwrap().late_by_client = 7;
+        assert!(report.cells[0].not_kept().unwrap().starts_with("this client"));
+    }
+
+    #[test]
+    fn the_fields_of_the_json_are_those_that_are_documented() {
+        let value = serde_json::to_value(report(Some(500))).unwrap();
+        assert_eq!((&value["format"], &value["schema"]), (&"quorate-bench".into(), &1.into()));
+        let cell = &value["cells"][0];
+        assert_eq!((&cell["size"], &cell["window"], &cell["rate"]), (&1024.into(), &64.into(), &500.into()));
+        assert_eq!(cell["rounds"].as_array().unwrap().len(), 3);
+        for field in
+            ["messages", "seconds", "rate", "p50_us", "p90_us", "p99_us", "p999_us", "p9999_us", "max_us"]
+        {
+            assert!(cell["publish"][field].is_number(), "{field} in {cell}");
         }
-        assert!(report().consume_table().is_none() && report().cost_table().is_none());
+        assert_eq!(cell["publish"]["open_loop"]["kept_up"], false);
+        assert_eq!(cell["publish"]["open_loop"]["service"]["p50_us"], 400.0);
+        for argument in ["mode", "sizes", "windows", "rates", "publishers", "consumers", "queues", "seconds"]
+        {
+            assert!(!value["arguments"][argument].is_null(), "{argument}");
+        }
     }
 }

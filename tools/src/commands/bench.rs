@@ -1,56 +1,121 @@
 //! `quorate bench`.
 
 use std::path::PathBuf;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use clap::{Args, ValueEnum};
-use quorate_client::{Client, DeleteOptions, QueueOptions};
-use tokio::sync::watch;
+use clap::{Args, Subcommand};
+use futures_util::FutureExt;
+use tokio::signal::unix::{Signal, SignalKind, signal};
 
+use super::bench_compare::{self, CompareArguments};
 use super::cluster::ask;
 use crate::admin::Admin;
 use crate::bench::cost::Meter;
+use crate::bench::crew::Crew;
 use crate::bench::floor::{Floor, LARGEST_BATCH};
-use crate::bench::measure::Measured;
-use crate::bench::report::{Cell, Report, Round};
-use crate::bench::workload::{Limit, SMALLEST, Workload};
+use crate::bench::plan::{MOST, MOST_RATE, Mode, Plan};
+use crate::bench::report::Report;
+use crate::bench::run::Run;
 use crate::connection::{block_on, connect_with, options};
 use crate::console::Console;
 use crate::exit::{Failure, Status};
 use crate::settings::Settings;
 use crate::units::{Size, Span};
 
-/// What is in a queue before `bench consume` measures, at most.
-const PREFILL_MESSAGES: u64 = 50_000;
-const PREFILL_BYTES: u64 = 256 << 20;
-/// With how many messages on their way a queue is filled.
-const PREFILL_WINDOW: usize = 1024;
+/// Windows of a closed loop, if nothing is said.
+const WINDOWS: [usize; 3] = [1, 64, 1024];
+/// That of an open loop: its latencies do not depend on it, as long as the cluster keeps up.
+const OPEN_WINDOW: usize = 1024;
+/// The client library's own window, at least.
+const CLIENT_WINDOW: usize = 32 * 1024;
 
-/// What to measure.
+/// What to measure, or to compare.
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:
   quorate --context sandbox bench both --seconds 5 --rounds 3
   quorate bench publish --windows 1,64,1024 --sizes 128,1KiB,16KiB --floor-dir /var/lib/quorate -o json
   quorate bench consume --messages 100000 --pid 4711,4712,4713
+  quorate bench both --together --rate 20000 --sizes 1KiB
+  quorate bench both --queues 8 --publishers 32 --consumers 16 --windows 64 --sizes 1KiB
+  quorate bench both --rounds 5 -o json > new.json; quorate bench compare old.json new.json
 
+Closed loop (the default): each publisher keeps a window of messages on their way, so the rate is what the cluster
+takes. Open loop (--rate): messages are due at even distances whatever the cluster does, and the latency of each counts
+from when it was due, also while it waits to be sent (as in wrk2); the service time, from send to confirm, is shown
+beside it. What could not be sent by the end counts as never sent.
+Publishers and consumers have a connection each, opened before anything is measured. The first publisher and the first
+consumer take the first queue, the second ones the second, and so on, round and round.
 --floor-dir names a directory on the disk of the stores: next to each cluster cell the same is measured with one
 process and three files there, each batch done when two of three have it synced. In each round the cells follow
 each other, the floor and the cluster in turn, so that both see the same disk; the tables show medians.
-`both` publishes, then consumes what was published; with --together at the same time.")]
+`both` publishes, then consumes what was published; with --together at the same time.
+The queues are called quorate-bench-…; they are deleted at the end, and at Ctrl-C.
+
+Exit status: 0 all well, 1 messages refused, unknown or delivered twice, or the cluster did not keep up with --rate,
+2 messages lost, delivered twice without the mark of redelivery, or that nobody published, 3 interrupted or unreachable.")]
 pub struct BenchArguments {
-    /// What to do to the cluster
-    #[arg(value_enum)]
-    mode: Mode,
-    /// Messages on their way at one time
-    #[arg(long, value_name = "N,...", value_delimiter = ',', default_value = "1,64,1024", value_parser = parse_window)]
+    #[command(subcommand)]
+    command: BenchCommand,
+}
+
+/// What is done to the cluster; comparing needs none.
+#[derive(Debug, Subcommand)]
+enum BenchCommand {
+    /// Publish, and wait for confirms
+    #[command(after_help = "Examples:
+  quorate bench publish --windows 1,64,1024 --sizes 128,1KiB,16KiB --floor-dir /var/lib/quorate -o json
+  quorate bench publish --rate 20000 --sizes 1KiB
+More, and what the numbers mean: quorate bench --help")]
+    Publish(MeasureArguments),
+    /// Consume filled queues, and acknowledge
+    #[command(after_help = "Examples:
+  quorate bench consume --messages 100000 --pid 4711,4712,4713
+  quorate bench consume --queues 8 --consumers 16 --windows 64
+More, and what the numbers mean: quorate bench --help")]
+    Consume(MeasureArguments),
+    /// Publish, then consume what was published; or both at the same time
+    #[command(after_help = "Examples:
+  quorate bench both --seconds 5 --rounds 3
+  quorate bench both --together --rate 20000 --sizes 1KiB
+  quorate bench both --queues 8 --publishers 32 --consumers 16 --windows 64 --sizes 1KiB
+More, and what the numbers mean: quorate bench --help")]
+    Both(MeasureArguments),
+    /// Compare two runs: what is faster, slower, the same
+    #[command(after_help = "Examples:
+  quorate bench both --rounds 5 -o json > old.json
+  quorate bench compare old.json new.json
+  quorate bench compare old.json new.json --tolerance 5% -o json
+
+A number is slower if every round of the new run is worse than every round of the old one, faster if every one is
+better, and the same if the ranges touch or the medians differ by less than 1 %. The ratio shown is that of the medians.
+Exit status: 0, or 1 if something is slower by more than the tolerance; 2 if the runs cannot be compared.")]
+    Compare(CompareArguments),
+}
+
+#[derive(Debug, Args)]
+struct MeasureArguments {
+    /// Messages on their way of each publisher, and unsettled at each consumer, at one time [default: 1,64,1024; with --rate: 1024]
+    #[arg(long, value_name = "N,...", value_delimiter = ',', value_parser = parse_window)]
     windows: Vec<usize>,
     /// Bytes of each message
     #[arg(long, value_name = "SIZE,...", value_delimiter = ',', default_value = "128,1KiB,16KiB")]
     sizes: Vec<Size>,
+    /// Open loop: publish so many messages a second, in sum over the publishers
+    #[arg(long, value_name = "N,...", value_delimiter = ',', value_parser = clap::value_parser!(u64).range(1..=MOST_RATE))]
+    rate: Vec<u64>,
+    /// Connections that publish [default: one for each queue]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=i64::from(MOST)))]
+    publishers: Option<u16>,
+    /// Connections that consume [default: one for each queue]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=i64::from(MOST)))]
+    consumers: Option<u16>,
+    /// Queues, over which publishers and consumers are spread round robin
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..=i64::from(MOST)))]
+    queues: u16,
     /// How long each cell takes, in seconds or as a time [default: 5s]
     #[arg(long, value_name = "TIME", value_parser = parse_seconds, conflicts_with = "messages")]
     seconds: Option<Duration>,
-    /// How many messages each cell has, instead
+    /// How many messages each cell has in sum, instead
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
     messages: Option<u64>,
     /// How often everything is measured
@@ -70,16 +135,6 @@ pub struct BenchArguments {
     together: bool,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-enum Mode {
-    /// Publish, and wait for confirms
-    Publish,
-    /// Consume a filled queue, and acknowledge
-    Consume,
-    /// Publish, then consume
-    Both,
-}
-
 fn parse_window(text: &str) -> Result<usize, String> {
     match text.trim().parse() {
         Ok(window @ 1..=1_000_000) => Ok(window),
@@ -95,46 +150,80 @@ fn parse_seconds(text: &str) -> Result<Duration, String> {
     if time.is_zero() { Err("a cell needs some time".to_owned()) } else { Ok(time) }
 }
 
-/// Measures.
+impl BenchArguments {
+    /// Whether no cluster is needed.
+    pub fn is_local(&self) -> bool {
+        matches!(self.command, BenchCommand::Compare(_))
+    }
+}
+
+impl MeasureArguments {
+    fn plan(&self, mode: Mode, settings: &Settings) -> Result<Plan, Failure> {
+        for (flag, given, useless) in
+            [("--publishers", self.publishers, Mode::Consume), ("--consumers", self.consumers, Mode::Publish)]
+        {
+            if given.is_some() && mode == useless {
+                let name = mode.name();
+                return Err(Failure::usage(format!(
+                    "{flag} does nothing in `bench {name}`; it goes with `bench both`"
+                )));
+            }
+        }
+        let windows = match (self.windows.is_empty(), self.rate.is_empty()) {
+            (false, _) => self.windows.clone(),
+            (true, true) => WINDOWS.to_vec(),
+            (true, false) => vec![OPEN_WINDOW],
+        };
+        let consumers = usize::from(self.consumers.unwrap_or(self.queues));
+        let seconds = self.seconds.unwrap_or(Duration::from_secs(5)).as_secs_f64();
+        let plan = Plan {
+            mode,
+            sizes: self.sizes.iter().map(|size| size.0).collect(),
+            windows,
+            rates: self.rate.clone(),
+            seconds: if self.messages.is_some() { None } else { Some(seconds) },
+            messages: self.messages,
+            publishers: usize::from(self.publishers.unwrap_or(self.queues)),
+            consumers: if mode == Mode::Publish { 0 } else { consumers },
+            queues: usize::from(self.queues),
+            together: self.together,
+            rounds: self.rounds,
+            warm_up_seconds: self.warm_up.0.as_secs_f64(),
+            floor_dir: self.floor_dir.as_ref().map(|directory| directory.display().to_string()),
+            timeout_seconds: settings.timeout.as_secs_f64(),
+        };
+        plan.check().map_err(Failure::usage)?;
+        Ok(plan)
+    }
+}
+
+/// Measures, or compares.
 ///
 /// # Errors
-/// There is no cluster, or the floor's directory cannot be used.
+/// There is no cluster, the floor's directory cannot be used, or there is nothing to compare.
 pub fn run(
     arguments: &BenchArguments,
     settings: &Settings,
     console: &mut Console,
 ) -> Result<Status, Failure> {
-    if arguments.together && arguments.mode != Mode::Both {
-        return Err(Failure::usage("--together goes with `bench both`"));
-    }
-    if let Some(small) = arguments.sizes.iter().find(|size| size.0 < SMALLEST as u64) {
-        return Err(Failure::usage(format!(
-            "--sizes {small}: a message carries its time, so it has at least {SMALLEST} B"
-        )));
-    }
-    let largest = arguments.sizes.iter().map(|size| size.0).max().unwrap_or(0);
-    let widest = arguments.windows.iter().copied().max().unwrap_or(1);
-    let most = largest.saturating_add(1 << 10).saturating_mul(widest as u64);
-    if most > LARGEST_BATCH {
-        let text = format!(
-            "a window of {widest} messages of {} is more than {}",
-            Size(largest),
-            Size(LARGEST_BATCH)
-        );
-        return Err(Failure::usage(format!("{text}; choose smaller --windows or --sizes")));
-    }
-    let report = block_on(measure(arguments, settings, console))?;
+    let (mode, arguments) = match &arguments.command {
+        BenchCommand::Publish(arguments) => (Mode::Publish, arguments),
+        BenchCommand::Consume(arguments) => (Mode::Consume, arguments),
+        BenchCommand::Both(arguments) => (Mode::Both, arguments),
+        BenchCommand::Compare(arguments) => return bench_compare::run(arguments, console),
+    };
+    let plan = arguments.plan(mode, settings)?;
+    let report = block_on(measure(arguments, plan, settings, console))?;
     say(&report, console)
 }
 
 fn say(report: &Report, console: &mut Console) -> Result<Status, Failure> {
-    let status = if report.is_clean() { Status::Done } else { Status::Warning };
+    let status = report.status();
     if console.is_json() {
         console.json(report)?;
         return Ok(status);
     }
-    let cells = report.cells.len();
-    let rounds = report.rounds;
+    let (cells, rounds) = (report.cells.len(), report.rounds);
     let floor = report.floor_directory.as_ref().map_or_else(
         || "no floor was measured: --floor-dir DIR on the disk of the stores".to_owned(),
         |directory| format!("the floor is in {directory}"),
@@ -144,92 +233,101 @@ fn say(report: &Report, console: &mut Console) -> Result<Status, Failure> {
         status.word(),
         format_args!("{cells} cells, medians of {rounds} rounds; {floor}"),
     )?;
-    let latency = match report.consume_latency {
-        "end-to-end" => "latency from publish to delivery",
-        _ => "latency from delivery to confirmed ack",
-    };
-    let tables = [
-        ("Publish (latency from publish to confirm)".to_owned(), report.publish_table()),
-        (format!("Consume ({latency})"), report.consume_table()),
-        (format!("Cost, {} brokers together", report.brokers), report.cost_table()),
-    ];
-    for (title, table) in tables {
-        if let Some(table) = table {
-            console.line(format_args!("\n{title}\n\n{table}"))?;
-        }
+    console.entry(format_args!("messages: {}", report.messages.line()))?;
+    for not_kept in report.cells.iter().filter_map(crate::bench::report::Cell::not_kept) {
+        console.entry(not_kept)?;
+    }
+    for (title, table) in report.tables() {
+        console.line(format_args!("\n{title}\n\n{table}"))?;
     }
     Ok(status)
 }
 
-/// One run.
-struct Run<'a> {
-    arguments: &'a BenchArguments,
-    workload: Workload,
-    meter: Meter,
-    floor: Option<Floor>,
-    limit: Limit,
-}
-
 async fn measure(
-    arguments: &BenchArguments,
+    arguments: &MeasureArguments,
+    plan: Plan,
     settings: &Settings,
     console: &mut Console,
 ) -> Result<Report, Failure> {
+    let mut interrupts = Interrupts::new()?;
     let floor = arguments.floor_dir.as_ref().map(|directory| {
         Floor::new(directory)
             .map_err(|error| Failure::usage(format!("--floor-dir {}: {error}", directory.display())))
     });
     let floor = floor.transpose()?;
-    let widest = arguments.windows.iter().copied().max().unwrap_or(1).max(32 * 1024);
+    let widest = plan.windows.iter().copied().max().unwrap_or(1).max(CLIENT_WINDOW);
     let room = usize::try_from(2 * LARGEST_BATCH).unwrap_or(usize::MAX);
-    let client = connect_with(options(settings, "quorate bench")?.window(widest, room), settings).await?;
+    let options = options(settings, "quorate bench")?.window(widest, room);
+    let connected = async {
+        let control = connect_with(options.clone(), settings).await?;
+        let crew = Crew::connect(&options, settings, plan.publishers, plan.consumers).await?;
+        Ok::<_, Failure>((control, crew))
+    };
+    let (control, crew) = tokio::select! {
+        connected = connected => connected?,
+        () = interrupts.next() => return Err(interrupted()),
+    };
     let (brokers, pids) = brokers(arguments, settings);
-    let meter = Meter::new(Admin::new(settings), brokers.clone(), pids.clone());
-    let queue = format!("quorate-bench-{}", uuid::Uuid::new_v4().simple());
-    client.declare_queue(&queue, QueueOptions::default()).await?;
-    let workload = Workload {
-        client: client.clone(),
-        queue: queue.clone(),
-        epoch: Instant::now(),
-        timeout: settings.timeout,
-    };
-    let limit = match (arguments.messages, arguments.seconds) {
-        (Some(messages), _) => Limit::Messages(messages),
-        (None, seconds) => Limit::Time(seconds.unwrap_or(Duration::from_secs(5))),
-    };
-    let mut run = Run { arguments, workload, meter, floor, limit };
+    let count = brokers.len().max(pids.len());
+    let meter = Meter::new(Admin::new(settings), brokers, pids);
+    let mut run = Run::new(&plan, settings, crew, control.clone(), meter, floor);
     let cells = tokio::select! {
         cells = run.all(console) => cells,
-        _ = tokio::signal::ctrl_c() => Err(Failure::new(Status::Unknown, "interrupted", "interrupted before the end")),
+        () = interrupts.next() => Err(interrupted()),
     };
-    // The queue was made for this, and goes with it, whatever happened.
-    remove(&client, &queue, console).await;
-    Ok(Report {
-        mode: match arguments.mode {
-            Mode::Publish => "publish",
-            Mode::Consume => "consume",
-            Mode::Both => "both",
-        },
-        consume_latency: if arguments.together { "end-to-end" } else { "ack" },
-        rounds: usize::from(arguments.rounds),
-        floor_directory: arguments.floor_dir.as_ref().map(|directory| directory.display().to_string()),
-        brokers: brokers.len().max(pids.len()),
-        cells: cells?,
-    })
-}
-
-async fn remove(client: &Client, queue: &str, console: &mut Console) {
-    let deleted = client.delete_queue(queue, DeleteOptions::default()).await;
-    if let Err(error) = deleted {
+    // The queues were made for this, and go with it, whatever happened.
+    let cleaned = tokio::select! {
+        cleaned = run.clean_up() => cleaned,
+        () = interrupts.again() => Err(interrupted()),
+    };
+    if let Err(error) = cleaned
+        && let [first, others @ ..] = run.queues()
+    {
         console.note(format_args!(
-            "queue {queue} could not be deleted: {error}\nNext: quorate queue delete {queue} --yes"
+            "{} queues could not be deleted: {error}\nNext: quorate queue delete {first} --yes",
+            others.len() + 1
         ));
     }
-    client.close().await;
+    control.close().await;
+    Ok(Report::new(plan.clone(), count, cells?))
+}
+
+/// Signals that come within this time mean the same.
+const SAME_WISH: Duration = Duration::from_millis(500);
+
+/// What asks this process to end.
+struct Interrupts {
+    interrupt: Signal,
+    terminate: Signal,
+}
+
+impl Interrupts {
+    fn new() -> Result<Self, Failure> {
+        let listen = |kind| signal(kind).map_err(|error| Failure::io("cannot listen for signals", &error));
+        Ok(Self { interrupt: listen(SignalKind::interrupt())?, terminate: listen(SignalKind::terminate())? })
+    }
+
+    /// Somebody asks once more. What comes at once is the same wish: it may reach a process by several ways.
+    async fn again(&mut self) {
+        tokio::time::sleep(SAME_WISH).await;
+        while self.next().now_or_never().is_some() {}
+        self.next().await;
+    }
+
+    async fn next(&mut self) {
+        tokio::select! {
+            _ = self.interrupt.recv() => {}
+            _ = self.terminate.recv() => {}
+        }
+    }
+}
+
+fn interrupted() -> Failure {
+    Failure::new(Status::Unknown, "interrupted", "interrupted before the end")
 }
 
 /// Admin addresses of the cluster's brokers, and their processes as far as they are known.
-fn brokers(arguments: &BenchArguments, settings: &Settings) -> (Vec<String>, Vec<u32>) {
+fn brokers(arguments: &MeasureArguments, settings: &Settings) -> (Vec<String>, Vec<u32>) {
     let admin = Admin::new(settings);
     let members = ask(&admin).map(|(view, _)| view.members().to_vec()).unwrap_or_default();
     let present = members.iter().filter(|member| member["present"] == true);
@@ -240,126 +338,4 @@ fn brokers(arguments: &BenchArguments, settings: &Settings) -> (Vec<String>, Vec
         .collect();
     let pids = if arguments.pid.is_empty() { settings.pids.clone() } else { arguments.pid.clone() };
     (addresses, pids)
-}
-
-impl Run<'_> {
-    async fn all(&mut self, console: &mut Console) -> Result<Vec<Cell>, Failure> {
-        if !self.arguments.warm_up.0.is_zero() {
-            console.progress("warming up");
-            self.workload.publish(128, 64, Limit::Time(self.arguments.warm_up.0)).await?;
-            self.purge().await?;
-        }
-        let places: Vec<(Size, usize)> = self
-            .arguments
-            .sizes
-            .iter()
-            .flat_map(|size| self.arguments.windows.iter().map(|window| (*size, *window)))
-            .collect();
-        let mut rounds: Vec<Vec<Round>> = vec![Vec::new(); places.len()];
-        for number in 1..=self.arguments.rounds {
-            for ((size, window), rounds) in places.iter().zip(&mut rounds) {
-                let count = self.arguments.rounds;
-                console.progress(format_args!("round {number} of {count}: {size}, window {window}"));
-                // Who comes first alternates, so that neither always finds the disk as the other left it.
-                rounds.push(self.cell(*size, *window, number % 2 == 1).await?);
-            }
-        }
-        let cells = places.into_iter().zip(rounds);
-        Ok(cells.map(|((size, window), rounds)| Cell::new(size.0, window, rounds)).collect())
-    }
-
-    async fn cell(&mut self, size: Size, window: usize, floor_first: bool) -> Result<Round, Failure> {
-        let bytes =
-            usize::try_from(size.0).map_err(|_| Failure::usage(format!("--sizes {size}: too large")))?;
-        let floor = if floor_first { self.floor(bytes, window)? } else { None };
-        let mut round = match self.arguments.mode {
-            Mode::Publish => {
-                let mut round = Round::default();
-                self.publish(bytes, window, &mut round).await?;
-                round
-            }
-            Mode::Consume => {
-                let messages = self
-                    .arguments
-                    .messages
-                    .unwrap_or(PREFILL_MESSAGES.min(PREFILL_BYTES / size.0.max(1)).max(1));
-                let filled = self.workload.publish(bytes, PREFILL_WINDOW, Limit::Messages(messages)).await?;
-                let mut round = Round::default();
-                self.consume(bytes, window, filled.messages, &mut round).await?;
-                round
-            }
-            Mode::Both if self.arguments.together => self.together(bytes, window).await?,
-            Mode::Both => {
-                let mut round = Round::default();
-                let published = self.publish(bytes, window, &mut round).await?;
-                self.consume(bytes, window, published, &mut round).await?;
-                round
-            }
-        };
-        self.purge().await?;
-        round.floor = if floor_first { floor } else { self.floor(bytes, window)? };
-        Ok(round)
-    }
-
-    fn floor(&mut self, size: usize, window: usize) -> Result<Option<Measured>, Failure> {
-        // The floor is what publishing is compared with.
-        let floor = self.floor.as_mut().filter(|_| self.arguments.mode != Mode::Consume);
-        let limit = self.limit;
-        let measured = floor.map(|floor| tokio::task::block_in_place(|| floor.run(size, window, limit)));
-        measured.transpose().map_err(|error| Failure::io("the floor", &error))
-    }
-
-    async fn publish(&self, size: usize, window: usize, round: &mut Round) -> Result<u64, Failure> {
-        let before = self.read();
-        let measured = self.workload.publish(size, window, self.limit).await?;
-        let messages = measured.messages;
-        round.publish_cost = Some(self.meter.cost(&before, &self.read(), messages, messages * size as u64));
-        round.publish = Some(measured);
-        Ok(messages)
-    }
-
-    async fn consume(
-        &self,
-        size: usize,
-        window: usize,
-        expected: u64,
-        round: &mut Round,
-    ) -> Result<(), Failure> {
-        let before = self.read();
-        let (_keep, expected) = watch::channel(Some(expected));
-        let measured = self.workload.consume(window, expected, false).await?;
-        let messages = measured.messages;
-        round.consume_cost = Some(self.meter.cost(&before, &self.read(), messages, messages * size as u64));
-        round.consume = Some(measured);
-        Ok(())
-    }
-
-    async fn together(&self, size: usize, window: usize) -> Result<Round, Failure> {
-        let before = self.read();
-        let (tell, expected) = watch::channel(None);
-        let workload = self.workload.clone();
-        let consuming = tokio::spawn(async move { workload.consume(window, expected, true).await });
-        let published = self.workload.publish(size, window, self.limit).await?;
-        tell.send_replace(Some(published.messages));
-        let consumed = consuming.await.map_err(|error| {
-            Failure::new(Status::Unknown, "internal", format!("the consumer's task ended: {error}"))
-        })??;
-        let messages = published.messages;
-        let cost = self.meter.cost(&before, &self.read(), messages, messages * size as u64);
-        Ok(Round {
-            publish: Some(published),
-            publish_cost: Some(cost),
-            consume: Some(consumed),
-            ..Round::default()
-        })
-    }
-
-    fn read(&self) -> crate::bench::cost::Reading {
-        tokio::task::block_in_place(|| self.meter.read())
-    }
-
-    async fn purge(&self) -> Result<(), Failure> {
-        self.workload.client.purge_queue(&self.workload.queue).await?;
-        Ok(())
-    }
 }

@@ -14,6 +14,7 @@ pub mod sandbox;
 pub mod store;
 pub mod vhost;
 
+mod bench_compare;
 mod bodies;
 mod cluster_explain;
 mod cluster_view;

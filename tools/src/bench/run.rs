@@ -1,0 +1,226 @@
+//! The rounds of a run: floor and cluster in turn, cell by cell.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use quorate_client::Client;
+
+use super::account::Account;
+use super::consuming::{self, Consuming};
+use super::cost::{Meter, Reading};
+use super::crew::{Crew, Queues};
+use super::floor::Floor;
+use super::ledger::Ledger;
+use super::measure::Measured;
+use super::plan::{Limit, Mode, Plan, Point};
+use super::publishing;
+use super::report::{Cell, Round};
+use crate::console::Console;
+use crate::exit::Failure;
+use crate::settings::Settings;
+use crate::units::Size;
+
+/// What is in the queues before `bench consume` measures, at most.
+const PREFILL_MESSAGES: u64 = 50_000;
+const PREFILL_BYTES: u64 = 256 << 20;
+/// With how many messages on their way queues are filled, over all publishers.
+const PREFILL_WINDOW: usize = 1024;
+/// What is published to warm up.
+const WARM_UP: Point = Point { size: 128, window: 64, rate: None };
+
+/// One run.
+pub struct Run<'a> {
+    plan: &'a Plan,
+    settings: &'a Settings,
+    crew: Crew,
+    queues: Queues,
+    meter: Meter,
+    floor: Option<Floor>,
+    epoch: Instant,
+}
+
+impl<'a> Run<'a> {
+    /// With all connections there.
+    pub fn new(
+        plan: &'a Plan,
+        settings: &'a Settings,
+        crew: Crew,
+        control: Client,
+        meter: Meter,
+        floor: Option<Floor>,
+    ) -> Self {
+        let queues = Queues::new(control, plan.queues);
+        Self { plan, settings, crew, queues, meter, floor, epoch: Instant::now() }
+    }
+
+    /// Measures every cell in every round.
+    ///
+    /// # Errors
+    /// A client has ended, the cluster does not make queues, or the floor's disk fails.
+    pub async fn all(&mut self, console: &mut Console) -> Result<Vec<Cell>, Failure> {
+        if self.plan.warm_up_seconds > 0.0 {
+            console.progress("warming up");
+            let limit =
+                Plan { messages: None, seconds: Some(self.plan.warm_up_seconds), ..self.plan.clone() }
+                    .limit();
+            self.queues.renew().await?;
+            self.publish_at(WARM_UP, limit, &self.ledger()).await?;
+        }
+        let points = self.plan.points();
+        let mut rounds: Vec<Vec<Round>> = vec![Vec::new(); points.len()];
+        for number in 1..=self.plan.rounds {
+            for (point, rounds) in points.iter().zip(&mut rounds) {
+                let (count, size, window) = (self.plan.rounds, Size(point.size), point.window);
+                console.progress(format_args!("round {number} of {count}: {size}, window {window}"));
+                // Who comes first alternates, so that neither always finds the disk as the other left it.
+                rounds.push(self.cell(*point, number % 2 == 1).await?);
+            }
+        }
+        Ok(points.into_iter().zip(rounds).map(|(point, rounds)| Cell::new(point, rounds)).collect())
+    }
+
+    /// Deletes the queues and ends the connections, whatever was under way.
+    ///
+    /// # Errors
+    /// The queues are still there.
+    pub async fn clean_up(&mut self) -> Result<(), Failure> {
+        let deleted = self.queues.delete().await;
+        self.crew.close().await;
+        deleted
+    }
+
+    /// The queues there are now.
+    pub fn queues(&self) -> &[String] {
+        self.queues.names()
+    }
+
+    fn ledger(&self) -> Arc<Ledger> {
+        Arc::new(Ledger::new(self.crew.publishers.len()))
+    }
+
+    async fn cell(&mut self, point: Point, floor_first: bool) -> Result<Round, Failure> {
+        let floor = if floor_first { self.floor(point)? } else { None };
+        self.queues.renew().await?;
+        let mut round = match self.plan.mode {
+            Mode::Publish => self.publish(point, &self.ledger()).await?,
+            Mode::Consume => self.consume_filled(point).await?,
+            Mode::Both if self.plan.together => self.together(point).await?,
+            Mode::Both => {
+                let ledger = self.ledger();
+                let mut round = self.publish(point, &ledger).await?;
+                ledger.close();
+                self.consume(point, &ledger, &mut round).await?;
+                round
+            }
+        };
+        round.floor = if floor_first { floor } else { self.floor(point)? };
+        Ok(round)
+    }
+
+    fn floor(&mut self, point: Point) -> Result<Option<Measured>, Failure> {
+        // The floor is what publishing is compared with.
+        let floor = self.floor.as_mut().filter(|_| self.plan.mode != Mode::Consume);
+        let (limit, size) = (self.plan.limit(), usize::try_from(point.size).unwrap_or(usize::MAX));
+        let window = point.window.saturating_mul(self.plan.publishers);
+        let measured = floor.map(|floor| tokio::task::block_in_place(|| floor.run(size, window, limit)));
+        measured.transpose().map_err(|error| Failure::io("the floor", &error))
+    }
+
+    async fn publish_at(
+        &self,
+        point: Point,
+        limit: Limit,
+        ledger: &Arc<Ledger>,
+    ) -> Result<(Measured, Account), Failure> {
+        let job = publishing::Job { point, limit, epoch: self.epoch, timeout: self.settings.timeout };
+        publishing::publish(&self.crew.publishers, self.queues.names(), job, ledger).await
+    }
+
+    async fn publish(&self, point: Point, ledger: &Arc<Ledger>) -> Result<Round, Failure> {
+        let before = self.read();
+        let (measured, messages) = self.publish_at(point, self.plan.limit(), ledger).await?;
+        let cost = self.meter.cost(&before, &self.read(), measured.messages, bytes(&measured, point));
+        Ok(Round { publish: Some(measured), publish_cost: Some(cost), messages, ..Round::default() })
+    }
+
+    async fn consume_filled(&self, point: Point) -> Result<Round, Failure> {
+        let usual = PREFILL_MESSAGES.min(PREFILL_BYTES / point.size.max(1)).max(1);
+        let limit = Limit::Messages(self.plan.messages.unwrap_or(usual));
+        let ledger = self.ledger();
+        let window = (PREFILL_WINDOW / self.crew.publishers.len().max(1)).max(1);
+        let filling = Point { window, ..point };
+        let (_, messages) = self.publish_at(filling, limit, &ledger).await?;
+        ledger.close();
+        let mut round = Round { messages, ..Round::default() };
+        self.consume(point, &ledger, &mut round).await?;
+        Ok(round)
+    }
+
+    async fn start_consuming(
+        &self,
+        point: Point,
+        end_to_end: bool,
+        ledger: &Arc<Ledger>,
+    ) -> Result<Consuming, Failure> {
+        let job = consuming::Job {
+            window: point.window,
+            end_to_end,
+            publishers: self.crew.publishers.len(),
+            epoch: self.epoch,
+            timeout: self.settings.timeout,
+        };
+        Consuming::start(&self.crew.consumers, self.queues.names(), job, ledger).await
+    }
+
+    async fn consume(&self, point: Point, ledger: &Arc<Ledger>, round: &mut Round) -> Result<(), Failure> {
+        let before = self.read();
+        let consuming = self.start_consuming(point, false, ledger).await?;
+        let (measured, account) = consuming.finish().await?;
+        round.consume_cost =
+            Some(self.meter.cost(&before, &self.read(), measured.messages, bytes(&measured, point)));
+        round.consume = Some(measured);
+        round.messages = self.settled(round.messages.with(&account), ledger).await;
+        Ok(())
+    }
+
+    async fn together(&self, point: Point) -> Result<Round, Failure> {
+        let ledger = self.ledger();
+        let consuming = self.start_consuming(point, true, &ledger).await?;
+        let before = self.read();
+        let (published, messages) = self.publish_at(point, self.plan.limit(), &ledger).await?;
+        ledger.close();
+        let (consumed, account) = consuming.finish().await?;
+        let cost = self.meter.cost(&before, &self.read(), published.messages, bytes(&published, point));
+        Ok(Round {
+            publish: Some(published),
+            publish_cost: Some(cost),
+            consume: Some(consumed),
+            messages: self.settled(messages.with(&account), &ledger).await,
+            ..Round::default()
+        })
+    }
+
+    /// Tells what is lost from what only did not come in time.
+    async fn settled(&self, account: Account, ledger: &Ledger) -> Account {
+        let missing = ledger.missing();
+        if missing == 0 {
+            return Account { undelivered: Some(0), lost: Some(0), ..account };
+        }
+        // What went back to the queues when the consumers ended is among those, so that no loss is claimed that is none.
+        match self.queues.ready().await {
+            Ok(ready) => {
+                let undelivered = missing.min(ready);
+                Account { undelivered: Some(undelivered), lost: Some(missing - undelivered), ..account }
+            }
+            Err(_) => Account { undelivered: Some(missing), lost: None, ..account },
+        }
+    }
+
+    fn read(&self) -> Reading {
+        tokio::task::block_in_place(|| self.meter.read())
+    }
+}
+
+fn bytes(measured: &Measured, point: Point) -> u64 {
+    measured.messages.saturating_mul(point.size)
+}
