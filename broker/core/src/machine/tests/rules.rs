@@ -415,14 +415,14 @@ fn bytes_that_are_no_command_have_an_outcome_and_change_nothing() {
 }
 
 #[test]
-fn a_million_messages_cost_less_than_40_mib() {
+fn a_million_messages_cost_less_than_8_mib() {
     let mut replica = with_queue("q", 0);
     for first in (0..1_000_000_u64).step_by(10_000) {
         replica.machine.apply(Index(first + 5), &encoded(&batch(1, first + 1, first + 1, ("", "q"), 10_000)));
     }
     let queue = replica.machine.queue_named("q").unwrap();
     assert_eq!(queue.live(), 1_000_000);
-    assert!(queue.memory() < 40 << 20, "{} bytes", queue.memory());
+    assert!(queue.memory() < 8 << 20, "{} bytes", queue.memory());
     let ack = Command::Ack { queue: QueueId(1), ranges: vec![range(1, 999_999)] };
     replica.machine.apply(Index(1_000_000), &encoded(&ack));
     assert!(replica.machine.queue_named("q").unwrap().memory() < 16 << 10);
