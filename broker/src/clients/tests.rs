@@ -7,6 +7,7 @@ use quorate_protocol::version::CLIENT_VERSIONS;
 use rustls_pki_types::ServerName;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 
+use super::writing::DRAINED_STEP;
 use super::*;
 use crate::config::TlsFiles;
 use crate::inbox::{Arrival, Arrivals};
@@ -105,11 +106,19 @@ fn frames_go_both_ways_and_what_was_written_is_told() {
         other => panic!("{other:?}"),
     }
     let frame = ServerFrame::from(login_ok(session));
+    // As many as make a step; the core hears of it with the last one.
+    let length = encoded_length(&frame) as u64;
+    let frames = DRAINED_STEP.div_ceil(length);
     outlet.write(0, frame.clone());
     assert_eq!(bench.receive(&mut stream), Some(frame.clone()));
+    for _ in 1..frames {
+        outlet.write(0, frame.clone());
+    }
+    let mut rest = vec![0; usize::try_from((frames - 1) * length).unwrap()];
+    bench.runtime.block_on(stream.read_exact(&mut rest)).unwrap();
     match bench.input() {
         Input::SessionDrained { session: whose, bytes } => {
-            assert_eq!((whose, bytes), (session, encoded_length(&frame) as u64));
+            assert_eq!((whose, bytes), (session, frames * length));
         }
         other => panic!("{other:?}"),
     }
@@ -123,7 +132,6 @@ fn frames_are_short_before_the_login_and_long_after_it() {
     let (mut stream, session, outlet) = bench.connect();
     outlet.write(0, login_ok(session).into());
     assert!(bench.receive(&mut stream).is_some());
-    assert!(matches!(bench.input(), Input::SessionDrained { .. }));
     bench.send(&mut stream, large(100_000));
     assert!(matches!(bench.input(), Input::SessionFrame { .. }));
 
@@ -147,7 +155,6 @@ fn the_broker_closes_after_what_it_wrote() {
     bench.runtime.block_on(stream.read_to_end(&mut bytes)).unwrap();
     assert_eq!(bytes.len(), encoded_length(&ServerFrame::from(Heartbeat {})), "one frame, then the end");
     drop(stream);
-    assert!(matches!(bench.input(), Input::SessionDrained { .. }));
     assert!(matches!(bench.input(), Input::SessionClosed { session: whose } if whose == session));
 }
 
@@ -156,7 +163,6 @@ fn a_session_that_used_its_share_is_read_again_when_some_is_given_back() {
     let mut bench = bench(None);
     let (stream, session, outlet) = bench.connect();
     outlet.write(0, login_ok(session).into());
-    assert!(matches!(bench.input(), Input::SessionDrained { .. }));
     let frames = 12;
     let mut bytes = BytesMut::new();
     for _ in 0..frames {
@@ -236,6 +242,5 @@ fn frames_go_over_tls() {
     bench.send(&mut plain, hello());
     let mut rest = Vec::new();
     let _ = bench.runtime.block_on(plain.read_to_end(&mut rest));
-    assert!(matches!(bench.input(), Input::SessionDrained { .. }));
     assert!(bench.arrivals.try_recv().is_err());
 }

@@ -17,6 +17,8 @@ use crate::inbox::Inbox;
 const FRAMES_AT_ONCE: usize = 256;
 /// Bytes gathered before they are written, so that the core hears early of what was written.
 const BYTES_AT_ONCE: usize = 256 << 10;
+/// The core hears of what was written in steps of at least this: little beside what it lets wait here.
+pub(super) const DRAINED_STEP: u64 = 64 << 10;
 /// The system takes up to 1,024; more than a few dozen bring nothing.
 const SLICES_AT_ONCE: usize = 64;
 
@@ -30,6 +32,7 @@ pub(super) async fn write_frames<W: AsyncWrite + Unpin>(
 ) -> io::Result<()> {
     let mut waiting = Vec::with_capacity(16);
     let mut segments = Segments::new();
+    let mut drained = 0;
     loop {
         if queue.recv_many(&mut waiting, FRAMES_AT_ONCE).await == 0 {
             return writer.shutdown().await;
@@ -42,10 +45,13 @@ pub(super) async fn write_frames<W: AsyncWrite + Unpin>(
                 Outgoing::Close => closing = true,
             }
             if segments.length() >= BYTES_AT_ONCE {
-                write_out(session, writer, &mut segments, inbox, counters).await?;
+                drained += write_out(writer, &mut segments, counters).await?;
             }
         }
-        write_out(session, writer, &mut segments, inbox, counters).await?;
+        drained += write_out(writer, &mut segments, counters).await?;
+        if drained >= DRAINED_STEP {
+            inbox.input(Input::SessionDrained { session, bytes: std::mem::take(&mut drained) });
+        }
         if closing {
             return writer.shutdown().await;
         }
@@ -53,21 +59,18 @@ pub(super) async fn write_frames<W: AsyncWrite + Unpin>(
 }
 
 async fn write_out<W: AsyncWrite + Unpin>(
-    session: SessionId,
     writer: &mut W,
     segments: &mut Segments,
-    inbox: &Inbox,
     counters: &Counters,
-) -> io::Result<()> {
+) -> io::Result<u64> {
     if segments.is_empty() {
-        return Ok(());
+        return Ok(0);
     }
     let bytes = u64::try_from(segments.length()).unwrap_or(u64::MAX);
     write_pieces(writer, segments.take().into()).await?;
     writer.flush().await?;
     counters.client_written_bytes.add(bytes);
-    inbox.input(Input::SessionDrained { session, bytes });
-    Ok(())
+    Ok(bytes)
 }
 
 /// Writes all pieces, as many as possible in each system call.
