@@ -60,6 +60,10 @@ pub struct Driver {
     links: HashMap<PeerKey, (LinkId, LinkOutlet)>,
     stash: Stash,
     order: Order,
+    /// The round sent something to a peer at once: an answer may come while the log is written.
+    sent: bool,
+    /// The round wrote something to a client.
+    wrote: bool,
     exit: Option<Exit>,
 }
 
@@ -99,6 +103,8 @@ impl Driver {
             links: HashMap::new(),
             stash: Stash::default(),
             order: Order::default(),
+            sent: false,
+            wrote: false,
             exit: None,
         }
     }
@@ -117,7 +123,26 @@ impl Driver {
                 self.outlets.state.finish();
                 return exit;
             }
+            self.write().await;
             self.wait().await;
+        }
+    }
+
+    /// Has the round's batch written. Whoever has sent it to others, and will hear from them before the disk is done,
+    /// leaves that to the log's thread; whoever has nothing else to do may as well write himself.
+    async fn write(&mut self) {
+        let (sent, wrote) = (std::mem::take(&mut self.sent), std::mem::take(&mut self.wrote));
+        if !self.outlets.storage.holds() {
+            return;
+        }
+        if wrote && !sent {
+            // Answers are not to wait for the disk.
+            yield_now().await;
+        }
+        if !sent && self.arrivals.is_empty() {
+            self.outlets.storage.write_held();
+        } else {
+            self.outlets.storage.give_held();
         }
     }
 
@@ -269,11 +294,13 @@ impl Driver {
             Output::Send { to, message, after } => {
                 if let Some(message) = self.order.hold(after, to, message) {
                     self.send(to, message);
+                    self.sent = true;
                 }
             }
             Output::Write { session, channel, frame } => {
                 if let Some(outlet) = self.sessions.get(&session) {
                     outlet.write(channel, frame);
+                    self.wrote = true;
                 }
             }
             Output::Release { session, cost } => {

@@ -29,6 +29,7 @@ pub mod keeper;
 pub mod lazy_state;
 pub mod load_pool;
 pub mod log_thread;
+pub mod log_worker;
 pub mod logging;
 pub mod memory_files;
 pub mod open_store;

@@ -13,7 +13,7 @@ use crate::config::read_bounded;
 use crate::counters::Counters;
 use crate::exit::die_of_io;
 use crate::inbox::Inbox;
-use crate::log_thread::Synced;
+use crate::log_worker::Synced;
 
 /// Gives work to the thread.
 #[derive(Debug)]

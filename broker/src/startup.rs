@@ -33,7 +33,7 @@ use crate::exit::{Exit, ExitStatus};
 use crate::flags::{Flags, Recovery};
 use crate::inbox::Inbox;
 use crate::keeper::Keeper;
-use crate::log_thread::{LogOwner, Synced};
+use crate::log_worker::{LogOwner, Synced};
 use crate::logging::LogLevel;
 use crate::open_store::{Opened, open_store};
 use crate::peers::{LinkTiming, Peers};

@@ -8,13 +8,16 @@ use quorate_store::stamp::{Stamp, StampFile};
 
 use crate::keeper::KeepOrder;
 use crate::load_pool::{Load, LoadPool};
-use crate::log_thread::{LogOwner, LogThread, LogWork};
+use crate::log_thread::{LogThread, LogWork};
+use crate::log_worker::LogOwner;
 use crate::stamp_thread::StampThread;
 
 /// The threads that hold what must not be lost.
 #[derive(Debug)]
 pub struct Storage {
     log: LogThread,
+    /// The round's batch, until the round has ended.
+    held: Option<(Ticket, Batch)>,
     stamp: StampThread,
     loads: LoadPool,
 }
@@ -25,21 +28,43 @@ impl Storage {
         let loads = LoadPool::start(reader, &owner.inbox)?;
         let counters = std::sync::Arc::clone(&owner.counters);
         let stamp = StampThread::start(stamp, owner.synced.clone(), owner.inbox.clone(), counters)?;
-        Ok(Self { log: LogThread::start(owner)?, stamp, loads })
+        Ok(Self { log: LogThread::start(owner)?, held: None, stamp, loads })
     }
 
-    /// See `Output::Persist`.
-    pub fn persist(&self, ticket: Ticket, batch: Batch) {
-        self.log.give(LogWork::Persist(ticket, batch));
+    /// See `Output::Persist`. Begins at the end of the round: see [`Storage::write_held`].
+    pub fn persist(&mut self, ticket: Ticket, batch: Batch) {
+        self.give_held();
+        self.held = Some((ticket, batch));
+    }
+
+    /// Whether a batch waits for the end of the round.
+    pub fn holds(&self) -> bool {
+        self.held.is_some()
+    }
+
+    /// Has the log's thread write the batch that waits.
+    pub fn give_held(&mut self) {
+        if let Some((ticket, batch)) = self.held.take() {
+            self.log.give(LogWork::Persist(ticket, batch));
+        }
+    }
+
+    /// Writes the batch that waits, here if it is small.
+    pub fn write_held(&mut self) {
+        if let Some((ticket, batch)) = self.held.take() {
+            self.log.write_at_once(ticket, batch);
+        }
     }
 
     /// See `Output::Compact`.
-    pub fn compact(&self, group: GroupId, index: Index) {
+    pub fn compact(&mut self, group: GroupId, index: Index) {
+        self.give_held();
         self.log.give(LogWork::Compact(group, index));
     }
 
     /// See `Output::Quarantine`.
-    pub fn keep(&self, order: KeepOrder) {
+    pub fn keep(&mut self, order: KeepOrder) {
+        self.give_held();
         self.log.give(LogWork::Keep(order));
     }
 
@@ -55,6 +80,7 @@ impl Storage {
 
     /// Writes what is there and ends the writing threads.
     pub fn finish(&mut self) {
+        self.give_held();
         self.log.finish();
         self.stamp.finish();
     }

@@ -159,6 +159,16 @@ impl LogWriter {
         self.pool.surplus(used, no_room)
     }
 
+    /// Whether records of `bytes` bytes, about, fit the current segment without making another.
+    pub fn has_room(&self, bytes: u64) -> bool {
+        let needed = bytes.saturating_add(SMALL_BATCH);
+        let fits = |current: &Arc<Segment>| {
+            self.end.offset.saturating_add(needed) <= current.length
+                && (current.filled || !self.pool.has_spare())
+        };
+        self.end.offset > FIRST_BATCH && self.current.as_ref().is_some_and(fits)
+    }
+
     /// Whether a compaction waits for the next append; an empty one will do.
     pub fn compaction_waits(&self) -> bool {
         !self.compactions.is_empty()
