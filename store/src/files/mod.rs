@@ -121,6 +121,10 @@ pub trait OpenFile: Send + Sync {
     fn read_at(&self, offset: u64, buffer: &mut [u8]) -> FileResult<()>;
     /// Writes all of `bytes` at `offset`; the file grows if need be. Durable after a sync.
     fn write_at(&self, offset: u64, bytes: &[u8]) -> FileResult<()>;
+    /// Writes these one behind the other, as [`OpenFile::write_at`] would if they were one.
+    fn write_pieces_at(&self, offset: u64, pieces: &[&[u8]]) -> FileResult<()> {
+        self.write_at(offset, &pieces.concat())
+    }
     /// Makes the content durable, and the length as far as it is needed to read it (`fdatasync`).
     fn sync(&self) -> FileResult<()>;
     /// Makes content and all metadata durable (`fsync`).

@@ -1,15 +1,18 @@
 //! The disk.
 
 use std::fs::{self, File, OpenOptions, TryLockError};
-use std::io::{self, ErrorKind, Read, Write};
+use std::io::{self, ErrorKind, IoSlice, Read, Write};
 use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use rustix::fs::{FallocateFlags, fallocate, statvfs};
-use rustix::io::Errno;
+use rustix::io::{Errno, pwritev};
 
 use super::{FileError, FileLock, FileResult, Files, OpenFile};
+
+/// As many pieces as the system takes in one call.
+const SLICES_AT_ONCE: usize = 1024;
 
 /// The operating system's files.
 #[derive(Clone, Copy, Debug, Default)]
@@ -192,6 +195,24 @@ impl OpenFile for RealFile {
         self.file.write_all_at(bytes, offset).map_err(|source| self.failed("write", source))
     }
 
+    fn write_pieces_at(&self, mut offset: u64, pieces: &[&[u8]]) -> FileResult<()> {
+        let mut slices: Vec<IoSlice<'_>> = pieces.iter().map(|piece| IoSlice::new(piece)).collect();
+        let mut left = slices.as_mut_slice();
+        IoSlice::advance_slices(&mut left, 0);
+        while !left.is_empty() {
+            let some = left.get(..left.len().min(SLICES_AT_ONCE)).unwrap_or_default();
+            let written = match pwritev(&self.file, some, offset) {
+                Ok(0) => return Err(self.failed("write", ErrorKind::WriteZero.into())),
+                Ok(written) => written,
+                Err(Errno::INTR) => continue,
+                Err(error) => return Err(self.failed("write", error.into())),
+            };
+            offset += written as u64;
+            IoSlice::advance_slices(&mut left, written);
+        }
+        Ok(())
+    }
+
     fn sync(&self) -> FileResult<()> {
         self.file.sync_data().map_err(|source| self.failed("sync", source))
     }
@@ -239,6 +260,23 @@ impl Drop for RealLock {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn pieces_follow_each_other_however_many_there_are() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("file");
+        let file = RealFiles.create(&path).unwrap();
+        file.write_at(0, &[9; 100]).unwrap();
+        // More than one call takes, empty ones and large ones among them.
+        let owned: Vec<Vec<u8>> = (0..3_000_usize)
+            .map(|number| vec![u8::try_from(number % 251).unwrap(); number * 7 % 5_000])
+            .collect();
+        let pieces: Vec<&[u8]> = owned.iter().map(Vec::as_slice).collect();
+        file.write_pieces_at(50, &pieces).unwrap();
+        file.write_pieces_at(10, &[]).unwrap();
+        let expected = [vec![9; 50], owned.concat()].concat();
+        assert!(fs::read(&path).unwrap() == expected, "the file holds something else");
+    }
 
     #[test]
     fn files_behave_as_the_seam_says() {

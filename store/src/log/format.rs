@@ -1,6 +1,7 @@
 //! The log's bytes. All integers are little-endian. `docs/internals/disk.md` has the same as tables; a change here is a
 //! new format version there.
 
+use bytes::Bytes;
 use crc32fast::Hasher;
 use uuid::Uuid;
 
@@ -185,10 +186,67 @@ struct RecordHead {
     index: Index,
 }
 
-/// Lays out one batch in a buffer.
+/// A payload of at least this many bytes stays where it is; smaller ones are cheaper to copy than to write apart.
+const APART: usize = 4096;
+
+/// The bytes of a batch, in pieces: large payloads are not copied.
+#[derive(Debug, Default)]
+pub(super) struct BatchBytes {
+    /// Everything else, in order.
+    laid: Vec<u8>,
+    /// Before which of those bytes each payload goes.
+    apart: Vec<(usize, Bytes)>,
+    apart_bytes: usize,
+}
+
+impl BatchBytes {
+    pub(super) fn clear(&mut self) {
+        self.laid.clear();
+        self.apart.clear();
+        self.apart_bytes = 0;
+    }
+
+    pub(super) fn length(&self) -> usize {
+        self.laid.len() + self.apart_bytes
+    }
+
+    /// Adds zeros.
+    pub(super) fn pad(&mut self, count: usize) {
+        self.laid.resize(self.laid.len() + count, 0);
+    }
+
+    fn push(&mut self, payload: &Bytes) {
+        if payload.len() < APART {
+            self.laid.extend_from_slice(payload);
+        } else {
+            self.apart.push((self.laid.len(), payload.clone()));
+            self.apart_bytes += payload.len();
+        }
+    }
+
+    /// What is to be written, in order.
+    pub(super) fn pieces(&self) -> Vec<&[u8]> {
+        let mut pieces = Vec::with_capacity(2 * self.apart.len() + 1);
+        let mut from = 0;
+        for (at, payload) in &self.apart {
+            pieces.extend([&self.laid[from..*at], payload]);
+            from = *at;
+        }
+        pieces.push(&self.laid[from..]);
+        pieces
+    }
+
+    /// Room that is kept for the next batch.
+    pub(super) fn shrink_to(&mut self, most: usize) {
+        self.clear();
+        self.laid.shrink_to(most);
+    }
+}
+
+/// Lays out one batch.
 pub(super) struct BatchBuilder<'buffer> {
     seal: &'buffer Seal,
-    buffer: &'buffer mut Vec<u8>,
+    buffer: &'buffer mut BatchBytes,
     offset: u64,
     count: u32,
     heads: Hasher,
@@ -196,20 +254,20 @@ pub(super) struct BatchBuilder<'buffer> {
 
 impl<'buffer> BatchBuilder<'buffer> {
     /// Begins a batch at a place of the segment; the buffer's old content goes.
-    pub(super) fn new(seal: &'buffer Seal, buffer: &'buffer mut Vec<u8>, offset: u64) -> Self {
+    pub(super) fn new(seal: &'buffer Seal, buffer: &'buffer mut BatchBytes, offset: u64) -> Self {
         buffer.clear();
-        buffer.resize(BATCH_HEADER, 0);
+        buffer.pad(BATCH_HEADER);
         Self { seal, buffer, offset, count: 0, heads: seal.at(offset) }
     }
 
-    fn push(&mut self, head: RecordHead, payload: &[u8]) -> Result<(u32, u32), LogError> {
+    fn push(&mut self, head: RecordHead, payload: &Bytes) -> Result<(u32, u32), LogError> {
         let limit = MAX_ENTRY_BYTES;
         let too_large = || LogError::TooLarge { bytes: payload.len() as u64, limit: limit as u64 };
         let length = u32::try_from(payload.len()).map_err(|_| too_large())?;
         if payload.len() > limit {
             return Err(too_large());
         }
-        let at = self.offset.saturating_add(self.buffer.len() as u64);
+        let at = self.offset.saturating_add(self.buffer.length() as u64);
         let place =
             u32::try_from(at).map_err(|_| LogError::TooLarge { bytes: at, limit: MAX_BATCH_BYTES as u64 })?;
         let mut bytes = [0; RECORD_HEADER];
@@ -222,8 +280,8 @@ impl<'buffer> BatchBuilder<'buffer> {
         let crc = self.seal.record(&bytes[0..4], &bytes[8..], payload);
         bytes[4..8].copy_from_slice(&crc.to_le_bytes());
         self.heads.update(&bytes);
-        self.buffer.extend_from_slice(&bytes);
-        self.buffer.extend_from_slice(payload);
+        self.buffer.laid.extend_from_slice(&bytes);
+        self.buffer.push(payload);
         self.count += 1;
         Ok((place, length))
     }
@@ -255,16 +313,16 @@ impl<'buffer> BatchBuilder<'buffer> {
                     index: hard_state.commit,
                     ..zero
                 };
-                self.push(head, &hard_state.vote.to_le_bytes())?;
+                self.push(head, &Bytes::copy_from_slice(&hard_state.vote.to_le_bytes()))?;
             }
             Effect::Reset { epoch, term, index, .. } => {
-                self.push(RecordHead { kind: KIND_RESET, epoch, term, index, ..zero }, &[])?;
+                self.push(RecordHead { kind: KIND_RESET, epoch, term, index, ..zero }, &Bytes::new())?;
             }
             Effect::Remove { .. } => {
-                self.push(RecordHead { kind: KIND_REMOVE, ..zero }, &[])?;
+                self.push(RecordHead { kind: KIND_REMOVE, ..zero }, &Bytes::new())?;
             }
             Effect::Compact { epoch, term, index, .. } => {
-                self.push(RecordHead { kind: KIND_COMPACT, epoch, term, index, ..zero }, &[])?;
+                self.push(RecordHead { kind: KIND_COMPACT, epoch, term, index, ..zero }, &Bytes::new())?;
             }
             Effect::Base { epoch, compacted, last, hard_state, .. } => {
                 let mut payload = [0; 40];
@@ -273,7 +331,10 @@ impl<'buffer> BatchBuilder<'buffer> {
                     slot.copy_from_slice(&number.to_le_bytes());
                 }
                 let (index, term) = compacted;
-                self.push(RecordHead { kind: KIND_BASE, epoch, term, index, ..zero }, &payload)?;
+                self.push(
+                    RecordHead { kind: KIND_BASE, epoch, term, index, ..zero },
+                    &Bytes::copy_from_slice(&payload),
+                )?;
             }
         }
         Ok(())
@@ -281,14 +342,14 @@ impl<'buffer> BatchBuilder<'buffer> {
 
     /// Closes the batch and fills it up to the next aligned place. Returns its checksum, which the next one repeats.
     pub(super) fn finish(mut self, sequence: u64, previous: u32, synced: SyncedPoint) -> u32 {
-        let length = (self.buffer.len() + FOOTER) as u64;
+        let length = (self.buffer.length() + FOOTER) as u64;
         let mut header = [0; BATCH_HEADER];
         header[0..4].copy_from_slice(&BATCH_MAGIC);
         header[8..16].copy_from_slice(&sequence.to_le_bytes());
         header[16..24].copy_from_slice(&length.to_le_bytes());
         let crc = self.seal.batch_header(self.offset, &header[8..]);
         header[4..8].copy_from_slice(&crc.to_le_bytes());
-        self.buffer[..BATCH_HEADER].copy_from_slice(&header);
+        self.buffer.laid[..BATCH_HEADER].copy_from_slice(&header);
 
         let mut footer = [0; FOOTER];
         footer[0..4].copy_from_slice(&FOOTER_MAGIC);
@@ -300,9 +361,9 @@ impl<'buffer> BatchBuilder<'buffer> {
         self.heads.update(&footer[8..]);
         let crc = self.heads.finalize();
         footer[4..8].copy_from_slice(&crc.to_le_bytes());
-        self.buffer.extend_from_slice(&footer);
-        let padded = self.buffer.len().next_multiple_of(ALIGNMENT);
-        self.buffer.resize(padded, 0);
+        self.buffer.laid.extend_from_slice(&footer);
+        let length = self.buffer.length();
+        self.buffer.pad(length.next_multiple_of(ALIGNMENT) - length);
         crc
     }
 }
@@ -466,7 +527,7 @@ mod tests {
 
     fn batch() -> (Seal, Vec<u8>) {
         let seal = Seal::new(3, 0x1122_3344_5566_7788);
-        let mut buffer = Vec::new();
+        let mut buffer = BatchBytes::default();
         let mut builder = BatchBuilder::new(&seal, &mut buffer, 4096);
         let entry = Entry {
             term: Term(2),
@@ -478,7 +539,39 @@ mod tests {
         let hard_state = HardState { term: Term(2), vote: 7, commit: Index(8) };
         builder.effect(&Effect::HardState { group: GroupId(1), epoch: Epoch(5), hard_state }).unwrap();
         builder.finish(6, 0xaabb_ccdd, SyncedPoint { generation: 3, offset: 4096 });
-        (seal, buffer)
+        (seal, buffer.pieces().concat())
+    }
+
+    #[test]
+    fn a_large_payload_is_not_copied_and_is_found_where_it_was_laid() {
+        let seal = Seal::new(1, 5);
+        let mut buffer = BatchBytes::default();
+        let mut builder = BatchBuilder::new(&seal, &mut buffer, 8192);
+        let payloads =
+            [0, APART - 1, APART, 3 * APART + 1, 7, APART].map(|length| Bytes::from(vec![0x5a; length]));
+        let places: Vec<Place> = (1..)
+            .zip(&payloads)
+            .map(|(index, data)| {
+                let entry = Entry {
+                    term: Term(1),
+                    index: Index(index),
+                    kind: EntryKind::Command,
+                    data: data.clone(),
+                };
+                builder.entry(GroupId(1), Epoch(1), &entry, 1).unwrap()
+            })
+            .collect();
+        builder.finish(1, 0, SyncedPoint::default());
+        let pieces = buffer.pieces();
+        for payload in payloads.iter().filter(|payload| payload.len() >= APART) {
+            assert!(pieces.iter().any(|piece| piece.as_ptr() == payload.as_ptr()), "{} bytes", payload.len());
+        }
+        let bytes = pieces.concat();
+        assert_eq!((bytes.len(), bytes.len() % ALIGNMENT), (buffer.length(), 0));
+        for (place, payload) in places.iter().zip(&payloads) {
+            let at = place.offset as usize - 8192 + RECORD_HEADER;
+            assert_eq!(bytes[at..at + payload.len()], payload[..]);
+        }
     }
 
     fn hex(bytes: &[u8]) -> String {

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
 
-use super::format::{ALIGNMENT, BATCH_FRAME, BatchBuilder, FIRST_BATCH, RECORD_HEADER};
+use super::format::{ALIGNMENT, BATCH_FRAME, BatchBuilder, BatchBytes, FIRST_BATCH, RECORD_HEADER};
 use super::image::LogTail;
 use super::index::{Bounds, Effect, step};
 use super::segments::{Pool, SEGMENT_UNIT, Segment, Shared, SpareOrder, Surplus};
@@ -14,7 +14,7 @@ use crate::record::{Batch, Record};
 use crate::reserve::Reserve;
 
 /// The write buffer is not kept larger than this between rounds.
-const BUFFER_BYTES: usize = 8 << 20;
+const BUFFER_BYTES: usize = 1 << 20;
 /// Batches up to this many bytes feel every sync; larger ones are worth a file that is not filled.
 const SMALL_BATCH: u64 = 64 << 10;
 /// Room for a group's record at the beginning of a segment.
@@ -38,7 +38,7 @@ pub struct LogWriter {
     retire: bool,
     reported: u64,
     reported_idle: u64,
-    buffer: Vec<u8>,
+    buffer: BatchBytes,
     stopped: Option<String>,
 }
 
@@ -66,7 +66,7 @@ impl LogWriter {
             retire: true,
             reported: 0,
             reported_idle: 0,
-            buffer: Vec::new(),
+            buffer: BatchBytes::default(),
             stopped: None,
         }
     }
@@ -264,7 +264,7 @@ impl LogWriter {
         }
         self.assert_fits(&effects);
         let crc = builder.finish(self.sequence + 1, self.crc, self.synced);
-        let end = self.end.offset + buffer.len() as u64;
+        let end = self.end.offset + buffer.length() as u64;
         assert!(
             end <= segment.length,
             "a batch that ends at {end} was laid out for {} bytes",
@@ -272,14 +272,13 @@ impl LogWriter {
         );
         // The whole of the last page, which the system would have to read first if only a part of it were written.
         let page_end = end.next_multiple_of(SEGMENT_UNIT).min(segment.length);
-        buffer.resize(buffer.len() + usize::try_from(page_end - end).unwrap_or(0), 0);
-        segment.file.write_at(self.end.offset, &buffer)?;
+        buffer.pad(usize::try_from(page_end - end).unwrap_or(0));
+        segment.file.write_pieces_at(self.end.offset, &buffer.pieces())?;
         self.end.offset = end;
         self.sequence += 1;
         self.crc = crc;
-        if buffer.capacity() <= BUFFER_BYTES {
-            self.buffer = buffer;
-        }
+        buffer.shrink_to(BUFFER_BYTES);
+        self.buffer = buffer;
         let mut state = self.shared.hold();
         for effect in &effects {
             state.catalogue.apply(effect).expect("the effects were checked before they were written");

@@ -77,6 +77,9 @@ impl OpenFile for VoidFile {
     fn write_at(&self, _: u64, _: &[u8]) -> FileResult<()> {
         Ok(())
     }
+    fn write_pieces_at(&self, _: u64, _: &[&[u8]]) -> FileResult<()> {
+        Ok(())
+    }
     fn sync(&self) -> FileResult<()> {
         Ok(())
     }

@@ -1,7 +1,7 @@
 //! Logs of any content under checksums that fit: the checksums are no secret, so whoever made the directory may have made
 //! them. Such a log is read or refused; nothing it says is counted with unchecked.
 
-use super::super::format::{ALIGNMENT, BatchBuilder, FIRST_BATCH, Seal, SegmentHeader};
+use super::super::format::{ALIGNMENT, BatchBuilder, BatchBytes, FIRST_BATCH, Seal, SegmentHeader};
 use super::super::index::Effect;
 use super::*;
 
@@ -68,7 +68,7 @@ fn segment(header: SegmentHeader, batches: &[Vec<Forged>], synced: SyncedPoint) 
 fn segment_from(first: u64, header: SegmentHeader, batches: &[Vec<Forged>], synced: SyncedPoint) -> Vec<u8> {
     let seal = Seal::new(header.generation, header.salt);
     let mut bytes = header.encode();
-    let (mut previous, mut buffer) = (0, Vec::new());
+    let (mut previous, mut buffer) = (0, BatchBytes::default());
     for (batch, number) in batches.iter().zip(0..) {
         let mut builder = BatchBuilder::new(&seal, &mut buffer, bytes.len() as u64);
         for record in batch {
@@ -80,7 +80,7 @@ fn segment_from(first: u64, header: SegmentHeader, batches: &[Vec<Forged>], sync
             }
         }
         previous = builder.finish(first + number, previous, synced);
-        bytes.extend_from_slice(&buffer);
+        bytes.extend(buffer.pieces().concat());
     }
     bytes.resize(usize::try_from(LENGTH).unwrap(), 0);
     bytes
