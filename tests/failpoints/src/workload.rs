@@ -15,7 +15,7 @@ use quorate_broker::exit::Exit;
 use quorate_broker::flags::Flags;
 use quorate_broker::inbox::{Arrival, Arrivals, Inbox};
 use quorate_broker::keeper::{KeepOrder, Keeper};
-use quorate_broker::log_thread::{LogOwner, Synced};
+use quorate_broker::log_worker::{LogOwner, Synced};
 use quorate_broker::open_store::{Opened, open_store_on};
 use quorate_broker::state_thread::{StateThread, StateWork};
 use quorate_broker::storage::Storage;
@@ -119,6 +119,12 @@ impl Threads {
     fn persist(&mut self, records: Vec<Record>) {
         let ticket = self.ticket();
         self.storage.persist(ticket, Batch { records });
+        // By this thread if it may, and by the log's.
+        if ticket.0.is_multiple_of(2) {
+            self.storage.write_held();
+        } else {
+            self.storage.give_held();
+        }
         assert!(self.wait(ticket));
     }
 
