@@ -32,8 +32,15 @@ pub enum LogWork {
 /// Gives work to the thread.
 #[derive(Debug)]
 pub struct LogThread {
-    work: Option<Sender<LogWork>>,
+    /// None after [`LogThread::finish`].
+    way: Option<Way>,
     thread: Option<thread::JoinHandle<()>>,
+}
+
+/// The way to the log, and back to the core.
+#[derive(Debug)]
+struct Way {
+    work: Sender<LogWork>,
     inbox: Inbox,
     shared: Arc<Shared>,
 }
@@ -59,46 +66,49 @@ impl LogThread {
             Arc::new(Shared { worker: Mutex::new(LogWorker::new(owner)), waiting: AtomicUsize::new(0) });
         let running = Running { shared: Arc::clone(&shared), inbox: inbox.clone() };
         let thread = thread::Builder::new().name("log".to_owned()).spawn(move || running.run(&receiver))?;
-        Ok(Self { work: Some(work), thread: Some(thread), inbox, shared })
+        Ok(Self { way: Some(Way { work, inbox, shared }), thread: Some(thread) })
     }
 
     /// Adds work behind what is there.
     pub fn give(&self, work: LogWork) {
-        if let Some(sender) = &self.work {
-            self.shared.waiting.fetch_add(1, Ordering::AcqRel);
+        if let Some(way) = &self.way {
+            way.shared.waiting.fetch_add(1, Ordering::AcqRel);
             // The thread ends only with the process or after `finish`.
-            let _ = sender.send(work);
+            let _ = way.work.send(work);
         }
     }
 
     /// Writes and syncs a batch here and now, if it is worth that and nothing is before it; otherwise gives it to the
     /// thread. Only for the one thread that gives work: nobody else may come before the batch meanwhile.
     pub fn write_at_once(&self, ticket: Ticket, batch: Batch) {
-        match self.idle_worker() {
-            Some(mut worker) if worker.may_write_at_once(&batch) => {
+        let idle = self.way.as_ref().and_then(|way| Some((way, way.idle_worker()?)));
+        match idle {
+            Some((way, mut worker)) if worker.may_write_at_once(&batch) => {
                 worker.write(&[batch]);
                 drop(worker);
-                self.inbox.input(Input::Persisted { ticket });
+                way.inbox.input(Input::Persisted { ticket });
             }
             _ => self.give(LogWork::Persist(ticket, batch)),
         }
     }
 
-    /// The writing end, if nothing waits for it and nobody has it.
-    fn idle_worker(&self) -> Option<MutexGuard<'_, LogWorker>> {
-        if self.work.is_none() || self.shared.waiting.load(Ordering::Acquire) > 0 {
-            return None;
-        }
-        self.shared.worker.try_lock().ok()
-    }
-
     /// Does what is there and ends the thread.
     pub fn finish(&mut self) {
-        self.work = None;
+        self.way = None;
         if let Some(thread) = self.thread.take() {
             // A panic there has ended the process already.
             let _ = thread.join();
         }
+    }
+}
+
+impl Way {
+    /// The writing end, if nothing waits for it and nobody has it.
+    fn idle_worker(&self) -> Option<MutexGuard<'_, LogWorker>> {
+        if self.shared.waiting.load(Ordering::Acquire) > 0 {
+            return None;
+        }
+        self.shared.worker.try_lock().ok()
     }
 }
 
