@@ -134,7 +134,7 @@ impl Running {
             match receiver.recv_timeout(timeout) {
                 Ok(first) => space_due = self.work(first, receiver),
                 Err(RecvTimeoutError::Timeout) => {}
-                Err(RecvTimeoutError::Disconnected) => return,
+                Err(RecvTimeoutError::Disconnected) => return self.worker().finish(),
             }
         }
     }

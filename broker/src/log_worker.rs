@@ -76,6 +76,8 @@ pub struct LogWorker {
     space_due: Instant,
     /// The disk was slow a moment ago.
     mistrusted_until: Instant,
+    /// Threads that make and remove spares.
+    helpers: Vec<thread::JoinHandle<()>>,
     spare_made: Sender<(SpareOrder, bool)>,
     spares: Receiver<(SpareOrder, bool)>,
 }
@@ -92,8 +94,26 @@ impl LogWorker {
             written: false,
             space_due: Instant::now(),
             mistrusted_until: Instant::now(),
+            helpers: Vec::new(),
             spare_made,
             spares,
+        }
+    }
+
+    /// Has a thread of its own do this; false if there can be none.
+    fn help(helpers: &mut Vec<thread::JoinHandle<()>>, work: impl FnOnce() + Send + 'static) -> bool {
+        helpers.retain(|helper| !helper.is_finished());
+        let helper = thread::Builder::new().name("spare".to_owned()).spawn(work);
+        let helps = helper.is_ok();
+        helpers.extend(helper.ok());
+        helps
+    }
+
+    /// Waits for the threads that still touch the log's files: nobody does after this.
+    pub fn finish(&mut self) {
+        for helper in self.helpers.drain(..) {
+            // A panic there has ended the process already.
+            let _ = helper.join();
         }
     }
 
@@ -194,7 +214,7 @@ impl LogWorker {
                 }
             };
             // Without a thread they are dropped here: their files stay until the next start.
-            let _ = thread::Builder::new().name("spare".to_owned()).spawn(work);
+            Self::help(&mut self.helpers, work);
         }
         // On a full disk, and in memory, the log makes what it needs when it needs it.
         if self.owner.reserve.is_none() || self.low {
@@ -214,7 +234,7 @@ impl LogWorker {
             // The log's thread may have ended with the process.
             let _ = answer.send((order, made));
         };
-        if thread::Builder::new().name("spare".to_owned()).spawn(work).is_err() {
+        if !Self::help(&mut self.helpers, work) {
             writer.spare_made(&failed, false);
         }
     }

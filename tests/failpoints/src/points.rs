@@ -82,6 +82,7 @@ pub const POINTS: &[Point] = &[
     ("segment.write", Stops),
     ("spare.create", StopsUnlessFull),
     ("spare.preallocate", StopsUnlessFull),
+    ("spare.remove", GoesOn),
     ("spare.rename", Stops),
     ("spare.sync", StopsUnlessFull),
     ("spare.write", StopsUnlessFull),
