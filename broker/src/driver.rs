@@ -1,8 +1,10 @@
 //! The one loop that meets the world: gives the core what arrived, performs what it asks for.
 //!
 //! One *round* is: everything that has arrived, then every output. So whatever came together shares one log batch and
-//! one sync. The loop never waits for a disk or a socket: threads and tasks do, and report back through the inbox. It is
-//! itself a task, on the one thread that also runs the sockets: see `docs/decisions/one-thread.md`.
+//! one sync. The loop waits for no socket, and for the disk only where that is quicker than to hand the batch over: a
+//! small one, with nothing else to do, on a disk that is quick. Everything else threads and tasks do, and report back
+//! through the inbox. It is itself a task, on the one thread that also runs the sockets: see
+//! `docs/decisions/one-thread.md`.
 
 use std::collections::HashMap;
 use std::sync::Arc;

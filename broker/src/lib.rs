@@ -38,6 +38,7 @@ pub mod peers;
 pub mod pulse;
 pub mod rarely;
 pub mod ready_file;
+pub mod room;
 pub mod secret;
 pub mod signals;
 pub mod stamp_thread;

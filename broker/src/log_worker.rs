@@ -1,24 +1,21 @@
 //! What is done with the log's writing end, by whichever thread has it: write, sync, look after files and space.
 
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::thread;
 use std::time::{Duration, Instant};
 
 use quorate_core::io::Input;
 use quorate_store::ids::{GroupId, Index};
-use quorate_store::log::{LogWriter, SpareOrder, SyncedPoint};
+use quorate_store::log::{LogWriter, SyncedPoint};
 use quorate_store::record::{Batch, Record};
-use quorate_store::reserve::{Reserve, SpaceGuard, SpaceLimits};
+use quorate_store::reserve::{Reserve, SpaceLimits};
 
 use crate::counters::Counters;
 use crate::exit::die_of_io;
 use crate::inbox::Inbox;
 use crate::keeper::{KeepOrder, Keeper};
+use crate::room::Room;
 
-/// How often the free space is looked at.
-const SPACE_INTERVAL: Duration = Duration::from_secs(2);
 /// A batch that is written at once has no more bytes than this.
 const AT_ONCE_BYTES: usize = 32 << 10;
 /// A disk whose last sync took longer than this is not waited for by the core.
@@ -67,54 +64,25 @@ pub struct LogOwner {
 /// The log's writing end with everything that is done for it.
 pub struct LogWorker {
     owner: LogOwner,
-    guard: SpaceGuard,
+    room: Room,
     /// What the core was told last.
-    low: bool,
     told_bytes: Option<u64>,
     /// Something was written in this run.
     written: bool,
-    space_due: Instant,
     /// The disk was slow a moment ago.
     mistrusted_until: Instant,
-    /// Threads that make and remove spares.
-    helpers: Vec<thread::JoinHandle<()>>,
-    spare_made: Sender<(SpareOrder, bool)>,
-    spares: Receiver<(SpareOrder, bool)>,
 }
 
 impl LogWorker {
     /// Nothing was written yet.
     pub fn new(owner: LogOwner) -> Self {
-        let (spare_made, spares) = channel();
-        Self {
-            owner,
-            guard: SpaceGuard::new(SpaceLimits::default()),
-            low: false,
-            told_bytes: None,
-            written: false,
-            space_due: Instant::now(),
-            mistrusted_until: Instant::now(),
-            helpers: Vec::new(),
-            spare_made,
-            spares,
-        }
-    }
-
-    /// Has a thread of its own do this; false if there can be none.
-    fn help(helpers: &mut Vec<thread::JoinHandle<()>>, work: impl FnOnce() + Send + 'static) -> bool {
-        helpers.retain(|helper| !helper.is_finished());
-        let helper = thread::Builder::new().name("spare".to_owned()).spawn(work);
-        let helps = helper.is_ok();
-        helpers.extend(helper.ok());
-        helps
+        let room = Room::new(owner.reserve.clone(), SpaceLimits::default());
+        Self { owner, room, told_bytes: None, written: false, mistrusted_until: Instant::now() }
     }
 
     /// Waits for the threads that still touch the log's files: nobody does after this.
     pub fn finish(&mut self) {
-        for helper in self.helpers.drain(..) {
-            // A panic there has ended the process already.
-            let _ = helper.join();
-        }
+        self.room.finish();
     }
 
     /// Whether a batch may be written by a thread that has other things to do: a small one that the current segment has
@@ -132,7 +100,7 @@ impl LogWorker {
 
     /// When [`LogWorker::look_after_space`] has something to do next.
     pub fn space_due(&self) -> Instant {
-        self.space_due
+        self.room.due()
     }
 
     /// Everything of a group up to an index may leave the log; written with the next batches.
@@ -168,7 +136,7 @@ impl LogWorker {
         if !self.written {
             // The reserve is made now, while there is likely room for it.
             self.written = true;
-            self.space_due = Instant::now();
+            self.room.look_soon();
         }
         let took = begun.elapsed();
         if took > QUICK {
@@ -177,8 +145,9 @@ impl LogWorker {
         counters.log_sync_nanos.add_time(took);
         counters.log_syncs.add(1);
         counters.log_writes.add(1);
-        let bytes: usize = batches.iter().map(size).sum();
-        counters.log_written_bytes.add(u64::try_from(bytes).unwrap_or(u64::MAX));
+        let bytes = u64::try_from(batches.iter().map(size).sum::<usize>()).unwrap_or(u64::MAX);
+        counters.log_written_bytes.add(bytes);
+        self.room.wrote(bytes);
     }
 
     /// The core is told of segments that it should free, and of the log's size.
@@ -200,61 +169,22 @@ impl LogWorker {
         }
     }
 
-    /// The next segment's file is made ready before it is needed, by a thread that has the time.
+    /// The next segment's file is made ready before it is needed, and what is not needed goes.
     pub fn look_after_spares(&mut self) {
-        let writer = &mut self.owner.writer;
-        while let Ok((order, made)) = self.spares.try_recv() {
-            writer.spare_made(&order, made);
-        }
-        if let Some(surplus) = writer.surplus(self.low) {
-            let named = format!("{surplus:?}");
-            let work = move || {
-                if let Err(error) = surplus.remove() {
-                    tracing::warn!("{named} of the log not removed: {error}");
-                }
-            };
-            // Without a thread they are dropped here: their files stay until the next start.
-            Self::help(&mut self.helpers, work);
-        }
-        // On a full disk, and in memory, the log makes what it needs when it needs it.
-        if self.owner.reserve.is_none() || self.low {
-            return;
-        }
-        let Some(order) = writer.order_spare() else { return };
-        let answer = self.spare_made.clone();
-        let failed = order.clone();
-        let work = move || {
-            let made = match order.make() {
-                Ok(()) => true,
-                Err(error) => {
-                    tracing::warn!("no file was made ready for the log's next segment: {error}");
-                    false
-                }
-            };
-            // The log's thread may have ended with the process.
-            let _ = answer.send((order, made));
-        };
-        if !Self::help(&mut self.helpers, work) {
-            writer.spare_made(&failed, false);
-        }
+        self.room.look_after_files(&mut self.owner.writer);
     }
 
     /// Looks at the free space, now and then.
     pub fn look_after_space(&mut self) {
-        let now = Instant::now();
-        // A broker that waits leaves its store as it was: the reserve is made after the first write.
-        if now < self.space_due {
+        if Instant::now() < self.room.due() {
             return;
         }
-        self.space_due = now + SPACE_INTERVAL;
         if self.told_bytes.is_none() {
             self.look_after_segments();
         }
-        let Some(reserve) = self.owner.reserve.as_ref().filter(|_| self.written) else { return };
-        let low =
-            self.guard.check(reserve).unwrap_or_else(|error| die_of_io("free space of the store", &error));
-        if low != self.low {
-            self.low = low;
+        // A broker that waits leaves its store as it was: the reserve is made after the first write.
+        let changed = self.room.look(&mut self.owner.writer, self.written);
+        if let Some(low) = changed.unwrap_or_else(|error| die_of_io("free space of the store", &error)) {
             self.owner.inbox.input(Input::Space { low });
         }
     }

@@ -35,6 +35,11 @@ impl Reserve {
         self.bytes
     }
 
+    /// Free bytes of the store's file system.
+    pub fn free_space(&self) -> FileResult<u64> {
+        self.files.free_space(&self.dir)
+    }
+
     /// Whether the room is kept now.
     pub fn is_held(&self) -> bool {
         *self.held.lock().unwrap_or_else(PoisonError::into_inner)
@@ -152,9 +157,8 @@ impl SpaceGuard {
         }
     }
 
-    /// Measures, decides, and acts on the reserve. True if publishing must stop.
-    pub fn check(&mut self, reserve: &Reserve) -> FileResult<bool> {
-        let free = reserve.files.free_space(&reserve.dir)?;
+    /// Decides for so many free bytes, and acts on the reserve. True if publishing must stop.
+    pub fn check(&mut self, reserve: &Reserve, free: u64) -> FileResult<bool> {
         let missing = (!reserve.is_held()).then_some(reserve.bytes);
         match self.observe(free, missing) {
             ReserveStep::Keep => {}
@@ -209,17 +213,20 @@ mod tests {
         let reserve = Reserve::open(Arc::new(disk.clone()), dir.to_path_buf(), 300).unwrap();
         assert!(!reserve.is_held() && disk.everything().is_empty(), "opening made something");
         let mut guard = SpaceGuard::new(LIMITS);
-        assert!(!guard.check(&reserve).unwrap());
+        assert!(!guard.check(&reserve, reserve.free_space().unwrap()).unwrap());
         assert!(reserve.is_held());
         assert_eq!(disk.free_space(dir).unwrap(), 700);
 
         let filler = disk.create(Path::new("/store/filler")).unwrap();
         filler.preallocate(695).unwrap();
-        assert!(guard.check(&reserve).unwrap());
+        assert!(guard.check(&reserve, reserve.free_space().unwrap()).unwrap());
         assert!(!reserve.is_held() && disk.free_space(dir).unwrap() == 305);
-        assert!(guard.check(&reserve).unwrap(), "enough without the reserve is not enough");
+        assert!(
+            guard.check(&reserve, reserve.free_space().unwrap()).unwrap(),
+            "enough without the reserve is not enough"
+        );
         filler.truncate(100).unwrap();
-        assert!(!guard.check(&reserve).unwrap());
+        assert!(!guard.check(&reserve, reserve.free_space().unwrap()).unwrap());
         assert!(reserve.is_held());
         disk.crash(3);
         assert!(Reserve::open(Arc::new(disk.clone()), dir.to_path_buf(), 300).unwrap().is_held());

@@ -65,7 +65,9 @@ pub struct LogConfig {
     /// Keep the files of retired segments for use again, as long as they and the segments in use take no more than
     /// `log_retain` and two segments: a file that was written before needs no filling. Not for memory.
     pub reuse: bool,
-    /// Write every block of a new segment once before it is used, so that no sync has to do it; not for memory.
+    /// Write every block of a new file once before it is used, so that no sync has to do it; not for memory. A segment
+    /// that is wanted at once and finds no file ready is not waited for: it is left, for a ready one, as soon as there is
+    /// one, and not used again.
     pub fill: bool,
 }
 

@@ -89,7 +89,6 @@ pub(super) struct Pool {
     retired: Vec<Arc<Segment>>,
     /// Not wanted any more; their files have spare names too.
     surplus: Vec<Arc<Segment>>,
-    surplus_spares: Vec<u64>,
     pub(super) reserve: Option<Arc<Reserve>>,
     /// Spares ordered and not made yet, or counted from here.
     ordered: u64,
@@ -129,6 +128,7 @@ pub struct Surplus {
     files: Arc<dyn Files>,
     dir: PathBuf,
     numbers: Vec<u64>,
+    bytes: u64,
     /// Held open until their names are gone: the last to close a file frees it.
     held: Vec<Arc<Segment>>,
 }
@@ -140,16 +140,22 @@ impl std::fmt::Debug for Surplus {
 }
 
 impl Surplus {
+    /// Bytes that come back.
+    pub fn bytes(&self) -> u64 {
+        self.bytes
+    }
+
     /// Removes them. A crash before the end leaves spares, which the next run uses or removes.
     ///
     /// # Errors
-    /// Those of the medium.
+    /// The first of those of the medium; the others are removed all the same.
     pub fn remove(self) -> FileResult<()> {
+        let mut result = Ok(());
         for number in &self.numbers {
-            self.files.remove(&self.dir.join(spare_name(*number)))?;
+            result = result.and(self.files.remove(&self.dir.join(spare_name(*number))));
         }
         drop(self.held);
-        Ok(())
+        result
     }
 }
 
@@ -182,7 +188,6 @@ impl Pool {
             spares,
             retired: Vec::new(),
             surplus: Vec::new(),
-            surplus_spares: Vec::new(),
             reserve: None,
             ordered,
             waiting: false,
@@ -201,24 +206,24 @@ impl Pool {
         // One that was made ahead of need stays in any case but that of a full disk.
         let keep = if no_room { 0 } else { (most / self.config.segment_bytes).max(1) };
         let keep = usize::try_from(keep).unwrap_or(usize::MAX);
+        let mut numbers = Vec::new();
         while self.spares.len() + self.retired.len() > keep {
             match self.retired.pop() {
                 Some(segment) => self.surplus.push(segment),
-                None => self.surplus_spares.extend(self.spares.pop()),
+                None => numbers.extend(self.spares.pop()),
             }
         }
-        if self.surplus.is_empty() && self.surplus_spares.is_empty() {
-            return None;
-        }
         let held = std::mem::take(&mut self.surplus);
-        let mut numbers = std::mem::take(&mut self.surplus_spares);
+        let lengths = numbers.iter().map(|_| self.config.segment_bytes);
+        let bytes = lengths.chain(held.iter().map(|segment| segment.length)).sum();
         numbers.extend(held.iter().map(|segment| segment.generation));
-        Some(Surplus { files: Arc::clone(&self.files), dir: self.dir.clone(), numbers, held })
+        let (files, dir) = (Arc::clone(&self.files), self.dir.clone());
+        (!numbers.is_empty()).then_some(Surplus { files, dir, numbers, bytes, held })
     }
 
     /// A spare worth making now: there is none, and none is being made.
     pub(super) fn order(&mut self) -> Option<SpareOrder> {
-        if self.waiting || !self.spares.is_empty() || !self.retired.is_empty() {
+        if self.waiting || self.has_spare() {
             return None;
         }
         self.waiting = true;
