@@ -3,6 +3,7 @@
 use quorate_core::admin::{
     AdminReply, AdminRequest, GroupStatusView, MemberAct, MemberReport, MemberRequest, VerdictWord,
 };
+use quorate_core::event::Event;
 use quorate_store::ids::GroupId;
 use quorate_tests::sim::fault::{Fault, Target};
 use quorate_tests::sim::schedule::{ClientId, HostId, MILLI, SECOND};
@@ -10,7 +11,7 @@ use quorate_tests::sim::storage::LogSizes;
 use quorate_tests::sim::world::World;
 
 use crate::stage::{
-    SEED, TINY, finish, follower, lead, publish_all, publish_and_finish, publisher, serving, sound,
+    SEED, TINY, finish, follower, hosts, lead, publish_all, publish_and_finish, publisher, serving, sound,
     system_leader,
 };
 
@@ -157,6 +158,48 @@ fn a_fourth_and_a_fifth_become_voters_and_hold_the_cluster_up() {
     world.end(0, true);
     world.end(1, true);
     publish_and_finish(world, client);
+}
+
+#[test]
+fn a_voter_that_was_away_when_it_became_one_is_a_vote_though_it_does_not_know() {
+    let made_voter = |world: &World| {
+        let said =
+            |event: &Event| matches!(event, Event::MemberAdded { vhost, voter: true, .. } if vhost == "/");
+        world.events.iter().find(|(_, _, event)| said(event)).map(|(at, _, _)| *at)
+    };
+    let joining = || {
+        let mut world = hosts(2, TINY);
+        world.start(0);
+        world.start(1);
+        lead(&mut world);
+        let client = publisher(&mut world, "q", 1000);
+        world.start(2);
+        (world, client)
+    };
+    let (mut undisturbed, _) = joining();
+    assert!(undisturbed.run_until(10 * SECOND, |world| made_voter(world).is_some()));
+    let voter_at = made_voter(&undisturbed).expect("it became one");
+    let mut unknowing = 0;
+    for step in 1..40 {
+        let (mut world, client) = joining();
+        world.run_for(voter_at - step * MILLI / 10 - world.now());
+        assert_eq!(made_voter(&world), None, "the same happens each time");
+        (0..3).for_each(|host| world.end(host, true));
+        world.start(0);
+        world.start(1);
+        lead(&mut world);
+        world.run_for(SECOND);
+        if made_voter(&world).is_none() {
+            continue;
+        }
+        unknowing += 1;
+        // Its vote and one other are two of three.
+        lose(&mut world, 1);
+        world.start(2);
+        publish_all(&mut world, client);
+        finish(world);
+    }
+    assert!(unknowing > 0, "no outage came between the two");
 }
 
 #[test]

@@ -8,7 +8,7 @@ use super::company::Company;
 use super::lineage::{Relation, relation};
 use super::plan::FoundingPlan;
 use super::rivals::superseded;
-use super::status::{GroupStatus, InitialStatus};
+use super::status::{GroupStatus, InitialStatus, VoterRef};
 
 /// The whole input of [`super::decide()`]. The order of `seen` does not matter.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -49,6 +49,11 @@ impl Facts {
             let mut members = part.voters.iter().chain(&part.learners);
             members.any(|member| member.store == self.own.key.store)
         })
+    }
+
+    /// The voters that the latest log here, of the latest history, names.
+    pub fn recorded_voters(&self, group: GroupId) -> Vec<VoterRef> {
+        Company::of(self).assembly(group).voters().to_vec()
     }
 
     /// Whether the own store still holds everything that it acknowledged of this group, as far as anybody here knows.

@@ -3,8 +3,9 @@
 //! A store that was copied or rolled back looks like an ordinary one to itself. So every process, once its store is
 //! dirty, tells its incarnation and run to all peers; each writes them into its own stamp, and only then answers. A
 //! group's node starts, that is, may vote, ask for votes and acknowledge, when a majority of the group's recorded voters
-//! has answered. Two lives of one store cannot both have such a majority: some voter would have answered both, and
-//! nobody answers an earlier life, or another run of the same incarnation.
+//! has answered: itself, as one that knows, and enough others. Nobody answers an earlier life, or another run of the same
+//! incarnation. So a store that was rolled back meets somebody who knows better, unless all who do are gone; and two
+//! copies that run at once both have their majority only if each has others that the other copy never met.
 //!
 //! A leader also notes which position each voter is known to have acknowledged: a store whose log ends before it is not
 //! what it was.
@@ -17,8 +18,8 @@ use quorate_store::stamp::Witness;
 use super::group::Group;
 use super::{Node, Phase, Then};
 use crate::event::Event;
-use crate::formation::InitialStatus;
-use crate::formation::status::GroupStatus;
+use crate::formation::status::VoterRef;
+use crate::formation::{Facts, InitialStatus};
 use crate::io::{Output, PeerKey, Tick};
 use crate::peer::{LifeAnswer, PeerMessage};
 
@@ -226,33 +227,25 @@ impl Node {
         }
     }
 
-    /// Whether a majority of the group's recorded voters knows this life: of those that this store recorded last, or of
-    /// those that vote now where the group is active, since others may be gone for good.
-    pub(super) fn is_vouched(&self, group: &Group, active: Option<&GroupStatus>) -> bool {
+    /// Whether a majority of the group's recorded voters knows this life: of those that this store recorded last, of
+    /// those that vote now where the group is active, or of those that the latest log here names. Others may be gone for
+    /// good; and a store that was made a voter while it was away is needed before it knows.
+    pub(super) fn is_vouched(&self, group: &Group, facts: &Facts) -> bool {
         let Some(recovered) = &group.recovered else { return true };
         // By the operator's word it is the only voter.
-        if recovered.marked {
+        if self.transient || recovered.marked {
             return true;
         }
         let knows = |store: StoreId| store == self.own.store || self.life.noted_by.contains(&store);
-        if let Some(active) = active.filter(|active| active.active.is_some()) {
-            let noted = active.voters.iter().filter(|voter| knows(voter.store)).count();
-            if noted > active.voters.len() / 2 {
-                return true;
-            }
-        }
-        let voters = &recovered.latest.voters;
-        let noted = voters
-            .iter()
-            .filter(|id| {
-                self.raft_id == Some(RaftId(**id))
-                    || self
-                        .peers
-                        .store_of(RaftId(**id))
-                        .is_some_and(|store| self.life.noted_by.contains(&store))
-            })
-            .count();
-        self.transient || noted >= recovered.latest.majority()
+        let enough =
+            |voters: &[VoterRef]| voters.iter().filter(|voter| knows(voter.store)).count() > voters.len() / 2;
+        let noted = |id: &&u64| {
+            let raft_id = RaftId(**id);
+            self.raft_id == Some(raft_id) || self.peers.store_of(raft_id).is_some_and(knows)
+        };
+        recovered.latest.voters.iter().filter(noted).count() >= recovered.latest.majority()
+            || facts.reference(group.id).is_some_and(|active| enough(&active.voters))
+            || enough(&facts.recorded_voters(group.id))
     }
 
     /// What the voters of the groups that this broker leads are known to have acknowledged, for the stamp.

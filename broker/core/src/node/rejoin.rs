@@ -81,7 +81,7 @@ impl Node {
             let goes_on = self.cleared.contains(&id)
                 || matches!(verdict, Verdict::Restore | Verdict::Resume | Verdict::Form | Verdict::Join);
             match verdict {
-                _ if goes_on && sound && group.recovered.is_some() && self.is_vouched(group, reference) => {
+                _ if goes_on && sound && group.recovered.is_some() && self.is_vouched(group, facts) => {
                     self.start_recovered(id);
                 }
                 Verdict::Join if !sound && reference.is_some() => self.rejoin(id),
@@ -139,8 +139,7 @@ impl Node {
     /// themselves, and are filled again. Those that run have such a majority.
     pub(super) fn distrust_unvouched(&mut self) {
         let facts = self.facts();
-        let waits =
-            |group: &&Group| group.recovered.is_some() && !self.is_vouched(group, facts.reference(group.id));
+        let waits = |group: &&Group| group.recovered.is_some() && !self.is_vouched(group, &facts);
         let waiting: Vec<GroupId> =
             self.groups.values().map(Box::as_ref).filter(waits).map(|group| group.id).collect();
         for id in waiting {
