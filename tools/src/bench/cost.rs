@@ -1,6 +1,7 @@
 //! What the brokers spend on the messages of a cell.
 
 use std::collections::BTreeMap;
+use std::thread;
 use std::time::Duration;
 
 use serde::Serialize;
@@ -50,16 +51,31 @@ impl Meter {
         Self { admin, brokers, pids }
     }
 
-    /// All counters now.
-    pub fn read(&self) -> Reading {
+    /// All counters now. Brokers are asked in another thread, so that whoever waits can be interrupted.
+    pub async fn read(&self) -> Reading {
+        let meter = self.clone();
+        // If it panicked, that was said, and nothing is known.
+        tokio::task::spawn_blocking(move || meter.read_now()).await.unwrap_or_default()
+    }
+
+    fn read_now(&self) -> Reading {
         let mut reading =
             Reading { own_processor: process::processor_time(std::process::id()), ..Reading::default() };
         for pid in &self.pids {
             reading.processor.extend(process::processor_time(*pid).map(|time| (*pid, time)));
             reading.written.extend(process::written_bytes(*pid).map(|bytes| (*pid, bytes)));
         }
-        for broker in &self.brokers {
-            let Ok(metrics) = self.admin.metrics(broker) else { continue };
+        // All at once: those that do not answer are waited for together.
+        let answers: Vec<_> = thread::scope(|scope| {
+            let asked: Vec<_> = self
+                .brokers
+                .iter()
+                .map(|broker| (broker, scope.spawn(|| self.admin.metrics(broker))))
+                .collect();
+            asked.into_iter().map(|(broker, answer)| (broker, answer.join())).collect()
+        });
+        for (broker, answer) in answers {
+            let Ok(Ok(metrics)) = answer else { continue };
             let syncs = sample(&metrics, "quorate_log_syncs_total");
             let logged = sample(&metrics, "quorate_log_written_bytes_total");
             reading.syncs.extend(syncs.map(|value| (broker.clone(), value)));

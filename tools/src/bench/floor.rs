@@ -14,6 +14,7 @@ use std::io;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, Sender, SyncSender, channel, sync_channel};
 use std::thread::{self, JoinHandle};
 use std::time::Instant;
@@ -80,16 +81,22 @@ impl Floor {
         Ok(floor)
     }
 
-    /// Keeps `window` messages of `size` bytes on their way until the limit is reached.
+    /// Keeps `window` messages of `size` bytes on their way until the limit is reached, or somebody says stop.
     ///
     /// # Errors
     /// The disk.
-    pub fn run(&mut self, size: usize, window: usize, limit: Limit) -> io::Result<Measured> {
+    pub fn run(
+        &mut self,
+        size: usize,
+        window: usize,
+        limit: Limit,
+        stop: &AtomicBool,
+    ) -> io::Result<Measured> {
         let mut latencies = Latencies::default();
         let mut messages = 0_u64;
         let began = Instant::now();
         let mut body = vec![b'x'; size];
-        while !limit.is_reached(messages, began.elapsed()) {
+        while !limit.is_reached(messages, began.elapsed()) && !stop.load(Ordering::Relaxed) {
             // All of the window was done with the last batch, so all of it waits now.
             let count = limit.room(messages, window);
             let waits_since = Instant::now();
@@ -259,7 +266,7 @@ mod tests {
     fn every_message_is_on_two_of_three_files_and_the_files_go() {
         let directory = tempfile::tempdir().unwrap();
         let mut floor = Floor::new(directory.path()).unwrap();
-        let measured = floor.run(100, 4, Limit::Messages(10)).unwrap();
+        let measured = floor.run(100, 4, Limit::Messages(10), &AtomicBool::new(false)).unwrap();
         assert_eq!(measured.messages, 10);
         assert!(
             measured.latency.p50_us > 0.0 && measured.latency.p50_us <= measured.latency.max_us,
@@ -287,7 +294,8 @@ mod tests {
     fn a_time_limit_ends_it() {
         let directory = tempfile::tempdir().unwrap();
         let mut floor = Floor::new(directory.path()).unwrap();
-        let measured = floor.run(16, 1, Limit::Time(Duration::from_millis(20))).unwrap();
+        let measured =
+            floor.run(16, 1, Limit::Time(Duration::from_millis(20)), &AtomicBool::new(false)).unwrap();
         assert!(measured.messages > 0 && measured.seconds >= 0.02, "{measured:?}");
         assert!(Floor::new(Path::new("/no/such/directory")).is_err());
     }

@@ -2,7 +2,7 @@
 //!
 //! ```text
 //!   plan ─> run: rounds x cells (sizes x windows x rates)      each round: floor cell, cluster cell, next …
-//!            │     floor       one process, three files, group commit, done at two of three
+//!            │     floor       one process, three files, group commit, done at two of three; a thread
 //!            │     crew        connections and queues: there before, gone after
 //!            │     publishing  publishers with `window` messages on their way each; closed loop, or
 //!            │                 open loop: schedule (what is due when), pacer (wakes them)
@@ -18,6 +18,7 @@ pub mod consuming;
 pub mod cost;
 pub mod crew;
 pub mod floor;
+pub mod floor_worker;
 pub mod histogram;
 pub mod ledger;
 pub mod mark;

@@ -7,9 +7,10 @@ use quorate_client::Client;
 
 use super::account::Account;
 use super::consuming::{self, Consuming};
-use super::cost::{Meter, Reading};
+use super::cost::Meter;
 use super::crew::{Crew, Queues};
 use super::floor::Floor;
+use super::floor_worker::FloorWorker;
 use super::ledger::Ledger;
 use super::measure::Measured;
 use super::plan::{Limit, Mode, Plan, Point};
@@ -35,7 +36,7 @@ pub struct Run<'a> {
     crew: Crew,
     queues: Queues,
     meter: Meter,
-    floor: Option<Floor>,
+    floor: FloorWorker,
     epoch: Instant,
 }
 
@@ -50,6 +51,7 @@ impl<'a> Run<'a> {
         floor: Option<Floor>,
     ) -> Self {
         let queues = Queues::new(control, plan.queues);
+        let floor = FloorWorker::new(floor);
         Self { plan, settings, crew, queues, meter, floor, epoch: Instant::now() }
     }
 
@@ -79,11 +81,12 @@ impl<'a> Run<'a> {
         Ok(points.into_iter().zip(rounds).map(|(point, rounds)| Cell::new(point, rounds)).collect())
     }
 
-    /// Deletes the queues and ends the connections, whatever was under way.
+    /// Ends the floor, deletes the queues and ends the connections, whatever was under way.
     ///
     /// # Errors
     /// The queues are still there.
     pub async fn clean_up(&mut self) -> Result<(), Failure> {
+        self.floor.end().await;
         let deleted = self.queues.delete().await;
         self.crew.close().await;
         deleted
@@ -99,7 +102,7 @@ impl<'a> Run<'a> {
     }
 
     async fn cell(&mut self, point: Point, floor_first: bool) -> Result<Round, Failure> {
-        let floor = if floor_first { self.floor(point)? } else { None };
+        let floor = if floor_first { self.floor(point).await? } else { None };
         self.queues.renew().await?;
         let mut round = match self.plan.mode {
             Mode::Publish => self.publish(point, &self.ledger()).await?,
@@ -113,17 +116,19 @@ impl<'a> Run<'a> {
                 round
             }
         };
-        round.floor = if floor_first { floor } else { self.floor(point)? };
+        round.floor = if floor_first { floor } else { self.floor(point).await? };
         Ok(round)
     }
 
-    fn floor(&mut self, point: Point) -> Result<Option<Measured>, Failure> {
+    async fn floor(&mut self, point: Point) -> Result<Option<Measured>, Failure> {
         // The floor is what publishing is compared with.
-        let floor = self.floor.as_mut().filter(|_| self.plan.mode != Mode::Consume);
+        if self.plan.mode == Mode::Consume {
+            return Ok(None);
+        }
         let (limit, size) = (self.plan.limit(), usize::try_from(point.size).unwrap_or(usize::MAX));
         let window = point.window.saturating_mul(self.plan.publishers);
-        let measured = floor.map(|floor| tokio::task::block_in_place(|| floor.run(size, window, limit)));
-        measured.transpose().map_err(|error| Failure::io("the floor", &error))
+        let measured = self.floor.run(size, window, limit).await;
+        measured.map_err(|error| Failure::io("the floor", &error))
     }
 
     async fn publish_at(
@@ -137,9 +142,10 @@ impl<'a> Run<'a> {
     }
 
     async fn publish(&self, point: Point, ledger: &Arc<Ledger>) -> Result<Round, Failure> {
-        let before = self.read();
+        let before = self.meter.read().await;
         let (measured, messages) = self.publish_at(point, self.plan.limit(), ledger).await?;
-        let cost = self.meter.cost(&before, &self.read(), measured.messages, bytes(&measured, point));
+        let cost =
+            self.meter.cost(&before, &self.meter.read().await, measured.messages, bytes(&measured, point));
         Ok(Round { publish: Some(measured), publish_cost: Some(cost), messages, ..Round::default() })
     }
 
@@ -173,11 +179,15 @@ impl<'a> Run<'a> {
     }
 
     async fn consume(&self, point: Point, ledger: &Arc<Ledger>, round: &mut Round) -> Result<(), Failure> {
-        let before = self.read();
+        let before = self.meter.read().await;
         let consuming = self.start_consuming(point, false, ledger).await?;
         let (measured, account) = consuming.finish().await?;
-        round.consume_cost =
-            Some(self.meter.cost(&before, &self.read(), measured.messages, bytes(&measured, point)));
+        round.consume_cost = Some(self.meter.cost(
+            &before,
+            &self.meter.read().await,
+            measured.messages,
+            bytes(&measured, point),
+        ));
         round.consume = Some(measured);
         round.messages = self.settled(round.messages.with(&account), ledger).await;
         Ok(())
@@ -186,11 +196,12 @@ impl<'a> Run<'a> {
     async fn together(&self, point: Point) -> Result<Round, Failure> {
         let ledger = self.ledger();
         let consuming = self.start_consuming(point, true, &ledger).await?;
-        let before = self.read();
+        let before = self.meter.read().await;
         let (published, messages) = self.publish_at(point, self.plan.limit(), &ledger).await?;
         ledger.close();
         let (consumed, account) = consuming.finish().await?;
-        let cost = self.meter.cost(&before, &self.read(), published.messages, bytes(&published, point));
+        let cost =
+            self.meter.cost(&before, &self.meter.read().await, published.messages, bytes(&published, point));
         Ok(Round {
             publish: Some(published),
             publish_cost: Some(cost),
@@ -214,10 +225,6 @@ impl<'a> Run<'a> {
             }
             Err(_) => Account { undelivered: Some(missing), lost: None, ..account },
         }
-    }
-
-    fn read(&self) -> Reading {
-        tokio::task::block_in_place(|| self.meter.read())
     }
 }
 

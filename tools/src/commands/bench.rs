@@ -259,15 +259,16 @@ async fn measure(
     let room = usize::try_from(2 * LARGEST_BATCH).unwrap_or(usize::MAX);
     let options = options(settings, "quorate bench")?.window(widest, room);
     let connected = async {
+        let addresses = addresses(settings).await;
         let control = connect_with(options.clone(), settings).await?;
         let crew = Crew::connect(&options, settings, plan.publishers, plan.consumers).await?;
-        Ok::<_, Failure>((control, crew))
+        Ok::<_, Failure>((addresses, control, crew))
     };
-    let (control, crew) = tokio::select! {
+    let (brokers, control, crew) = tokio::select! {
         connected = connected => connected?,
         () = interrupts.next() => return Err(interrupted()),
     };
-    let (brokers, pids) = brokers(arguments, settings);
+    let pids = if arguments.pid.is_empty() { &settings.pids } else { &arguments.pid }.clone();
     let count = brokers.len().max(pids.len());
     let meter = Meter::new(Admin::new(settings), brokers, pids);
     let mut run = Run::new(&plan, settings, crew, control.clone(), meter, floor);
@@ -326,16 +327,16 @@ fn interrupted() -> Failure {
     Failure::new(Status::Unknown, "interrupted", "interrupted before the end")
 }
 
-/// Admin addresses of the cluster's brokers, and their processes as far as they are known.
-fn brokers(arguments: &MeasureArguments, settings: &Settings) -> (Vec<String>, Vec<u32>) {
+/// Admin addresses of the cluster's brokers, as far as somebody says.
+async fn addresses(settings: &Settings) -> Vec<String> {
     let admin = Admin::new(settings);
-    let members = ask(&admin).map(|(view, _)| view.members().to_vec()).unwrap_or_default();
+    let answer = tokio::task::spawn_blocking(move || ask(&admin)).await;
+    let members = answer.ok().and_then(Result::ok).map(|(view, _)| view.members().to_vec());
+    let members = members.unwrap_or_default();
     let present = members.iter().filter(|member| member["present"] == true);
-    let addresses: Vec<String> = present
+    present
         .filter_map(|member| member["admin_address"].as_str())
         .filter(|text| !text.is_empty())
         .map(str::to_owned)
-        .collect();
-    let pids = if arguments.pid.is_empty() { settings.pids.clone() } else { arguments.pid.clone() };
-    (addresses, pids)
+        .collect()
 }
