@@ -103,7 +103,7 @@ impl Admin {
     /// It does not answer.
     pub fn metrics(&self, address: &str) -> Result<String, Silent> {
         let request = self.agent.get(format!("http://{address}/metrics"));
-        let request = request.config().timeout_global(Some(QUESTION_TIMEOUT)).build();
+        let request = request.config().timeout_global(Some(QUESTION_TIMEOUT.min(self.timeout))).build();
         let silent = |error: ureq::Error| Silent { address: address.to_owned(), error: error.to_string() };
         let mut response = request.call().map_err(silent)?;
         response.body_mut().with_config().limit(ANSWER_BYTES_MAX).read_to_string().map_err(silent)

@@ -45,8 +45,24 @@ struct Tally {
     unsent: u64,
 }
 
+impl Tally {
+    fn waited(&mut self, message: &OnItsWay, now: Duration) {
+        self.latencies.add(now.saturating_sub(message.due));
+        if let Some(service) = &mut self.service {
+            service.add(now.saturating_sub(message.sent));
+        }
+    }
+
+    /// Nobody answered: it has waited at least so long, and a latency without it would flatter.
+    fn unknown(&mut self, message: &OnItsWay, now: Duration) {
+        self.account.unknown += 1;
+        self.waited(message, now);
+    }
+}
+
 /// Publishes from every client, each to a queue of its own turn, until the limit is reached and the last confirm is
-/// there. The latency is from the call of publish to the confirm; with a rate, from when the message was due.
+/// there. The latency is from the call of publish to the confirm; with a rate, from when the message was due. A message that
+/// was never answered has the time that was waited for its answer.
 ///
 /// # Errors
 /// A client has ended.
@@ -265,13 +281,16 @@ impl Lane {
             Ok(_) => {
                 self.ledger.confirm(self.number, message.number);
                 tally.account.confirmed += 1;
-                tally.latencies.add(now.saturating_sub(message.due));
-                if let Some(service) = &mut tally.service {
-                    service.add(now.saturating_sub(message.sent));
+                tally.waited(message, now);
+            }
+            Err(error) if error.is_outcome_unknown() => tally.unknown(message, now),
+            Err(error) => {
+                tally.account.refused += 1;
+                // Taken back after it had waited in vain; what a broker refuses has its answer.
+                if matches!(error, Error::TimedOut(_)) {
+                    tally.waited(message, now);
                 }
             }
-            Err(error) if error.is_outcome_unknown() => tally.account.unknown += 1,
-            Err(_) => tally.account.refused += 1,
         }
     }
 
@@ -283,7 +302,7 @@ impl Lane {
         for message in waiting.drain(..) {
             match message.confirm.try_get() {
                 Some(outcome) => self.count(&mut tally, &message, now, outcome),
-                None => tally.account.unknown += 1,
+                None => tally.unknown(&message, now),
             }
         }
     }
