@@ -24,9 +24,11 @@ pub struct Account {
     pub unmarked: Option<u64>,
     /// Deliveries of what this run did not publish, or that were changed on their way.
     pub unexpected: Option<u64>,
-    /// Confirmed and not delivered when the run gave up waiting, but still in the queues.
+    /// Confirmed and not delivered when the run gave up waiting, but still in the queues; if `lost` is none, also those
+    /// of which nobody could say whether they are.
     pub undelivered: Option<u64>,
-    /// Confirmed, never delivered, and no longer in the queues. None as well if the queues could not be asked.
+    /// Confirmed, never delivered, and no longer in the queues. The least, if the run gave up waiting: what else is in the
+    /// queues is taken for the missing. None as well if the queues could not be asked.
     pub lost: Option<u64>,
 }
 
@@ -38,9 +40,16 @@ fn sum(one: Option<u64>, other: Option<u64>) -> Option<u64> {
 }
 
 impl Account {
-    /// Both together.
+    /// Messages may be lost, and nobody could say.
+    fn is_unsettled(&self) -> bool {
+        self.undelivered.is_some() && self.lost.is_none()
+    }
+
+    /// Both together. What one of them does not count, the other one does; but with losses unknown on one side, they are
+    /// unknown in sum.
     #[must_use]
     pub fn with(self, other: &Self) -> Self {
+        let is_unsettled = self.is_unsettled() || other.is_unsettled();
         Self {
             published: self.published.saturating_add(other.published),
             confirmed: self.confirmed.saturating_add(other.confirmed),
@@ -51,7 +60,7 @@ impl Account {
             unmarked: sum(self.unmarked, other.unmarked),
             unexpected: sum(self.unexpected, other.unexpected),
             undelivered: sum(self.undelivered, other.undelivered),
-            lost: sum(self.lost, other.lost),
+            lost: if is_unsettled { None } else { sum(self.lost, other.lost) },
         }
     }
 
@@ -83,10 +92,15 @@ impl Account {
         let twice = count(self.delivered_twice);
         let lost = count(self.lost);
         text.extend(["; ", &grouped(delivered), " delivered, ", &twice, " twice, ", &lost, " lost"]);
+        let undelivered = if self.is_unsettled() {
+            "confirmed and not delivered, perhaps still in the queues: not all could be asked"
+        } else {
+            "confirmed and still in the queues"
+        };
         for (what, count) in [
             ("twice without the mark of redelivery", self.unmarked),
             ("delivered that this run did not publish", self.unexpected),
-            ("confirmed and still in the queues", self.undelivered),
+            (undelivered, self.undelivered),
         ] {
             if let Some(count) = count.filter(|count| *count > 0) {
                 text.extend([", ", &grouped(count), " ", what]);
@@ -128,6 +142,11 @@ mod tests {
             both.line(),
             "0 published, 5 confirmed, 0 refused, 0 unknown; 2 delivered, ? twice, 1 lost"
         );
+        let unasked = Account { delivered: Some(1), undelivered: Some(4), ..Account::default() };
+        for sum in [known.with(&unasked), unasked.with(&known)] {
+            assert_eq!((sum.lost, sum.undelivered, sum.delivered), (None, Some(4), Some(3)));
+            assert!(sum.line().contains("? lost, 4 confirmed and not delivered, perhaps"), "{}", sum.line());
+        }
         assert_eq!(Account::default().line(), "0 published, 0 confirmed, 0 refused, 0 unknown");
     }
 }
