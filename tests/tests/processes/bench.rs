@@ -1,47 +1,24 @@
 //! `quorate bench` against real brokers: what it counts, that it cleans up, and that its reports can be compared.
 
 use std::path::Path;
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, Stdio};
 
-use quorate_tests::process::{Broker, ClusterPlan, Place, programs, wait_for};
+use quorate_tests::process::{ClusterPlan, Place, wait_for};
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 
-fn command(urls: [&str; 2], arguments: &[&str]) -> Command {
-    let mut command = programs::command("quorate");
-    command.args(["-o", "json", "--url", urls[0], "--admin", urls[1]]);
-    command.args(arguments);
-    command
-}
+use crate::operator::{Operator, leading};
 
-/// Runs the tool; gives its exit status and the JSON that it printed.
-fn quorate(urls: [&str; 2], arguments: &[&str]) -> (i32, Value) {
-    let output = command(urls, arguments).output().unwrap();
-    let text = String::from_utf8_lossy(&output.stdout);
-    let value = serde_json::from_str(&text).unwrap_or_else(|error| {
-        panic!("{arguments:?}: {error}: {text}{}", String::from_utf8_lossy(&output.stderr))
-    });
-    (output.status.code().expect("it ends by itself"), value)
-}
-
-fn queues(urls: [&str; 2]) -> usize {
-    let (status, list) = quorate(urls, &["queue", "list"]);
+fn queues(operator: &Operator) -> usize {
+    let (status, list) = operator.runs(&["queue", "list"]);
     assert_eq!(status, 0, "{list}");
     list.as_array().expect("a list of queues").len()
-}
-
-fn leading(place: &Place) -> Broker {
-    let mut broker = Broker::single(&place.path(""), "b");
-    broker.start();
-    broker.wait_leading();
-    broker
 }
 
 #[test]
 fn every_message_of_many_publishers_reaches_one_of_many_consumers_once() {
     let cluster = ClusterPlan::of(3).start();
-    let (url, admin) = (cluster.url(), cluster[0].admin_address());
-    let urls = [url.as_str(), admin.as_str()];
+    let operator = Operator::of(&cluster);
     for together in [&["--together"][..], &[]] {
         let arguments =
             [
@@ -61,7 +38,7 @@ fn every_message_of_many_publishers_reaches_one_of_many_consumers_once() {
                 together,
             ]
             .concat();
-        let (status, report) = quorate(urls, &arguments);
+        let (status, report) = operator.runs(&arguments);
         assert_eq!(status, 0, "{report}");
         // Two sizes, two rounds.
         let all = 4 * 1003;
@@ -76,18 +53,17 @@ fn every_message_of_many_publishers_reaches_one_of_many_consumers_once() {
         assert!(histogram.starts_with("HISTFAAA"), "{histogram}");
         assert!(cell["publish_cost"]["syncs_per_message"].as_f64().unwrap() > 0.0, "{cell}");
     }
-    assert_eq!(queues(urls), 0);
+    assert_eq!(queues(&operator), 0);
 }
 
 #[test]
 fn an_open_loop_sends_what_is_due_and_says_when_the_cluster_does_not_keep_up() {
     let place = Place::new();
     let broker = leading(&place);
-    let (url, admin) = (broker.client_address(), broker.admin_address());
-    let urls = [url.as_str(), admin.as_str()];
+    let operator = Operator::at(&broker);
     let common = ["bench", "both", "--together", "--sizes", "64", "--warm-up", "0s"];
     let slow = ["--rate", "300", "--publishers", "3", "--messages", "300"];
-    let (_, slow) = quorate(urls, &[&common[..], &slow].concat());
+    let (_, slow) = operator.runs(&[&common[..], &slow].concat());
     let publish = &slow["cells"][0]["rounds"][0]["publish"];
     assert_eq!((&publish["messages"], &slow["messages"]["delivered"]), (&300.into(), &300.into()), "{slow}");
     let open = &publish["open_loop"];
@@ -98,7 +74,7 @@ fn an_open_loop_sends_what_is_due_and_says_when_the_cluster_does_not_keep_up() {
 
     // One message on its way at a time is never a million a second.
     let fast = ["--rate", "1000000", "--windows", "1", "--seconds", "1"];
-    let (status, fast) = quorate(urls, &[&common[..], &fast].concat());
+    let (status, fast) = operator.runs(&[&common[..], &fast].concat());
     let publish = &fast["cells"][0]["rounds"][0]["publish"];
     let open = &publish["open_loop"];
     assert_eq!((status, &open["kept_up"]), (1, &false.into()), "{fast}");
@@ -108,7 +84,7 @@ fn an_open_loop_sends_what_is_due_and_says_when_the_cluster_does_not_keep_up() {
     assert!(publish["p50_us"].as_f64().unwrap() > 100_000.0, "{publish}");
     assert!(open["service"]["p50_us"].as_f64() < publish["p50_us"].as_f64(), "{publish}");
     assert_eq!((fast["messages"]["delivered"].as_u64(), &fast["messages"]["lost"]), (Some(sent), &0.into()));
-    assert_eq!(queues(urls), 0);
+    assert_eq!(queues(&operator), 0);
 }
 
 fn signal(child: &Child, signal: Signal) {
@@ -120,32 +96,53 @@ fn signal(child: &Child, signal: Signal) {
 fn interrupted_it_deletes_its_queues_and_killed_it_leaves_them_under_its_name() {
     let place = Place::new();
     let broker = leading(&place);
-    let (url, admin) = (broker.client_address(), broker.admin_address());
-    let urls = [url.as_str(), admin.as_str()];
+    let operator = Operator::at(&broker);
     let running = ["bench", "both", "--together", "--queues", "2", "--seconds", "3600"];
     for (how, status, left) in
         [(Signal::INT, Some(3), 0), (Signal::TERM, Some(3), 0), (Signal::KILL, None, 2)]
     {
-        let mut bench = command(urls, &running);
+        let mut bench = operator.command(&running);
         let bench = bench.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
-        wait_for("queues of the bench", || match queues(urls) {
+        wait_for("queues of the bench", || match queues(&operator) {
             2 => Ok(()),
             count => Err(format!("{count} queues")),
         });
         signal(&bench, how);
         let ended = bench.wait_with_output().unwrap();
-        assert_eq!((ended.status.code(), queues(urls)), (status, left), "{how:?}");
+        assert_eq!((ended.status.code(), queues(&operator)), (status, left), "{how:?}");
     }
-    let (_, list) = quorate(urls, &["queue", "list"]);
+    let (_, list) = operator.runs(&["queue", "list"]);
     let is_named = |queue: &Value| queue["name"].as_str().unwrap().starts_with("quorate-bench-");
     assert!(list.as_array().unwrap().iter().all(is_named), "{list}");
 }
 
+#[test]
+fn what_nobody_answers_is_unknown_and_its_waiting_is_in_the_latencies() {
+    let place = Place::new();
+    let broker = leading(&place);
+    let operator = Operator::at(&broker);
+    let arguments = ["bench", "publish", "--windows", "4", "--sizes", "8", "--seconds", "3600"];
+    let bench = operator.command(&[&arguments[..], &["--warm-up", "0s", "--timeout", "500ms"]].concat());
+    let bench = { bench }.stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap();
+    wait_for("messages of the bench", || match operator.runs(&["queue", "list"]).1[0]["ready"].as_u64() {
+        Some(1..) => Ok(()),
+        _ => Err("none yet".to_owned()),
+    });
+    broker.freeze();
+    let ended = bench.wait_with_output().unwrap();
+    broker.thaw();
+    let report: Value = serde_json::from_slice(&ended.stdout).unwrap();
+    let [published, confirmed] = ["published", "confirmed"].map(|count| report["messages"][count].as_u64());
+    assert_eq!((ended.status.code(), published), (Some(1), confirmed.map(|count| count + 4)), "{report}");
+    let publish = &report["cells"][0]["rounds"][0]["publish"];
+    assert!(publish["max_us"].as_f64().unwrap() >= 500_000.0, "{publish}");
+}
+
 /// Writes a report; gives its path.
-fn report(urls: [&str; 2], path: &Path, more: &[&str]) -> String {
+fn report(operator: &Operator, path: &Path, more: &[&str]) -> String {
     let arguments =
         ["bench", "publish", "--messages", "200", "--sizes", "64", "--windows", "8", "--warm-up", "0s"];
-    let (status, report) = quorate(urls, &[&arguments[..], more].concat());
+    let (status, report) = operator.runs(&[&arguments[..], more].concat());
     assert_eq!(status, 0, "{report}");
     std::fs::write(path, report.to_string()).unwrap();
     path.display().to_string()
@@ -155,22 +152,21 @@ fn report(urls: [&str; 2], path: &Path, more: &[&str]) -> String {
 fn reports_are_compared_without_a_cluster() {
     let place = Place::new();
     let mut broker = leading(&place);
-    let (url, admin) = (broker.client_address(), broker.admin_address());
-    let urls = [url.as_str(), admin.as_str()];
-    let one = report(urls, &place.path("one"), &["--rounds", "3"]);
-    let fan_in = report(urls, &place.path("two"), &["--rounds", "3", "--publishers", "2"]);
-    let single = report(urls, &place.path("once"), &[]);
+    let operator = Operator::at(&broker);
+    let one = report(&operator, &place.path("one"), &["--rounds", "3"]);
+    let fan_in = report(&operator, &place.path("two"), &["--rounds", "3", "--publishers", "2"]);
+    let single = report(&operator, &place.path("once"), &[]);
     broker.kill();
-    let (status, same) = quorate(urls, &["bench", "compare", &one, &one]);
+    let (status, same) = operator.runs(&["bench", "compare", &one, &one]);
     assert_eq!((status, &same["slower"], &same["faster"]), (0, &0.into(), &0.into()), "{same}");
     // Rate, two latencies, syncs and bytes of the log; processor time needs --pid.
     assert_eq!(same["same"], 5, "{same}");
     for (other, names) in [(&fan_in, "publishers: 1 and 2"), (&single, "measured 1 times")] {
-        let (status, refused) = quorate(urls, &["bench", "compare", &one, other]);
+        let (status, refused) = operator.runs(&["bench", "compare", &one, other]);
         assert_eq!((status, &refused["code"]), (2, &"not-comparable".into()), "{refused}");
         assert!(refused["message"].as_str().unwrap().contains(names), "{refused}");
         let (_, shown) =
-            quorate(urls, &["bench", "compare", &one, other, "--anyway", "--tolerance", "1000%"]);
+            operator.runs(&["bench", "compare", &one, other, "--anyway", "--tolerance", "1000%"]);
         assert_eq!(shown["lines"].as_array().unwrap().len(), 5, "{shown}");
     }
     // The same report with every rate a thousandth of what it was.
@@ -180,6 +176,6 @@ fn reports_are_compared_without_a_cluster() {
     }
     let path = place.path("slower");
     std::fs::write(&path, slower.to_string()).unwrap();
-    let (status, compared) = quorate(urls, &["bench", "compare", &one, &path.display().to_string()]);
+    let (status, compared) = operator.runs(&["bench", "compare", &one, &path.display().to_string()]);
     assert_eq!((status, &compared["beyond_tolerance"]), (1, &1.into()), "{compared}");
 }

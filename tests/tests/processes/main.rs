@@ -18,6 +18,7 @@ mod kept_aside;
 mod manual;
 mod members;
 mod memory;
+mod operator;
 mod queues;
 mod recovery;
 mod routes;

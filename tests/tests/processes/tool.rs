@@ -1,35 +1,18 @@
 //! The tool `quorate` against a real broker.
 
-use std::process::{Output, Stdio};
+use std::process::Stdio;
 
-use quorate_tests::process::{Broker, Place, programs};
-use serde_json::Value;
+use quorate_tests::process::{Place, programs};
 
-/// Runs the tool; gives its exit status and the JSON that it printed.
-fn quorate(broker: &Broker, arguments: &[&str]) -> (i32, Value) {
-    let mut command = programs::command("quorate");
-    command.args(["-o", "json", "--url", &broker.client_address(), "--admin", &broker.admin_address()]);
-    let Output { status, stdout, stderr } = command.args(arguments).output().unwrap();
-    let text = String::from_utf8_lossy(&stdout);
-    let value = serde_json::from_str(&text)
-        .unwrap_or_else(|error| panic!("{arguments:?}: {error}: {text}{}", String::from_utf8_lossy(&stderr)));
-    (status.code().expect("it ends by itself"), value)
-}
-
-fn leading(place: &Place) -> Broker {
-    let mut broker = Broker::single(&place.path(""), "b");
-    broker.start();
-    broker.wait_leading();
-    broker
-}
+use crate::operator::{Operator, leading};
 
 #[test]
 fn what_a_full_queue_never_took_is_refused_and_not_unknown() {
     let place = Place::new();
     let broker = leading(&place);
-    assert_eq!(quorate(&broker, &["queue", "declare", "q", "--max-length", "3"]).0, 0);
-    let (status, report) =
-        quorate(&broker, &["publish", "--queue", "q", "--count", "10", "--timeout", "500ms"]);
+    let operator = Operator::at(&broker);
+    assert_eq!(operator.runs(&["queue", "declare", "q", "--max-length", "3"]).0, 0);
+    let (status, report) = operator.runs(&["publish", "--queue", "q", "--count", "10", "--timeout", "500ms"]);
     assert_eq!(
         (&report["sent"], &report["confirmed"], &report["refused"], &report["unknown"]),
         (&10.into(), &3.into(), &7.into(), &0.into()),
@@ -42,18 +25,19 @@ fn what_a_full_queue_never_took_is_refused_and_not_unknown() {
 fn a_counted_consumer_takes_its_count_and_leaves_the_rest_untouched() {
     let place = Place::new();
     let broker = leading(&place);
-    assert_eq!(quorate(&broker, &["queue", "declare", "q"]).0, 0);
-    assert_eq!(quorate(&broker, &["publish", "--queue", "q", "--count", "3000"]).0, 0);
+    let operator = Operator::at(&broker);
+    assert_eq!(operator.runs(&["queue", "declare", "q"]).0, 0);
+    assert_eq!(operator.runs(&["publish", "--queue", "q", "--count", "3000"]).0, 0);
     let out = place.path("out").display().to_string();
     for (mode, acked) in [("--no-ack", 0), ("--ack", 1200)] {
         let (status, report) =
-            quorate(&broker, &["consume", "--queue", "q", "--count", "1200", mode, "--output", &out]);
+            operator.runs(&["consume", "--queue", "q", "--count", "1200", mode, "--output", &out]);
         let wanted = (0, 1200.into(), 0.into(), acked.into());
         let [received, redelivered, acked] =
             ["received", "redelivered", "acked"].map(|field| report[field].clone());
         assert_eq!((status, received, redelivered, acked), wanted, "{report}");
     }
-    let (_, rest) = quorate(&broker, &["consume", "--queue", "q", "--until-empty", "--output", &out]);
+    let (_, rest) = operator.runs(&["consume", "--queue", "q", "--until-empty", "--output", &out]);
     assert_eq!((&rest["received"], &rest["redelivered"]), (&600.into(), &0.into()), "{rest}");
 }
 
@@ -61,8 +45,9 @@ fn a_counted_consumer_takes_its_count_and_leaves_the_rest_untouched() {
 fn a_consumer_that_has_lost_the_cluster_says_so_and_ends_with_3() {
     let place = Place::new();
     let mut broker = leading(&place);
-    assert_eq!(quorate(&broker, &["queue", "declare", "q"]).0, 0);
-    assert_eq!(quorate(&broker, &["publish", "--queue", "q", "--body", "x"]).0, 0);
+    let operator = Operator::at(&broker);
+    assert_eq!(operator.runs(&["queue", "declare", "q"]).0, 0);
+    assert_eq!(operator.runs(&["publish", "--queue", "q", "--body", "x"]).0, 0);
     let out = place.path("out");
     let mut command = programs::command("quorate");
     command.args(["--url", &broker.client_address(), "--timeout", "500ms", "consume", "--queue", "q"]);
@@ -81,8 +66,9 @@ fn a_consumer_that_has_lost_the_cluster_says_so_and_ends_with_3() {
 fn a_virtual_host_that_exists_is_said_so() {
     let place = Place::new();
     let broker = leading(&place);
+    let operator = Operator::at(&broker);
     for created in [true, false] {
-        let (status, answer) = quorate(&broker, &["vhost", "create", "billing"]);
+        let (status, answer) = operator.runs(&["vhost", "create", "billing"]);
         assert_eq!((status, &answer["created"]), (0, &created.into()), "{answer}");
     }
 }
@@ -91,8 +77,9 @@ fn a_virtual_host_that_exists_is_said_so() {
 fn whoever_reads_the_messages_may_stop_and_the_rest_stays_in_the_queue() {
     let place = Place::new();
     let broker = leading(&place);
-    assert_eq!(quorate(&broker, &["queue", "declare", "q"]).0, 0);
-    assert_eq!(quorate(&broker, &["publish", "--queue", "q", "--count", "10"]).0, 0);
+    let operator = Operator::at(&broker);
+    assert_eq!(operator.runs(&["queue", "declare", "q"]).0, 0);
+    assert_eq!(operator.runs(&["publish", "--queue", "q", "--count", "10"]).0, 0);
     let mut command = programs::command("quorate");
     command.args(["--url", &broker.client_address(), "consume", "--queue", "q"]);
     let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
@@ -102,6 +89,6 @@ fn whoever_reads_the_messages_may_stop_and_the_rest_stays_in_the_queue() {
     assert_eq!(output.status.code(), Some(1), "{text}");
     assert!(text.contains(" 0 acked ") && text.contains("nobody reads standard output any more"), "{text}");
     assert_eq!(text.lines().count(), 1, "{text}");
-    let (_, list) = quorate(&broker, &["queue", "show", "q"]);
+    let (_, list) = operator.runs(&["queue", "show", "q"]);
     assert_eq!(list["ready"], 10, "{list}");
 }
