@@ -6,31 +6,31 @@ use quorate_tests::process::{Broker, Cluster, Place, programs};
 use serde_json::Value;
 
 /// Where the tool is told to go.
-pub struct Operator {
+pub(super) struct Operator {
     url: String,
     admin: String,
 }
 
 impl Operator {
     /// At this broker.
-    pub fn at(broker: &Broker) -> Self {
+    pub(super) fn at(broker: &Broker) -> Self {
         Self { url: broker.client_address(), admin: broker.admin_address() }
     }
 
     /// At all brokers of this cluster, for what goes to clients' ports, and at the first one's admin port.
-    pub fn of(cluster: &Cluster) -> Self {
+    pub(super) fn of(cluster: &Cluster) -> Self {
         Self { url: cluster.url(), admin: cluster[0].admin_address() }
     }
 
     /// The tool, not started.
-    pub fn command(&self, arguments: &[&str]) -> Command {
+    pub(super) fn command(&self, arguments: &[&str]) -> Command {
         let mut command = programs::command("quorate");
         command.args(["-o", "json", "--url", &self.url, "--admin", &self.admin]).args(arguments);
         command
     }
 
     /// Runs the tool; gives its exit status and the JSON that it printed.
-    pub fn runs(&self, arguments: &[&str]) -> (i32, Value) {
+    pub(super) fn runs(&self, arguments: &[&str]) -> (i32, Value) {
         let output = self.command(arguments).output().unwrap();
         let text = String::from_utf8_lossy(&output.stdout);
         let value = serde_json::from_str(&text).unwrap_or_else(|error| {
@@ -41,7 +41,7 @@ impl Operator {
 }
 
 /// A broker that is alone and serves.
-pub fn leading(place: &Place) -> Broker {
+pub(super) fn leading(place: &Place) -> Broker {
     let mut broker = Broker::single(&place.path(""), "b");
     broker.start();
     broker.wait_leading();
