@@ -17,6 +17,16 @@ pub const MOST_RATE: u64 = 10_000_000;
 const MOST_BYTES: u64 = 1 << 30;
 /// What a message takes beside its body, generously.
 const BESIDE: u64 = 1 << 10;
+/// Most cells of a round: as many as a report may have that is compared.
+pub const MOST_CELLS: usize = 2000;
+
+/// What is in a list twice.
+fn twice<T: PartialEq + Copy>(list: &[T]) -> Option<T> {
+    list.iter()
+        .enumerate()
+        .find(|(place, value)| list.iter().take(*place).any(|other| other == *value))
+        .map(|(_, value)| *value)
+}
 
 /// What is done to the cluster.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -163,6 +173,10 @@ impl Plan {
                 "--rate is that of publishing: it goes with `bench publish` and `bench both`".to_owned()
             );
         }
+        if self.mode == Mode::Consume && self.floor_dir.is_some() {
+            return Err("the floor is what publishing is compared with: --floor-dir goes with `bench publish` and `bench both`"
+                .to_owned());
+        }
         if !self.rates.is_empty() && self.floor_dir.is_some() {
             return Err(
                 "the floor goes as fast as it can: --floor-dir and --rate exclude each other".to_owned()
@@ -183,29 +197,58 @@ impl Plan {
                 ));
             }
         }
+        self.check_cells()?;
         self.check_memory()?;
         self.check_numbers()
+    }
+
+    fn check_cells(&self) -> Result<(), String> {
+        let lists = [self.sizes.len(), self.windows.len(), self.rates.len().max(1)];
+        let cells = lists.into_iter().fold(1, usize::saturating_mul);
+        if cells > MOST_CELLS {
+            return Err(format!(
+                "{cells} cells: a run has at most {MOST_CELLS}; choose fewer --sizes, --windows or --rate"
+            ));
+        }
+        let again = twice(&self.sizes).map(|size| format!("--sizes {}", Size(size)));
+        let again = again.or_else(|| twice(&self.windows).map(|window| format!("--windows {window}")));
+        let again = again.or_else(|| twice(&self.rates).map(|rate| format!("--rate {rate}")));
+        again.map_or(Ok(()), |what| {
+            Err(format!("{what} is there twice; --rounds measures everything several times"))
+        })
+    }
+
+    /// Whether so many messages on their way of each publisher, or unsettled at each consumer, are not too many.
+    pub fn fits(&self, window: usize) -> bool {
+        self.too_much(window).is_none()
+    }
+
+    /// What such a window takes, what it may take, and for whom; none if that is not too much.
+    fn too_much(&self, window: usize) -> Option<(u64, u64, &'static str)> {
+        let largest = self.sizes.iter().copied().max().unwrap_or(0);
+        let each = largest.saturating_add(BESIDE).saturating_mul(window as u64);
+        let all = each.saturating_mul(self.publishers.max(self.consumers).max(1) as u64);
+        let floor = each.saturating_mul(self.publishers as u64);
+        if each > LARGEST_BATCH {
+            Some((each, LARGEST_BATCH, "each"))
+        } else if self.floor_dir.is_some() && floor > LARGEST_BATCH {
+            Some((floor, LARGEST_BATCH, "the floor, which stands for all publishers"))
+        } else if all > MOST_BYTES {
+            Some((all, MOST_BYTES, "all publishers or consumers together"))
+        } else {
+            None
+        }
     }
 
     fn check_memory(&self) -> Result<(), String> {
         let largest = self.sizes.iter().copied().max().unwrap_or(0);
         let widest = self.windows.iter().copied().max().unwrap_or(1);
-        let each = largest.saturating_add(BESIDE).saturating_mul(widest as u64);
-        let all = each.saturating_mul(self.publishers.max(self.consumers).max(1) as u64);
-        let floor = each.saturating_mul(self.publishers as u64);
-        let (bytes, most, of) = if each > LARGEST_BATCH {
-            (each, LARGEST_BATCH, "one publisher")
-        } else if self.floor_dir.is_some() && floor > LARGEST_BATCH {
-            (floor, LARGEST_BATCH, "the floor, which stands for all publishers")
-        } else if all > MOST_BYTES {
-            (all, MOST_BYTES, "all publishers or consumers together")
-        } else {
-            return Ok(());
-        };
+        let Some((bytes, most, whose)) = self.too_much(widest) else { return Ok(()) };
         Err(format!(
-            "a window of {widest} messages of {} takes {} MiB of {of}, more than {}; choose smaller --windows or --sizes",
+            "a window of {widest} messages of {} takes {} MiB of {whose}, with what is beside the bodies; {} are allowed: \
+             choose smaller --windows or --sizes",
             Size(largest),
-            bytes >> 20,
+            bytes.div_ceil(1 << 20),
             Size(most)
         ))
     }
@@ -263,6 +306,18 @@ pub(super) mod tests {
     }
 
     #[test]
+    fn a_window_fits_up_to_what_is_allowed() {
+        for (size, widest) in [(1 << 10, 16_384), (1 << 20, 31), (16 << 20, 1)] {
+            let plan = Plan { sizes: vec![8, size], ..plan() };
+            assert_eq!((plan.fits(widest), plan.fits(widest + 1)), (true, false), "{size}");
+            assert_eq!(Plan { windows: vec![widest], ..plan.clone() }.check(), Ok(()), "{size}");
+            assert!(Plan { windows: vec![widest + 1], ..plan }.check().is_err(), "{size}");
+        }
+        let many = Plan { sizes: vec![16 << 10], publishers: 100, ..plan() };
+        assert!(many.fits(64) && !many.fits(1024));
+    }
+
+    #[test]
     fn cells_are_in_order() {
         let plan = Plan { sizes: vec![8, 16], rates: vec![10, 20], ..plan() };
         let points: Vec<_> = plan.points().iter().map(|point| (point.size, point.rate)).collect();
@@ -278,6 +333,11 @@ pub(super) mod tests {
         for (wrong, says) in [
             (Plan { mode: Mode::Publish, together: true, ..plan() }, "bench both"),
             (Plan { mode: Mode::Consume, rates: vec![1], ..plan() }, "--rate"),
+            (Plan { mode: Mode::Consume, floor_dir: floor.clone(), ..plan() }, "--floor-dir"),
+            (Plan { sizes: vec![8, 16, 8], ..plan() }, "--sizes 8 B is there twice"),
+            (Plan { windows: vec![1, 1], ..plan() }, "--windows 1 is there twice"),
+            (Plan { rates: vec![5, 5], ..plan() }, "--rate 5 is there twice"),
+            (Plan { sizes: (8..108).collect(), windows: (1..22).collect(), ..plan() }, "2100 cells"),
             (Plan { rates: vec![1], floor_dir: floor.clone(), ..plan() }, "--floor-dir"),
             (Plan { sizes: vec![7], ..plan() }, "at least 8 B"),
             (Plan { queues: 2, consumers: 2, ..plan() }, "--publishers 1: 2 queues need 2"),

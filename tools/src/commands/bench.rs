@@ -1,5 +1,7 @@
 //! `quorate bench`.
 
+use std::collections::BTreeSet;
+use std::iter;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
@@ -18,6 +20,7 @@ use crate::bench::run::Run;
 use crate::connection::{block_on, connect_with, options};
 use crate::console::Console;
 use crate::exit::{Failure, Status};
+use crate::process;
 use crate::settings::Settings;
 use crate::units::{Size, Span};
 
@@ -47,7 +50,8 @@ consumer take the first queue, the second ones the second, and so on, round and 
 --floor-dir names a directory on the disk of the stores: next to each cluster cell the same is measured with one
 process and three files there, each batch done when two of three have it synced. In each round the cells follow
 each other, the floor and the cluster in turn, so that both see the same disk; the tables show medians.
-`both` publishes, then consumes what was published; with --together at the same time.
+`both` publishes, then consumes what was published; with --together at the same time. `consume` first fills the queues,
+unmeasured, with --messages, or with 50000 messages or 256 MiB, whichever is less.
 The queues are called quorate-bench-…; they are deleted at the end, and at Ctrl-C.
 
 Exit status: 0 all well, 1 messages refused, unknown or delivered twice, or the cluster did not keep up with --rate,
@@ -93,7 +97,7 @@ Exit status: 0, or 1 if something is slower by more than the tolerance; 2 if the
 
 #[derive(Debug, Args)]
 struct MeasureArguments {
-    /// Messages on their way of each publisher, and unsettled at each consumer, at one time [default: 1,64,1024; with --rate: 1024]
+    /// Messages on their way of each publisher, and unsettled at each consumer, at one time [default: 1,64,1024; with --rate: 1024; less if that would take too much memory]
     #[arg(long, value_name = "N,...", value_delimiter = ',', value_parser = parse_window)]
     windows: Vec<usize>,
     /// Bytes of each message
@@ -111,7 +115,7 @@ struct MeasureArguments {
     /// Queues, over which publishers and consumers are spread round robin
     #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..=i64::from(MOST)))]
     queues: u16,
-    /// How long each cell takes, in seconds or as a time [default: 5s]
+    /// How long each cell takes, in seconds or as a time; `consume` ends sooner if the queues are empty [default: 5s]
     #[arg(long, value_name = "TIME", value_parser = parse_seconds, conflicts_with = "messages")]
     seconds: Option<Duration>,
     /// How many messages each cell has in sum, instead
@@ -149,6 +153,16 @@ fn parse_seconds(text: &str) -> Result<Duration, String> {
     if time.is_zero() { Err("a cell needs some time".to_owned()) } else { Ok(time) }
 }
 
+/// The windows if none is given: of the usual ones those that fit, so that nobody is told to make smaller what they did
+/// not choose.
+fn usual_windows(plan: &Plan) -> Vec<usize> {
+    if plan.rates.is_empty() {
+        return WINDOWS.into_iter().filter(|window| *window == 1 || plan.fits(*window)).collect();
+    }
+    let halves = iter::successors(Some(OPEN_WINDOW), |window| Some(window / 2).filter(|half| *half > 0));
+    vec![halves.into_iter().find(|window| plan.fits(*window)).unwrap_or(1)]
+}
+
 impl BenchArguments {
     /// Whether no cluster is needed.
     pub fn is_local(&self) -> bool {
@@ -168,17 +182,12 @@ impl MeasureArguments {
                 )));
             }
         }
-        let windows = match (self.windows.is_empty(), self.rate.is_empty()) {
-            (false, _) => self.windows.clone(),
-            (true, true) => WINDOWS.to_vec(),
-            (true, false) => vec![OPEN_WINDOW],
-        };
         let consumers = usize::from(self.consumers.unwrap_or(self.queues));
         let seconds = self.seconds.unwrap_or(Duration::from_secs(5)).as_secs_f64();
-        let plan = Plan {
+        let mut plan = Plan {
             mode,
             sizes: self.sizes.iter().map(|size| size.0).collect(),
-            windows,
+            windows: self.windows.clone(),
             rates: self.rate.clone(),
             seconds: if self.messages.is_some() { None } else { Some(seconds) },
             messages: self.messages,
@@ -191,6 +200,9 @@ impl MeasureArguments {
             floor_dir: self.floor_dir.as_ref().map(|directory| directory.display().to_string()),
             timeout_seconds: settings.timeout.as_secs_f64(),
         };
+        if plan.windows.is_empty() {
+            plan.windows = usual_windows(&plan);
+        }
         plan.check().map_err(Failure::usage)?;
         Ok(plan)
     }
@@ -223,15 +235,13 @@ fn say(report: &Report, console: &mut Console) -> Result<Status, Failure> {
         return Ok(status);
     }
     let (cells, rounds) = (report.cells.len(), report.rounds);
+    let cells = if cells == 1 { "1 cell".to_owned() } else { format!("{cells} cells") };
+    let rounds = if rounds == 1 { "1 round".to_owned() } else { format!("medians of {rounds} rounds") };
     let floor = report.floor_directory.as_ref().map_or_else(
         || "no floor was measured: --floor-dir DIR on the disk of the stores".to_owned(),
         |directory| format!("the floor is in {directory}"),
     );
-    console.verdict(
-        status,
-        status.word(),
-        format_args!("{cells} cells, medians of {rounds} rounds; {floor}"),
-    )?;
+    console.verdict(status, status.word(), format_args!("{cells}, {rounds}; {floor}"))?;
     console.entry(format_args!("messages: {}", report.messages.line()))?;
     for not_kept in report.cells.iter().filter_map(crate::bench::report::Cell::not_kept) {
         console.entry(not_kept)?;
@@ -249,6 +259,7 @@ async fn measure(
     console: &mut Console,
 ) -> Result<Report, Failure> {
     let mut interrupts = Interrupts::new()?;
+    let pids = pids(arguments, settings)?;
     let floor = arguments.floor_dir.as_ref().map(|directory| {
         Floor::new(directory)
             .map_err(|error| Failure::usage(format!("--floor-dir {}: {error}", directory.display())))
@@ -267,7 +278,6 @@ async fn measure(
         connected = connected => connected?,
         () = interrupts.next() => return Err(interrupted()),
     };
-    let pids = if arguments.pid.is_empty() { &settings.pids } else { &arguments.pid }.clone();
     let count = brokers.len().max(pids.len());
     let meter = Meter::new(Admin::new(settings), brokers, pids);
     let mut run = Run::new(&plan, settings, crew, control.clone(), meter, floor);
@@ -333,6 +343,18 @@ impl Interrupts {
 
 fn interrupted() -> Failure {
     Failure::new(Status::Unknown, "interrupted", "interrupted before the end")
+}
+
+/// The brokers' processes, each once.
+fn pids(arguments: &MeasureArguments, settings: &Settings) -> Result<Vec<u32>, Failure> {
+    if arguments.pid.is_empty() {
+        return Ok(settings.pids.clone());
+    }
+    if let Some(gone) = arguments.pid.iter().find(|pid| process::processor_time(**pid).is_none()) {
+        return Err(Failure::usage(format!("--pid {gone}: this machine has no such process")));
+    }
+    let each: BTreeSet<u32> = arguments.pid.iter().copied().collect();
+    Ok(each.into_iter().collect())
 }
 
 /// Admin addresses of the cluster's brokers, as far as somebody says.

@@ -10,13 +10,12 @@ use serde::Deserialize;
 use serde::de::{Deserializer, Error as _, SeqAccess, Visitor};
 
 use super::Difference;
-use crate::bench::plan::Mode;
+use crate::bench::plan::{MOST_CELLS, Mode};
 use crate::bench::report::{FORMAT, SCHEMA};
 use crate::exit::{Failure, Status};
 
 /// Longest file that is read: a round of a cell has some ten KiB, most of it histograms.
 const MOST_BYTES: u64 = 128 << 20;
-const MOST_CELLS: usize = 2000;
 /// As many as the command measures.
 const MOST_ROUNDS: usize = 1000;
 const MOST_ARGUMENTS: usize = 2000;
