@@ -117,6 +117,21 @@ fn interrupted_it_deletes_its_queues_and_killed_it_leaves_them_under_its_name() 
 }
 
 #[test]
+fn consuming_ends_with_its_time_and_leaves_the_rest() {
+    let place = Place::new();
+    let broker = leading(&place);
+    let operator = Operator::at(&broker);
+    let arguments = ["bench", "consume", "--windows", "1", "--sizes", "8", "--warm-up", "0s"];
+    // At one message at a time, those that are filled in take far longer.
+    let (status, report) = operator.runs(&[&arguments[..], &["--seconds", "0.2"]].concat());
+    let count = |name: &str| report["messages"][name].as_u64().unwrap();
+    assert_eq!((status, count("confirmed"), count("lost")), (0, 50_000, 0), "{report}");
+    assert_eq!(count("delivered") + count("left"), 50_000, "{report}");
+    assert!(report["cells"][0]["consume"]["seconds"].as_f64().unwrap() < 5.0, "{report}");
+    assert_eq!(queues(&operator), 0);
+}
+
+#[test]
 fn what_nobody_answers_is_unknown_and_its_waiting_is_in_the_latencies() {
     let place = Place::new();
     let broker = leading(&place);

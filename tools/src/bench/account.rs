@@ -27,6 +27,8 @@ pub struct Account {
     /// Confirmed and not delivered when the run gave up waiting, but still in the queues; if `lost` is none, also those
     /// of which nobody could say whether they are.
     pub undelivered: Option<u64>,
+    /// Confirmed and left in the queues, since the time of consuming was over.
+    pub left: Option<u64>,
     /// Confirmed, never delivered, and no longer in the queues. The least, if the run gave up waiting: what else is in the
     /// queues is taken for the missing. None as well if the queues could not be asked.
     pub lost: Option<u64>,
@@ -60,6 +62,7 @@ impl Account {
             unmarked: sum(self.unmarked, other.unmarked),
             unexpected: sum(self.unexpected, other.unexpected),
             undelivered: sum(self.undelivered, other.undelivered),
+            left: sum(self.left, other.left),
             lost: if is_unsettled { None } else { sum(self.lost, other.lost) },
         }
     }
@@ -101,6 +104,7 @@ impl Account {
             ("twice without the mark of redelivery", self.unmarked),
             ("delivered that this run did not publish", self.unexpected),
             (undelivered, self.undelivered),
+            ("left in the queues when the time was over", self.left),
         ] {
             if let Some(count) = count.filter(|count| *count > 0) {
                 text.extend([", ", &grouped(count), " ", what]);
@@ -127,6 +131,7 @@ mod tests {
             (Account { lost: Some(1), unknown: 1, ..good }, Status::Refused),
             (Account { unmarked: Some(1), ..good }, Status::Refused),
             (Account { unexpected: Some(1), ..good }, Status::Refused),
+            (Account { left: Some(1), ..good }, Status::Done),
             (Account { delivered: None, lost: None, ..good }, Status::Done),
         ] {
             assert_eq!(account.status(), status, "{account:?}");

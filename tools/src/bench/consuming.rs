@@ -32,6 +32,18 @@ pub struct Job {
     pub epoch: Instant,
     /// How long to wait without progress.
     pub timeout: Duration,
+    /// How long to go on, if there is as much as that; none: until all is consumed.
+    pub time: Option<Duration>,
+}
+
+/// What consumers did.
+pub struct Consumed {
+    /// How fast.
+    pub measured: Measured,
+    /// What was delivered.
+    pub account: Account,
+    /// The time was over first: what was not delivered is none of their faults.
+    pub is_cut: bool,
 }
 
 /// What consumers counted.
@@ -48,6 +60,8 @@ struct Tally {
     /// The first delivery, and the last answer.
     began: Option<Instant>,
     ended: Option<Instant>,
+    /// The last delivery or answer.
+    progress: Option<Instant>,
 }
 
 /// Consumers at work; they end when dropped.
@@ -56,7 +70,7 @@ pub struct Consuming {
     tally: Arc<Mutex<Tally>>,
     ledger: Arc<Ledger>,
     done: Arc<watch::Sender<bool>>,
-    timeout: Duration,
+    job: Job,
 }
 
 impl Consuming {
@@ -77,7 +91,7 @@ impl Consuming {
             tally: Arc::default(),
             ledger: Arc::clone(ledger),
             done: Arc::new(done),
-            timeout: job.timeout,
+            job,
         };
         let (ready, mut begun) = mpsc::channel(clients.len().max(1));
         for (client, queue) in clients.iter().zip(queues.iter().cycle()) {
@@ -101,32 +115,39 @@ impl Consuming {
         Ok(consuming)
     }
 
-    /// Waits until all that was confirmed is delivered and acknowledged, or nothing has come for too long. The ledger is
-    /// closed by then.
+    /// Waits until all that was confirmed is delivered and acknowledged, the time is over, or nothing has come for too
+    /// long. The ledger is closed by then.
     ///
     /// # Errors
     /// A consumer has ended.
-    pub async fn finish(mut self) -> Result<(Measured, Account), Failure> {
-        let mut before = self.progress();
+    pub async fn finish(mut self) -> Result<Consumed, Failure> {
+        let began = Instant::now();
+        let cut = self.job.time.and_then(|time| began.checked_add(time)).map(tokio::time::Instant::from);
+        let mut is_cut = false;
         loop {
+            let progress = self.progress();
+            let given_up = progress.unwrap_or(began).max(began) + self.job.timeout;
             if self.ledger.is_drained() {
-                self.done.send_replace(true);
+                break;
             }
-            let timeout = self.timeout;
             tokio::select! {
                 joined = self.join() => {
                     joined?;
                     break;
                 }
-                () = tokio::time::sleep(timeout) => {
-                    let now = self.progress();
-                    if now == before {
-                        self.done.send_replace(true);
+                () = tokio::time::sleep_until(cut.unwrap_or_else(tokio::time::Instant::now)), if cut.is_some() => {
+                    is_cut = true;
+                    break;
+                }
+                () = tokio::time::sleep_until(given_up.into()) => {
+                    if self.progress() == progress {
+                        break;
                     }
-                    before = now;
                 }
             }
         }
+        self.done.send_replace(true);
+        self.join().await?;
         let tally = lock(&self.tally);
         let took = tally.ended.zip(tally.began).map(|(ended, began)| ended.saturating_duration_since(began));
         let mut measured = Measured::new(tally.acked, took.unwrap_or_default(), &tally.latencies);
@@ -141,7 +162,8 @@ impl Consuming {
             unexpected: Some(tally.unexpected),
             ..Account::default()
         };
-        Ok((measured, account))
+        drop(tally);
+        Ok(Consumed { measured, account, is_cut: is_cut && !self.ledger.is_drained() })
     }
 
     async fn join(&mut self) -> Result<(), Failure> {
@@ -151,9 +173,8 @@ impl Consuming {
         Ok(())
     }
 
-    fn progress(&self) -> u64 {
-        let tally = lock(&self.tally);
-        tally.delivered + tally.twice + tally.acked + tally.unsettled
+    fn progress(&self) -> Option<Instant> {
+        lock(&self.tally).progress
     }
 }
 
@@ -213,6 +234,7 @@ impl Lane {
         {
             let mut tally = lock(&self.tally);
             tally.began.get_or_insert(now);
+            tally.progress = Some(now);
             match seen {
                 Seen::First => tally.delivered += 1,
                 Seen::Again => {
@@ -240,6 +262,7 @@ impl Lane {
             self.count(&mut tally, since, now, &result);
         }
         tally.ended = Some(now);
+        tally.progress = Some(now);
     }
 
     fn count(&self, tally: &mut Tally, since: Instant, now: Instant, result: &Result<(), Error>) {

@@ -1,12 +1,13 @@
 //! The rounds of a run: floor and cluster in turn, cell by cell.
 
+use std::iter;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use quorate_client::Client;
 
 use super::account::Account;
-use super::consuming::{self, Consuming};
+use super::consuming::{self, Consumed, Consuming};
 use super::cost::Meter;
 use super::crew::{Crew, Queues};
 use super::floor::Floor;
@@ -153,7 +154,9 @@ impl<'a> Run<'a> {
         let usual = PREFILL_MESSAGES.min(PREFILL_BYTES / point.size.max(1)).max(1);
         let limit = Limit::Messages(self.plan.messages.unwrap_or(usual));
         let ledger = self.ledger();
-        let window = (PREFILL_WINDOW / self.crew.publishers.len().max(1)).max(1);
+        let widest = (PREFILL_WINDOW / self.crew.publishers.len().max(1)).max(1);
+        let halves = iter::successors(Some(widest), |window| Some(window / 2).filter(|half| *half > 0));
+        let window = halves.into_iter().find(|window| self.plan.fits(*window)).unwrap_or(1);
         let filling = Point { window, ..point };
         let (_, messages) = self.publish_at(filling, limit, &ledger).await?;
         ledger.close();
@@ -166,6 +169,7 @@ impl<'a> Run<'a> {
         &self,
         point: Point,
         end_to_end: bool,
+        time: Option<Duration>,
         ledger: &Arc<Ledger>,
     ) -> Result<Consuming, Failure> {
         let job = consuming::Job {
@@ -174,14 +178,20 @@ impl<'a> Run<'a> {
             publishers: self.crew.publishers.len(),
             epoch: self.epoch,
             timeout: self.settings.timeout,
+            time,
         };
         Consuming::start(&self.crew.consumers, self.queues.names(), job, ledger).await
     }
 
     async fn consume(&self, point: Point, ledger: &Arc<Ledger>, round: &mut Round) -> Result<(), Failure> {
         let before = self.meter.read().await;
-        let consuming = self.start_consuming(point, false, ledger).await?;
-        let (measured, account) = consuming.finish().await?;
+        // What was published in some time may take longer to consume; what was only put there to be consumed need not go.
+        let time = match (self.plan.mode, self.plan.limit()) {
+            (Mode::Consume, Limit::Time(time)) => Some(time),
+            _ => None,
+        };
+        let consuming = self.start_consuming(point, false, time, ledger).await?;
+        let Consumed { measured, account, is_cut } = consuming.finish().await?;
         round.consume_cost = Some(self.meter.cost(
             &before,
             &self.meter.read().await,
@@ -189,30 +199,30 @@ impl<'a> Run<'a> {
             bytes(&measured, point),
         ));
         round.consume = Some(measured);
-        round.messages = self.settled(round.messages.with(&account), ledger).await;
+        round.messages = self.settled(round.messages.with(&account), is_cut, ledger).await;
         Ok(())
     }
 
     async fn together(&self, point: Point) -> Result<Round, Failure> {
         let ledger = self.ledger();
-        let consuming = self.start_consuming(point, true, &ledger).await?;
+        let consuming = self.start_consuming(point, true, None, &ledger).await?;
         let before = self.meter.read().await;
         let (published, messages) = self.publish_at(point, self.plan.limit(), &ledger).await?;
         ledger.close();
-        let (consumed, account) = consuming.finish().await?;
+        let Consumed { measured: consumed, account, is_cut } = consuming.finish().await?;
         let cost =
             self.meter.cost(&before, &self.meter.read().await, published.messages, bytes(&published, point));
         Ok(Round {
             publish: Some(published),
             publish_cost: Some(cost),
             consume: Some(consumed),
-            messages: self.settled(messages.with(&account), &ledger).await,
+            messages: self.settled(messages.with(&account), is_cut, &ledger).await,
             ..Round::default()
         })
     }
 
     /// Tells what is lost from what only did not come in time.
-    async fn settled(&self, account: Account, ledger: &Ledger) -> Account {
+    async fn settled(&self, account: Account, is_cut: bool, ledger: &Ledger) -> Account {
         let missing = ledger.missing();
         if missing == 0 {
             return Account { undelivered: Some(0), lost: Some(0), ..account };
@@ -220,8 +230,9 @@ impl<'a> Run<'a> {
         // What went back to the queues when the consumers ended is among those, so that no loss is claimed that is none.
         match self.queues.ready().await {
             Ok(ready) => {
-                let undelivered = missing.min(ready);
-                Account { undelivered: Some(undelivered), lost: Some(missing - undelivered), ..account }
+                let there = missing.min(ready);
+                let (undelivered, left) = if is_cut { (0, Some(there)) } else { (there, None) };
+                Account { undelivered: Some(undelivered), left, lost: Some(missing - there), ..account }
             }
             Err(_) => Account { undelivered: Some(missing), lost: None, ..account },
         }
