@@ -8,7 +8,8 @@
 //! ```
 //!
 //! Instructions and allocations are the same whatever else the machine does; times are not, and are measured by the
-//! criterion benchmarks: those of whole cores here, the others in the packages that they measure.
+//! criterion benchmarks: those of whole cores and of appends to peers here, the others in the packages that they
+//! measure.
 
 pub mod cluster;
 pub mod messages;

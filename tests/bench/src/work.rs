@@ -6,25 +6,23 @@ use std::sync::Arc;
 
 use bytes::{Bytes, BytesMut};
 use quorate_core::machine::{Command, QueueDefinition, QueueId, Range, VhostMachine};
-use quorate_core::peer::{LineageTag, PeerMessage};
-use quorate_core::replica::wire::RaftMessage;
+use quorate_core::peer::PeerMessage;
 use quorate_protocol::codec::{BrokerDecoder, Segments, encode};
 use quorate_protocol::frame::{
     ClientFrame, Confirm, Deliver, Delivery, Durability, ProducerId, ServerFrame, SyncPolicy,
 };
 use quorate_protocol::limits::Limits;
 use quorate_protocol::name::{ExchangeName, QueueName, RoutingKey};
-use quorate_store::ids::{Epoch, GroupId, Index, StoreId, Term};
+use quorate_store::ids::{Epoch, Index, StoreId};
 use quorate_store::log::{LogConfig, open};
-use quorate_store::record::{Batch, Entry, EntryKind, Record};
+use quorate_store::record::{Batch, Record};
 use uuid::Uuid;
 
 use crate::cluster::Cluster;
-use crate::messages::{QUEUE, batch, entry_data};
+use crate::messages::{GROUP, QUEUE, append, batch, entry, entry_data};
 use crate::meter::{Measured, measure};
 use crate::void::VoidFiles;
 
-const GROUP: GroupId = GroupId(1);
 /// How often the work is repeated while it is counted, so that what is done now and then is in the mean.
 const REPEATS: u64 = 32;
 const SMALL: usize = 128;
@@ -91,34 +89,14 @@ fn decode_publish(count: u64, size: usize) -> Measured {
     measured
 }
 
-fn entry(index: u64, data: Bytes) -> Entry {
-    Entry { term: Term(1), index: Index(index), kind: EntryKind::Command, data }
-}
-
-fn append(index: u64) -> PeerMessage {
-    let data = entry_data(&Command::Publish(batch(1 + index * 64, 64, USUAL).into_bytes()));
-    let message = RaftMessage {
-        kind: 1,
-        to: 2,
-        from: 1,
-        term: 3,
-        log_term: 3,
-        index,
-        entries: vec![entry(index + 1, data)],
-        commit: index,
-        commit_term: 3,
-        request_snapshot: 0,
-        reject: false,
-        reject_hint: 0,
-        context: Bytes::new(),
-        priority: 0,
-    };
-    let lineage = LineageTag { epoch: Epoch(1), id: Uuid::from_u128(5) };
-    PeerMessage::Raft { group: GROUP, lineage, message: Box::new(message) }
+/// An append of one entry with 64 messages.
+fn append_of_one(number: u64) -> PeerMessage {
+    let data = entry_data(&Command::Publish(batch(1 + number * 64, 64, USUAL).into_bytes()));
+    append(number, vec![entry(number + 1, data)])
 }
 
 fn encode_append() -> Measured {
-    let messages: Vec<_> = (0..REPEATS).map(append).collect();
+    let messages: Vec<_> = (0..REPEATS).map(append_of_one).collect();
     measure(REPEATS * 64, || {
         for message in &messages {
             black_box(message.encode_pieces());
@@ -127,7 +105,7 @@ fn encode_append() -> Measured {
 }
 
 fn decode_append() -> Measured {
-    let wires: Vec<_> = (0..REPEATS).map(|number| append(number).encode()).collect();
+    let wires: Vec<_> = (0..REPEATS).map(|number| append_of_one(number).encode()).collect();
     measure(REPEATS * 64, || {
         for wire in &wires {
             black_box(PeerMessage::decode(wire.clone()).expect("it is sound"));
