@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use comfy_table::{Table, presets};
 
-use super::measure::{Measured, OpenLoop, Percentiles};
+use super::measure::{Measured, OpenLoop, Percentiles, to_float};
 use super::report::{Cell, Report};
 use crate::units::{Size, grouped, rounded, short_time};
 
@@ -13,6 +13,12 @@ const LATENCIES: [&str; 6] = ["p50", "p90", "p99", "p99.9", "p99.99", "max"];
 
 fn time(micros: f64) -> String {
     short_time(Duration::try_from_secs_f64(micros.max(0.0) / 1e6).unwrap_or(Duration::MAX))
+}
+
+/// Bodies, in MiB a second.
+fn throughput(cell: &Cell, measured: &Measured) -> String {
+    let mebibytes = measured.rate * to_float(cell.point.size) / f64::from(1 << 20);
+    if mebibytes < 10.0 { format!("{mebibytes:.2}") } else { rounded(mebibytes) }
 }
 
 fn number(value: Option<f64>, digits: usize) -> String {
@@ -93,7 +99,7 @@ impl Report {
         let rows = self.cells.iter().filter_map(|cell| {
             let measured = cell.publish.as_ref()?;
             let mut row = self.key(cell);
-            row.push(rounded(measured.rate));
+            row.extend([rounded(measured.rate), throughput(cell, measured)]);
             row.extend(latencies(&measured.latency));
             if let Some(floor) = &cell.floor {
                 row.extend([rounded(floor.rate), time(floor.latency.p50_us), time(floor.latency.p99_us)]);
@@ -103,8 +109,11 @@ impl Report {
             Some(row)
         });
         let floor: &[&str] = if has_floor { &["floor/s", "floor p50", "floor p99", "of floor"] } else { &[] };
-        let columns =
-            ["publish/s"].into_iter().chain(LATENCIES).chain(floor.iter().copied()).chain(["unknown %"]);
+        let columns = ["publish/s", "MiB/s"]
+            .into_iter()
+            .chain(LATENCIES)
+            .chain(floor.iter().copied())
+            .chain(["unknown %"]);
         table(self.key_header(), columns, rows.collect())
     }
 
@@ -131,12 +140,12 @@ impl Report {
         let rows = self.cells.iter().filter_map(|cell| {
             let measured: &Measured = cell.consume.as_ref()?;
             let mut row = self.key(cell);
-            row.push(rounded(measured.rate));
+            row.extend([rounded(measured.rate), throughput(cell, measured)]);
             row.extend(latencies(&measured.latency));
             row.push(number(Some(measured.unknown_percent), 2));
             Some(row)
         });
-        let columns = ["consume/s"].into_iter().chain(LATENCIES).chain(["unknown %"]);
+        let columns = ["consume/s", "MiB/s"].into_iter().chain(LATENCIES).chain(["unknown %"]);
         table(self.key_header(), columns, rows.collect())
     }
 
@@ -181,7 +190,7 @@ mod tests {
         let lines: Vec<&str> = text.lines().collect();
         assert_eq!(lines.len(), 3, "{text}");
         assert!(lines[0].starts_with("| size") && lines[1].starts_with("|--"), "{text}");
-        for part in ["1 KiB", "64", "900 µs", "2.50 ms", "0.80"] {
+        for part in ["1 KiB", "64", "| 100 ", "| 0.10 ", "900 µs", "2.50 ms", "0.80"] {
             assert!(lines[2].contains(part), "{part} in {text}");
         }
         assert_eq!(report.tables().len(), 1);
