@@ -117,6 +117,36 @@ fn interrupted_it_deletes_its_queues_and_killed_it_leaves_them_under_its_name() 
 }
 
 #[test]
+fn interrupted_it_shows_the_cells_that_were_measured_and_they_are_not_compared() {
+    let place = Place::new();
+    let broker = leading(&place);
+    let operator = Operator::at(&broker);
+    // A fifth of a second, and a minute.
+    let arguments = ["bench", "publish", "--rate", "300,1", "--messages", "60", "--sizes", "8"];
+    let bench = { operator.command(&[&arguments[..], &["--warm-up", "0s"]].concat()) }
+        .stdout(Stdio::piped())
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap();
+    wait_for("the queue of the second cell", || {
+        let (_, list) = operator.runs(&["queue", "list"]);
+        let is_second = list[0]["name"].as_str().is_some_and(|name| name.ends_with("-2-1"));
+        if is_second { Ok(()) } else { Err(list.to_string()) }
+    });
+    signal(&bench, Signal::INT);
+    let ended = bench.wait_with_output().unwrap();
+    let report: Value = serde_json::from_slice(&ended.stdout).unwrap();
+    assert_eq!((ended.status.code(), queues(&operator)), (Some(3), 0), "{report}");
+    assert_eq!(report["incomplete"]["code"], "interrupted", "{report}");
+    let cells = report["cells"].as_array().unwrap();
+    assert_eq!((cells.len(), &cells[0]["publish"]["messages"]), (1, &60.into()), "{report}");
+    let path = place.path("cut");
+    std::fs::write(&path, &ended.stdout).unwrap();
+    let path = path.display().to_string();
+    assert_eq!(operator.runs(&["bench", "compare", &path, &path]).0, 2);
+}
+
+#[test]
 fn consuming_ends_with_its_time_and_leaves_the_rest() {
     let place = Place::new();
     let broker = leading(&place);

@@ -1,12 +1,12 @@
 //! What became of the messages of a run: speed is worth nothing if some are gone.
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use crate::exit::Status;
 use crate::units::grouped;
 
 /// Counts of messages. What a run cannot know is none.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Account {
     /// Handed to the client library.
     pub published: u64,

@@ -8,7 +8,7 @@ use super::account::Account;
 use super::cost::Cost;
 use super::measure::{Measured, median};
 use super::plan::{Plan, Point};
-use crate::exit::Status;
+use crate::exit::{Failure, Status};
 use crate::units::{Size, grouped, rounded};
 
 /// What a report says it is.
@@ -84,7 +84,9 @@ pub struct Report {
     pub brokers: usize,
     /// What became of the messages of all rounds.
     pub messages: Account,
-    /// By size, then window, then rate.
+    /// Why it ended before all was measured; none if all was.
+    pub incomplete: Option<Failure>,
+    /// By size, then window, then rate. Of an incomplete run those of which something was measured.
     pub cells: Vec<Cell>,
 }
 
@@ -139,7 +141,7 @@ impl Cell {
 
 impl Report {
     /// Of what was measured now.
-    pub fn new(plan: Plan, brokers: usize, cells: Vec<Cell>) -> Self {
+    pub fn new(plan: Plan, brokers: usize, cells: Vec<Cell>, incomplete: Option<Failure>) -> Self {
         let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         Self {
             format: FORMAT,
@@ -153,12 +155,18 @@ impl Report {
             brokers,
             messages: cells.iter().fold(Account::default(), |sum, cell| sum.with(&cell.messages)),
             arguments: plan,
+            incomplete,
             cells,
         }
     }
 
-    /// Whether all was well: what became of the messages, then whether the schedule was kept.
+    /// Whether all was well: lost messages first, then whether all was measured, then whether the schedule was kept.
     pub fn status(&self) -> Status {
+        match (self.messages.status(), &self.incomplete) {
+            (Status::Refused, _) => return Status::Refused,
+            (_, Some(failure)) => return failure.status,
+            (_, None) => {}
+        }
         match self.messages.status() {
             Status::Done if self.cells.iter().any(|cell| cell.not_kept().is_some()) => Status::Warning,
             other => other,
@@ -196,7 +204,7 @@ pub(super) mod tests {
         };
         let rounds = vec![round(100.0, 200.0), round(900.0, 1000.0), round(80.0, 100.0)];
         let point = Point { size: 1024, window: 64, rate };
-        Report::new(plan(), 3, vec![Cell::new(point, rounds)])
+        Report::new(plan(), 3, vec![Cell::new(point, rounds)], None)
     }
 
     #[test]
@@ -220,6 +228,16 @@ pub(super) mod tests {
         let publish = report.cells[0].publish.as_mut().unwrap();
         publish.open_loop.as_mut().unwrap().late_by_client = 7;
         assert!(report.cells[0].not_kept().unwrap().starts_with("this client"));
+    }
+
+    #[test]
+    fn an_incomplete_run_has_the_status_of_what_ended_it_unless_messages_are_lost() {
+        let mut report = report(None);
+        report.incomplete = Some(Failure::new(Status::Unknown, "interrupted", "interrupted before the end"));
+        assert_eq!(report.status(), Status::Unknown);
+        report.messages.lost = Some(1);
+        assert_eq!(report.status(), Status::Refused);
+        assert_eq!(serde_json::to_value(report).unwrap()["incomplete"]["code"], "interrupted");
     }
 
     #[test]

@@ -39,6 +39,11 @@ pub struct Run<'a> {
     meter: Meter,
     floor: FloorWorker,
     epoch: Instant,
+    points: Vec<Point>,
+    /// What was measured so far, of each point.
+    rounds: Vec<Vec<Round>>,
+    /// A round of which only the first half is measured, and its point's place.
+    half: Option<(usize, Round)>,
 }
 
 impl<'a> Run<'a> {
@@ -53,14 +58,17 @@ impl<'a> Run<'a> {
     ) -> Self {
         let queues = Queues::new(control, plan.queues);
         let floor = FloorWorker::new(floor);
-        Self { plan, settings, crew, queues, meter, floor, epoch: Instant::now() }
+        let points = plan.points();
+        let rounds = vec![Vec::new(); points.len()];
+        let epoch = Instant::now();
+        Self { plan, settings, crew, queues, meter, floor, epoch, points, rounds, half: None }
     }
 
     /// Measures every cell in every round.
     ///
     /// # Errors
     /// A client has ended, the cluster does not make queues, or the floor's disk fails.
-    pub async fn all(&mut self, console: &mut Console) -> Result<Vec<Cell>, Failure> {
+    pub async fn all(&mut self, console: &mut Console) -> Result<(), Failure> {
         if self.plan.warm_up_seconds > 0.0 {
             console.progress("warming up");
             let limit =
@@ -69,17 +77,32 @@ impl<'a> Run<'a> {
             self.queues.renew().await?;
             self.publish_at(WARM_UP, limit, &self.ledger()).await?;
         }
-        let points = self.plan.points();
-        let mut rounds: Vec<Vec<Round>> = vec![Vec::new(); points.len()];
+        let points = self.points.clone();
         for number in 1..=self.plan.rounds {
-            for (point, rounds) in points.iter().zip(&mut rounds) {
-                let (count, size, window) = (self.plan.rounds, Size(point.size), point.window);
-                console.progress(format_args!("round {number} of {count}: {size}, window {window}"));
+            for (place, point) in points.iter().enumerate() {
+                let (rounds, cell, cells) = (self.plan.rounds, place + 1, points.len());
+                let Point { size, window, .. } = *point;
+                let size = Size(size);
+                console.progress(format_args!(
+                    "round {number} of {rounds}, cell {cell} of {cells}: {size}, window {window}"
+                ));
                 // Who comes first alternates, so that neither always finds the disk as the other left it.
-                rounds.push(self.cell(*point, number % 2 == 1).await?);
+                let round = self.cell(place, *point, number % 2 == 1).await?;
+                self.half = None;
+                self.rounds.get_mut(place).into_iter().for_each(|rounds| rounds.push(round.clone()));
             }
         }
-        Ok(points.into_iter().zip(rounds).map(|(point, rounds)| Cell::new(point, rounds)).collect())
+        Ok(())
+    }
+
+    /// What was measured so far; without the cells of which nothing was.
+    pub fn cells(&mut self) -> Vec<Cell> {
+        if let Some((place, round)) = self.half.take() {
+            self.rounds.get_mut(place).into_iter().for_each(|rounds| rounds.push(round.clone()));
+        }
+        let cells = self.points.iter().zip(std::mem::take(&mut self.rounds));
+        let measured = cells.filter(|(_, rounds)| !rounds.is_empty());
+        measured.map(|(point, rounds)| Cell::new(*point, rounds)).collect()
     }
 
     /// Ends the floor, deletes the queues and ends the connections, whatever was under way.
@@ -102,7 +125,7 @@ impl<'a> Run<'a> {
         Arc::new(Ledger::new(self.crew.publishers.len()))
     }
 
-    async fn cell(&mut self, point: Point, floor_first: bool) -> Result<Round, Failure> {
+    async fn cell(&mut self, place: usize, point: Point, floor_first: bool) -> Result<Round, Failure> {
         let floor = if floor_first { self.floor(point).await? } else { None };
         self.queues.renew().await?;
         let mut round = match self.plan.mode {
@@ -113,6 +136,7 @@ impl<'a> Run<'a> {
                 let ledger = self.ledger();
                 let mut round = self.publish(point, &ledger).await?;
                 ledger.close();
+                self.half = Some((place, round.clone()));
                 self.consume(point, &ledger, &mut round).await?;
                 round
             }

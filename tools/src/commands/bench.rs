@@ -55,7 +55,8 @@ unmeasured, with --messages, or with 50000 messages or 256 MiB, whichever is les
 The queues are called quorate-bench-…; they are deleted at the end, and at Ctrl-C.
 
 Exit status: 0 all well, 1 messages refused, unknown or delivered twice, or the cluster did not keep up with --rate,
-2 messages lost, delivered twice without the mark of redelivery, or that nobody published, 3 interrupted or unreachable.")]
+2 messages lost, delivered twice without the mark of redelivery, or that nobody published, 3 interrupted or unreachable;
+what was measured by then is shown.")]
 pub struct BenchArguments {
     #[command(subcommand)]
     command: BenchCommand,
@@ -241,13 +242,20 @@ fn say(report: &Report, console: &mut Console) -> Result<Status, Failure> {
         || "no floor was measured: --floor-dir DIR on the disk of the stores".to_owned(),
         |directory| format!("the floor is in {directory}"),
     );
-    console.verdict(status, status.word(), format_args!("{cells}, {rounds}; {floor}"))?;
+    let incomplete = report.incomplete.as_ref();
+    let ended = incomplete
+        .map_or_else(String::new, |failure| format!("{}; what was measured by then: ", failure.message));
+    console.verdict(status, status.word(), format_args!("{ended}{cells}, {rounds}; {floor}"))?;
     console.entry(format_args!("messages: {}", report.messages.line()))?;
     for not_kept in report.cells.iter().filter_map(crate::bench::report::Cell::not_kept) {
         console.entry(not_kept)?;
     }
     for (title, table) in report.tables() {
         console.line(format_args!("\n{title}\n\n{table}"))?;
+    }
+    if let Some(failure) = incomplete.filter(|failure| !failure.next.is_empty()) {
+        console.line("")?;
+        console.next(&failure.next)?;
     }
     Ok(status)
 }
@@ -281,8 +289,8 @@ async fn measure(
     let count = brokers.len().max(pids.len());
     let meter = Meter::new(Admin::new(settings), brokers, pids);
     let mut run = Run::new(&plan, settings, crew, control.clone(), meter, floor);
-    let cells = tokio::select! {
-        cells = run.all(console) => cells,
+    let ended = tokio::select! {
+        ended = run.all(console) => ended,
         () = interrupts.next() => Err(interrupted()),
     };
     // The queues were made for this, and go with it, whatever happened.
@@ -299,7 +307,10 @@ async fn measure(
         ));
     }
     control.close().await;
-    Ok(Report::new(plan.clone(), count, cells?))
+    match (ended, run.cells()) {
+        (Err(failure), cells) if cells.is_empty() => Err(failure),
+        (ended, cells) => Ok(Report::new(plan.clone(), count, cells, ended.err())),
+    }
 }
 
 /// Signals that come within this time mean the same: one may reach a process by several ways.

@@ -62,6 +62,12 @@ fn say(comparison: &Comparison, console: &mut Console) -> Result<Status, Failure
     console.verdict(status, word, comparison.verdict())?;
     for side in [&comparison.old, &comparison.new] {
         console.entry(format_args!("  {}: version {}, {} rounds", side.file, side.version, side.rounds))?;
+        if side.messages.status() != Status::Done {
+            console.entry(format_args!("    not all was well: {}", side.messages.line()))?;
+        }
+        if let Some(why) = &side.incomplete {
+            console.entry(format_args!("    not all was measured: {why}"))?;
+        }
     }
     for difference in &comparison.differences {
         let (old, new) = (&difference.old, &difference.new);

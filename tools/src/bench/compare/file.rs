@@ -10,15 +10,19 @@ use serde::Deserialize;
 use serde::de::{Deserializer, Error as _, SeqAccess, Visitor};
 
 use super::Difference;
+use crate::bench::account::Account;
 use crate::bench::plan::{MOST_CELLS, Mode};
 use crate::bench::report::{FORMAT, SCHEMA};
 use crate::exit::{Failure, Status};
+use crate::units::Size;
 
 /// Longest file that is read: a round of a cell has some ten KiB, most of it histograms.
 const MOST_BYTES: u64 = 128 << 20;
 /// As many as the command measures.
 const MOST_ROUNDS: usize = 1000;
 const MOST_ARGUMENTS: usize = 2000;
+/// What is repeated of a text.
+const MOST_LETTERS: usize = 200;
 
 /// Elements of which there are no more than `N`.
 #[derive(Clone, Debug, PartialEq)]
@@ -62,8 +66,17 @@ pub struct Found {
     pub arguments: Arguments,
     /// How many brokers the costs are of.
     pub brokers: u64,
+    /// What became of the messages.
+    pub messages: Account,
+    incomplete: Option<Incomplete>,
     /// What was measured.
     pub cells: Bounded<Cell, MOST_CELLS>,
+}
+
+/// Why not all was measured.
+#[derive(Clone, Debug, PartialEq, Deserialize)]
+struct Incomplete {
+    message: String,
 }
 
 /// The arguments that matter.
@@ -109,9 +122,9 @@ pub struct Round {
 pub struct Measured {
     /// Messages a second.
     pub rate: f64,
-    /// Half took no longer.
+    /// Half took no longer; 0 if there was none.
     pub p50_us: f64,
-    /// 99 of 100.
+    /// 99 of 100; 0 if there was none.
     pub p99_us: f64,
 }
 
@@ -136,6 +149,11 @@ impl Cell {
 }
 
 impl Found {
+    /// Why not all of it was measured; none if all was.
+    pub fn incomplete(&self) -> Option<String> {
+        self.incomplete.as_ref().map(|why| why.message.chars().take(MOST_LETTERS).collect())
+    }
+
     /// The rounds of the cell that has the fewest.
     pub fn fewest_rounds(&self) -> usize {
         self.cells.0.iter().map(|cell| cell.rounds.0.len()).min().unwrap_or(0)
@@ -147,9 +165,13 @@ impl Found {
     /// The file cannot be read, or is none.
     pub fn read(path: &Path) -> Result<Self, Failure> {
         let file = File::open(path).map_err(|error| Failure::io(path.display(), &error))?;
-        Self::parse(BufReader::new(file.take(MOST_BYTES))).map_err(|problem| match problem {
+        let mut text = BufReader::new(file.take(MOST_BYTES));
+        Self::parse(&mut text).map_err(|problem| match problem {
             Problem::Io(error) => Failure::io(path.display(), &error),
-            Problem::Not(why) => {
+            Problem::Not(mut why) => {
+                if text.get_ref().limit() == 0 {
+                    why = format!("it is longer than {}", Size(MOST_BYTES));
+                }
                 let text = format!("{}: not a report of `quorate bench -o json`: {why}", path.display());
                 Failure::new(Status::Refused, "not-a-report", text)
             }
@@ -212,6 +234,11 @@ pub(super) mod tests {
     /// A report as it is read back.
     pub(in crate::bench::compare) fn found() -> Found {
         Found::parse(serde_json::to_string(&report(None)).unwrap().as_bytes()).unwrap()
+    }
+
+    /// This text.
+    pub(in crate::bench::compare) fn parsed(text: &str) -> Found {
+        parse(text).unwrap()
     }
 
     fn parse(text: &str) -> Result<Found, Problem> {

@@ -12,6 +12,7 @@ use serde::Serialize;
 
 use self::file::{Cost, Found, Measured, Round};
 use self::spread::{Better, Change, Verdict};
+use crate::bench::account::Account;
 use crate::exit::{Failure, Status};
 
 /// Rounds on each side with which something can be said: three against three lie apart by chance once in ten times,
@@ -58,6 +59,10 @@ pub struct Side {
     pub time_unix_ms: u64,
     /// How many rounds.
     pub rounds: usize,
+    /// What became of its messages.
+    pub messages: Account,
+    /// Why not all of it was measured; none if all was.
+    pub incomplete: Option<String>,
 }
 
 /// The result.
@@ -89,14 +94,19 @@ pub struct Comparison {
     pub lines: Vec<Line>,
 }
 
-type OfMeasured = fn(&Measured) -> f64;
+type OfMeasured = fn(&Measured) -> Option<f64>;
 type OfCost = fn(&Cost) -> Option<f64>;
+
+/// None is no fast one.
+fn measured_latency(micros: f64) -> Option<f64> {
+    Some(micros).filter(|micros| *micros > 0.0)
+}
 
 /// Rates and latencies that are compared.
 const MEASURED: [(&str, Better, OfMeasured); 3] = [
-    ("rate", Better::Higher, |measured| measured.rate),
-    ("p50_us", Better::Lower, |measured| measured.p50_us),
-    ("p99_us", Better::Lower, |measured| measured.p99_us),
+    ("rate", Better::Higher, |measured| Some(measured.rate)),
+    ("p50_us", Better::Lower, |measured| measured_latency(measured.p50_us)),
+    ("p99_us", Better::Lower, |measured| measured_latency(measured.p99_us)),
 ];
 /// Costs that are compared.
 const COSTS: [(&str, OfCost); 4] = [
@@ -121,6 +131,12 @@ pub fn compare(
     let fewest = old.fewest_rounds().min(new.fewest_rounds());
     if !anyway {
         refuse(&differences, fewest)?;
+        for (found, name) in [old, new].into_iter().zip(names) {
+            if let Some(why) = found.incomplete() {
+                let text = format!("{name} is the report of a run that did not measure all: {why}");
+                return Err(not_comparable(text).next(ANYWAY));
+            }
+        }
     }
     let mut lines = Vec::new();
     for cell in &old.cells.0 {
@@ -159,6 +175,8 @@ pub fn compare(
     })
 }
 
+const ANYWAY: &str = "the same command with --anyway shows the cells that both have";
+
 fn not_comparable(why: impl Into<String>) -> Failure {
     Failure::new(Status::Refused, "not-comparable", why)
 }
@@ -168,9 +186,7 @@ fn refuse(differences: &[Difference], fewest: usize) -> Result<(), Failure> {
         let each: Vec<String> =
             differences.iter().map(|one| format!("{}: {} and {}", one.argument, one.old, one.new)).collect();
         let text = format!("the two runs were not given the same task: {}", each.join("; "));
-        return Err(
-            not_comparable(text).next("the same command with --anyway shows the cells that both have")
-        );
+        return Err(not_comparable(text).next(ANYWAY));
     }
     if fewest < ROUNDS_NEEDED {
         let text = format!(
@@ -191,6 +207,8 @@ fn side(found: &Found, file: &str) -> Side {
         version: found.version.chars().take(64).collect(),
         time_unix_ms: found.time_unix_ms,
         rounds: found.fewest_rounds(),
+        messages: found.messages,
+        incomplete: found.incomplete(),
     }
 }
 
@@ -204,7 +222,8 @@ fn changes(old: &[Round], new: &[Round], tolerance: f64) -> Vec<(&'static str, &
     let mut changes = Vec::new();
     for (what, measured, cost) in phases {
         for (metric, better, of) in MEASURED {
-            let values = |rounds: &[Round]| rounds.iter().filter_map(measured).map(of).collect::<Vec<f64>>();
+            let values =
+                |rounds: &[Round]| rounds.iter().filter_map(measured).filter_map(of).collect::<Vec<f64>>();
             let change = Change::of(&values(old), &values(new), better, tolerance);
             changes.extend(change.map(|change| (what, metric, change)));
         }

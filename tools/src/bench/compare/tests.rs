@@ -67,6 +67,33 @@ fn with_one_round_nothing_is_claimed() {
 }
 
 #[test]
+fn a_run_that_did_not_measure_all_is_refused_and_shown_if_wanted() {
+    let old = found();
+    let text = serde_json::json!({ "code": "interrupted", "message": "cut", "next": [] });
+    let mut report = serde_json::to_value(crate::bench::report::tests::report(None)).unwrap();
+    report["incomplete"] = text;
+    report["messages"]["lost"] = 3.into();
+    let new = file::tests::parsed(&report.to_string());
+    let failure = compare(&old, &new, ["a", "b"], 0.1, false).unwrap_err();
+    assert!(failure.message.starts_with("b is the report") && failure.message.ends_with("cut"), "{failure}");
+    let shown = compare(&old, &new, ["a", "b"], 0.1, true).unwrap();
+    assert_eq!((shown.new.incomplete.as_deref(), shown.new.messages.lost), (Some("cut"), Some(3)));
+    assert_eq!((shown.old.incomplete, shown.old.messages.lost), (None, None));
+}
+
+#[test]
+fn where_nothing_was_measured_no_latency_is_called_faster() {
+    let old = found();
+    let mut new = scaled(&old, 0.0);
+    for round in &mut new.cells.0[0].rounds.0 {
+        let publish = round.publish.as_mut().unwrap();
+        (publish.p50_us, publish.p99_us) = (0.0, 0.0);
+    }
+    let comparison = with(&scaled(&old, 1.0), &new);
+    assert_eq!((comparison.lines.len(), comparison.slower, comparison.faster), (1, 1, 0));
+}
+
+#[test]
 fn without_a_common_cell_there_is_nothing_to_show() {
     let old = found();
     let mut new = old.clone();
