@@ -146,10 +146,13 @@ impl Consuming {
                 }
             }
         }
+        // Whoever has waited in vain has waited for so long, too.
+        let waited = Some(Instant::now()).filter(|_| !self.ledger.is_drained());
         self.done.send_replace(true);
         self.join().await?;
         let tally = lock(&self.tally);
-        let took = tally.ended.zip(tally.began).map(|(ended, began)| ended.saturating_duration_since(began));
+        let took = tally.ended.max(waited).zip(tally.began);
+        let took = took.map(|(ended, began)| ended.saturating_duration_since(began));
         let mut measured = Measured::new(tally.acked, took.unwrap_or_default(), &tally.latencies);
         let settled = tally.acked + tally.unsettled;
         if settled > 0 {
@@ -217,11 +220,11 @@ impl Lane {
         }
         while !self.acks.is_empty() {
             let answer = tokio::time::timeout(self.job.timeout, next_ack(&mut self.acks)).await;
-            let Ok((since, result)) = answer else {
-                lock(&self.tally).unsettled += self.acks.len() as u64;
-                break;
-            };
-            self.answered(since, &result);
+            if let Ok((since, result)) = answer {
+                self.answered(since, &result);
+            } else {
+                self.give_up();
+            }
         }
         consumer.cancel().await?;
         Ok(())
@@ -257,20 +260,28 @@ impl Lane {
     fn answered(&mut self, since: Instant, result: &Result<(), Error>) {
         let mut tally = lock(&self.tally);
         let now = Instant::now();
-        self.count(&mut tally, since, now, result);
+        self.count(&mut tally, since, now, result.is_ok());
         while let Some((since, result)) = next_ack(&mut self.acks).now_or_never() {
-            self.count(&mut tally, since, now, &result);
+            self.count(&mut tally, since, now, result.is_ok());
         }
         tally.ended = Some(now);
         tally.progress = Some(now);
     }
 
-    fn count(&self, tally: &mut Tally, since: Instant, now: Instant, result: &Result<(), Error>) {
-        if result.is_err() {
-            tally.unsettled += 1;
-            return;
+    /// No answer came for too long.
+    fn give_up(&mut self) {
+        let now = Instant::now();
+        let mut tally = lock(&self.tally);
+        for (since, _) in std::mem::take(&mut self.acks) {
+            self.count(&mut tally, since, now, false);
         }
-        tally.acked += 1;
+        tally.ended = Some(now);
+    }
+
+    /// An ack without success has waited at least so long, and a latency without it would flatter.
+    fn count(&self, tally: &mut Tally, since: Instant, now: Instant, is_settled: bool) {
+        let count = if is_settled { &mut tally.acked } else { &mut tally.unsettled };
+        *count += 1;
         if !self.job.end_to_end {
             tally.latencies.add(now.saturating_duration_since(since));
         }
