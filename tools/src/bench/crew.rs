@@ -1,5 +1,7 @@
 //! The connections and queues of a run: opened before anything is measured, and gone after it.
 
+use std::collections::BTreeSet;
+
 use futures_util::{StreamExt, TryStreamExt, stream};
 use quorate_client::{Client, DeleteOptions, Error, FaultCode, Options, QueueOptions};
 
@@ -107,18 +109,33 @@ impl Queues {
     /// Deletes those there are.
     ///
     /// # Errors
-    /// The cluster does not; they are remembered.
+    /// The cluster does not; those that may be left are remembered.
     pub async fn delete(&mut self) -> Result<(), Failure> {
         let (control, names) = (&self.control, &self.existing);
         let deleted = names.iter().map(|name| async move {
             match control.delete_queue(name, DeleteOptions::default()).await {
-                Err(Error::Failed { code: FaultCode::QueueNotFound, .. }) => Ok(0),
-                other => other,
+                Ok(_) | Err(Error::Failed { code: FaultCode::QueueNotFound, .. }) => Ok(name.clone()),
+                Err(error) => Err(error),
             }
         });
-        stream::iter(deleted).buffer_unordered(TOGETHER).try_for_each(|_| async { Ok(()) }).await?;
-        self.existing.clear();
-        Ok(())
+        let mut deleted = stream::iter(deleted).buffer_unordered(TOGETHER);
+        let mut gone = BTreeSet::new();
+        let mut ended = Ok(());
+        while let Some(name) = deleted.next().await {
+            match name {
+                Ok(name) => {
+                    gone.insert(name);
+                }
+                // The others would only wait as long.
+                Err(error) => {
+                    ended = Err(error.into());
+                    break;
+                }
+            }
+        }
+        drop(deleted);
+        self.existing.retain(|name| !gone.contains(name));
+        ended
     }
 
     /// How many messages wait in them.
