@@ -103,6 +103,18 @@ pub enum PeerMessage {
         /// Who leaves.
         store: StoreId,
     },
+    /// The group's leader has nothing to do and sends no heartbeats until it has: whoever has everything need not wait for
+    /// one.
+    Sleep {
+        /// Which group.
+        group: GroupId,
+        /// Of which lineage.
+        lineage: LineageTag,
+        /// The leader's term.
+        term: Term,
+        /// Where its log ends; all of it is committed.
+        end: Index,
+    },
     /// The receiver's store was removed from the cluster for good.
     Retired,
     /// The receiver cannot read its store, and an operator had it replaced: an empty one under its name takes the place.
@@ -126,6 +138,23 @@ pub enum LifeAnswer {
         /// It lacks what it is known to have acknowledged, whatever its life.
         lost: bool,
     },
+}
+
+impl LifeAnswer {
+    fn encode(self, out: &mut BytesMut) {
+        match self {
+            Self::Noted { incarnation } => {
+                out.put_u8(12);
+                out.put_u64_le(incarnation.0);
+            }
+            Self::Stale { told, known, lost } => {
+                out.put_u8(13);
+                out.put_u64_le(told.0);
+                out.put_u64_le(known.0);
+                out.put_u8(u8::from(lost));
+            }
+        }
+    }
 }
 
 /// What somebody who closes tells the others.
@@ -309,16 +338,7 @@ impl PeerMessage {
                 out.put_u8(11);
                 out.put_u64_le(incarnation.0);
             }
-            Self::LifeAnswer(LifeAnswer::Noted { incarnation }) => {
-                out.put_u8(12);
-                out.put_u64_le(incarnation.0);
-            }
-            Self::LifeAnswer(LifeAnswer::Stale { told, known, lost }) => {
-                out.put_u8(13);
-                out.put_u64_le(told.0);
-                out.put_u64_le(known.0);
-                out.put_u8(u8::from(*lost));
-            }
+            Self::LifeAnswer(answer) => answer.encode(out),
             Self::Departed { group, store } => {
                 out.put_u8(14);
                 out.put_u32_le(group.0);
@@ -326,6 +346,12 @@ impl PeerMessage {
             }
             Self::Retired => out.put_u8(15),
             Self::Replaced => out.put_u8(16),
+            Self::Sleep { group, lineage, term, end } => {
+                out.put_u8(17);
+                put_tag(out, *group, *lineage);
+                out.put_u64_le(term.0);
+                out.put_u64_le(end.0);
+            }
             Self::Closing { shutdown, step } => {
                 out.put_u8(10);
                 put_uuid(out, *shutdown);
@@ -398,6 +424,15 @@ impl PeerMessage {
             }
             15 => Self::Retired,
             16 => Self::Replaced,
+            17 => {
+                let (group, lineage) = read_tag(reader)?;
+                Self::Sleep {
+                    group,
+                    lineage,
+                    term: Term(reader.u64("term")?),
+                    end: Index(reader.u64("index")?),
+                }
+            }
             10 => {
                 let shutdown = reader.uuid("shutdown id")?;
                 let step = match reader.u8("closing step")? {
@@ -583,6 +618,7 @@ mod tests {
             PeerMessage::Departed { group: GroupId(1), store: StoreId(Uuid::from_u128(7)) },
             PeerMessage::Retired,
             PeerMessage::Replaced,
+            PeerMessage::Sleep { group: GroupId(1), lineage: tag(), term: Term(3), end: Index(4) },
             append(&[7; 10_000], 10),
         ]
     }

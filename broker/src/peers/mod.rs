@@ -46,9 +46,10 @@ pub struct LinkTiming {
 }
 
 impl LinkTiming {
-    /// From the broker's settings: a link is given up after two election timeouts of silence.
+    /// From the broker's settings: a link is given up after one and a half election timeouts of silence. For groups that
+    /// sleep it is the only sign that a broker hangs, and who leads them next is to be decided within two.
     pub fn new(heartbeat: Duration, election_timeout: Duration) -> Self {
-        Self { heartbeat, read_timeout: election_timeout * 2 }
+        Self { heartbeat, read_timeout: election_timeout * 3 / 2 }
     }
 }
 

@@ -90,7 +90,7 @@ impl World {
         Self {
             schedule,
             hosts,
-            network: Network::new(seed, election * 2 * MILLI),
+            network: Network::new(seed, election * 3 / 2 * MILLI),
             clients: Vec::new(),
             checker: Checker::default(),
             ledger: Ledger::default(),

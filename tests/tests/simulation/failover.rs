@@ -1,9 +1,10 @@
 //! Leaders die, are cut off, and their clients go on.
 
 use quorate_core::admin::{AdminReply, AdminRequest, VerdictWord};
+use quorate_core::event::Event;
 use quorate_tests::sim::client::{Consumer, Stage};
 use quorate_tests::sim::fault::{Fault, Target};
-use quorate_tests::sim::schedule::{MILLI, SECOND};
+use quorate_tests::sim::schedule::{HostId, MILLI, SECOND};
 use quorate_tests::sim::storage::LogSizes;
 use quorate_tests::sim::world::World;
 
@@ -125,5 +126,102 @@ fn what_a_consumer_held_comes_again_marked_after_a_fail_over() {
     assert!(log.iter().all(|(_, _, redelivered)| *redelivered), "{log:?}");
     assert!(log.is_sorted(), "{log:?}");
     sound(&world);
+    finish(world);
+}
+
+/// How many groups count time on this host.
+fn awake(world: &mut World, host: HostId) -> String {
+    let id = world.ask(host, AdminRequest::Metrics);
+    world.run_until(SECOND, |world| world.replies.contains_key(&id));
+    let Some(AdminReply::Metrics(metrics)) = world.replies.remove(&id) else { panic!("host {host} answers") };
+    let sample = metrics.samples.iter().find(|sample| sample.name == "groups_awake").expect("it is counted");
+    sample.value.to_string()
+}
+
+/// Three hosts whose virtual host sleeps, and who leads it.
+fn asleep() -> (World, HostId) {
+    let mut world = serving(LogSizes::default());
+    let client = publisher(&mut world, "q", 100);
+    publish_all(&mut world, client);
+    world.clients[client].only = Some(0);
+    world.run_for(3 * SECOND);
+    let leader = lead(&mut world);
+    for host in 0..3 {
+        assert_eq!(awake(&mut world, host), "1", "only `system` is awake on host {host}");
+    }
+    (world, leader)
+}
+
+#[test]
+fn a_group_in_which_nothing_happens_sleeps_and_wakes_for_work() {
+    let (mut world, _) = asleep();
+    world.run_for(60 * SECOND);
+    for host in 0..3 {
+        assert_eq!(awake(&mut world, host), "1");
+    }
+    let terms =
+        |world: &World| world.events.iter().filter(|(_, _, event)| event.code() == Some("HA-1010")).count();
+    let before = terms(&world);
+    let client = publisher(&mut world, "q", 100);
+    let began = world.now();
+    publish_all(&mut world, client);
+    assert!(world.now() - began < 2 * SECOND, "at a hundred a second: {} µs", world.now() - began);
+    assert_eq!(terms(&world), before, "nobody else leads for that");
+    finish(world);
+}
+
+#[test]
+fn a_leader_that_dies_while_its_group_sleeps_is_replaced_at_once() {
+    let (mut world, leader) = asleep();
+    world.end(leader, true);
+    let died = world.now();
+    let next = lead(&mut world);
+    assert!(next != leader && world.now() - died < SECOND, "{} µs", world.now() - died);
+    finish(world);
+}
+
+#[test]
+fn a_leader_that_hangs_while_its_group_sleeps_is_replaced_within_two_election_timeouts() {
+    let (mut world, leader) = asleep();
+    let election = world.hosts[leader].config.election_millis * MILLI;
+    world.apply(&Fault::Pause(Target::Host(leader), 60 * SECOND));
+    let hung = world.now();
+    let led = world.run_until(5 * SECOND, |world| {
+        world.events.iter().any(|(at, host, event)| {
+            *at > hung
+                && *host != leader
+                && matches!(event, Event::RoleChanged { vhost, new: "leader", .. } if vhost == "/")
+        })
+    });
+    assert!(led && world.now() - hung <= 2 * election, "{} µs", world.now() - hung);
+}
+
+#[test]
+fn a_sleeping_leader_that_is_cut_off_notices_within_two_election_timeouts() {
+    let (mut world, leader) = asleep();
+    let election = world.hosts[leader].config.election_millis * MILLI;
+    world.apply(&Fault::Isolate(Target::Host(leader), 60 * SECOND));
+    let cut = world.now();
+    let noticed = world.run_until(5 * SECOND, |world| {
+        world.events.iter().any(|(at, host, event)| {
+            *at > cut && *host == leader && matches!(event, Event::QuorumLost { vhost, .. } if vhost == "/")
+        })
+    });
+    assert!(noticed && world.now() - cut <= 2 * election + 20 * MILLI, "{} µs", world.now() - cut);
+}
+
+#[test]
+fn a_sleeping_follower_that_starts_again_is_brought_up_to_date_and_sleeps_again() {
+    let (mut world, leader) = asleep();
+    let other = (0..3).find(|host| *host != leader).expect("a follower");
+    world.end(other, false);
+    let client = publisher(&mut world, "q", 100);
+    publish_all(&mut world, client);
+    world.start(other);
+    assert!(world.settle(10 * SECOND), "{:#?}", world.statuses);
+    world.run_for(3 * SECOND);
+    for host in 0..3 {
+        assert_eq!(awake(&mut world, host), "1", "host {host}");
+    }
     finish(world);
 }

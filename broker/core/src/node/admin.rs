@@ -53,9 +53,9 @@ impl Node {
 
     /// Commands that change the cluster go through the leader of `system`.
     pub(super) fn require_system_leader(&self) -> Result<(), AdminReply> {
-        let leads = self.groups.get(&GroupId::SYSTEM).is_some_and(|group| group.leads_surely());
+        let leads = self.groups.get(GroupId::SYSTEM).is_some_and(Group::leads_surely);
         if !leads {
-            let leader = self.groups.get(&GroupId::SYSTEM).and_then(|group| self.active_leader(group));
+            let leader = self.groups.get(GroupId::SYSTEM).and_then(|group| self.active_leader(group));
             let address = leader
                 .and_then(|leader| self.peers.get(leader.leader))
                 .map(|peer| peer.identity.admin_address.clone());
@@ -78,7 +78,7 @@ impl Node {
             notes.push(note);
             next.extend(commands);
         }
-        let system = self.groups.get(&GroupId::SYSTEM);
+        let system = self.groups.get(GroupId::SYSTEM);
         Status {
             verdict,
             row,
@@ -222,6 +222,12 @@ impl Node {
                 u64::from(self.space_low),
             ),
         ];
+        samples.push(Self::sample(
+            "groups_awake",
+            "Groups whose nodes here send or await heartbeats; the others have nothing to do.",
+            vec![],
+            self.groups.awake().len() as u64,
+        ));
         for group in self.groups.values() {
             samples.extend(self.group_samples(group));
         }

@@ -126,14 +126,14 @@ impl Node {
     }
 
     pub(super) fn deliver_loaded(&mut self, id: GroupId, entries: Vec<Entry>) {
-        let Some(serving) = self.groups.get_mut(&id).and_then(|group| group.serving.as_mut()) else { return };
+        let Some(serving) = self.groups.get_mut(id).and_then(|group| group.serving.as_mut()) else { return };
         serving.loading = None;
         serving
             .put_entries(entries.into_iter().map(|entry: Entry| -> (Index, _) { (entry.index, entry.data) }));
     }
 
     pub(super) fn deliver_scanned(&mut self, id: GroupId, _queue: QueueId, pairs: Vec<Pair>) {
-        let Some(group) = self.groups.get_mut(&id) else { return };
+        let Some(group) = self.groups.get_mut(id) else { return };
         let bodies: Vec<_> = Self::spilled_bodies(group, pairs).collect();
         if let Some(serving) = &mut group.serving {
             serving.loading = None;

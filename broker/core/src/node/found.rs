@@ -74,7 +74,7 @@ impl Node {
         }
         for (id, name) in [(GroupId::SYSTEM, "system"), FIRST_VHOST] {
             // What was given up to be filled again is not made from nothing: that would vote.
-            if self.groups.contains_key(&id) || self.refilling.contains(&id) {
+            if self.groups.contains_key(id) || self.refilling.contains(&id) {
                 continue;
             }
             let lineage = Lineage::founded(value.cluster_id, id);
@@ -98,7 +98,7 @@ impl Node {
                 system
                     .vhosts()
                     // What is being filled again comes with an admission.
-                    .filter(|(_, group)| !self.groups.contains_key(group) && !self.refilling.contains(group))
+                    .filter(|(_, group)| !self.groups.contains_key(*group) && !self.refilling.contains(group))
                     .map(|(name, group)| (group, name.to_string()))
                     .collect()
             })
@@ -118,7 +118,7 @@ impl Node {
         let given_up: Vec<(GroupId, String, Lineage)> = system
             .vhosts()
             .filter(|(_, id)| self.refilling.contains(id) && !self.rejoining.contains(id))
-            .filter(|(_, id)| !self.groups.contains_key(id))
+            .filter(|(_, id)| !self.groups.contains_key(*id))
             .filter_map(|(name, id)| {
                 let led = facts.reference(id).filter(|led| led.active.is_some())?;
                 Some((id, name.to_string(), Lineage::from_stamp(&led.lineage)?))
@@ -132,7 +132,7 @@ impl Node {
     /// A virtual host was created through `system`'s log: its group begins with the configuration that `system` has at
     /// that very entry, the same on every member.
     pub(super) fn vhost_created(&mut self, id: GroupId, name: &str, configuration: &Configuration) {
-        if self.groups.contains_key(&id) || self.refilling.contains(&id) {
+        if self.groups.contains_key(id) || self.refilling.contains(&id) {
             return;
         }
         let lineage = Lineage::founded(self.cluster(), id);
@@ -178,7 +178,7 @@ impl Node {
                 self.dial(address);
             }
         }
-        let first = !self.groups.contains_key(&GroupId::SYSTEM) && !self.refilling.contains(&GroupId::SYSTEM);
+        let first = !self.groups.contains_key(GroupId::SYSTEM) && !self.refilling.contains(&GroupId::SYSTEM);
         for (id, vhost, lineage) in admission.groups {
             // Others come through the log of `system`.
             let wanted = first || (self.refilling.contains(&id) && !self.rejoining.contains(&id));
@@ -220,9 +220,9 @@ impl Node {
         stamp.witnessed = self.life.witnessed().cloned().collect();
         stamp.refilling = self.refilling.iter().copied().collect();
         if !self.groups.is_empty() {
-            stamp.groups = self.groups.values().map(|group| group_stamp(group)).collect();
+            stamp.groups = self.groups.values().map(group_stamp).collect();
         }
-        let Some(system) = self.groups.get(&GroupId::SYSTEM) else { return };
+        let Some(system) = self.groups.get(GroupId::SYSTEM) else { return };
         let Some(machine) = system.machine.system() else { return };
         if machine.cluster().is_none() {
             return;

@@ -126,6 +126,8 @@ pub(crate) struct Group {
     /// Led since its quorum was last reported lost.
     pub(crate) had_quorum: bool,
     pub(crate) was_active: bool,
+    /// Leader only: ticks in which there was nothing to do.
+    pub(crate) idle_ticks: usize,
     /// When to ask for votes because the leader's connection closed.
     pub(crate) campaign_at: Option<Tick>,
     /// Until when such asking is repeated.
@@ -177,6 +179,7 @@ impl Group {
             seen_active: false,
             had_quorum: false,
             was_active: false,
+            idle_ticks: 0,
             campaign_at: None,
             campaign_until: Tick::default(),
             created_reported: false,
@@ -243,6 +246,26 @@ impl Group {
 
     pub(crate) fn propose(&mut self, command: Command, origin: Origin) {
         self.proposals.push(Proposal { command, origin });
+    }
+
+    /// Leader only: where its log ends, if there is nothing left to do for anybody.
+    pub(crate) fn rests_at(&self) -> Option<Index> {
+        let rests = self.proposals.is_empty()
+            && self.in_flight.is_empty()
+            && self.serving.as_ref().is_none_or(Serving::is_idle)
+            && self.sources.current.is_none()
+            && self.sink.is_none()
+            && self.parting.is_none()
+            && self.configuration.learners.is_empty()
+            && self.campaign_at.is_none()
+            && !self.stale;
+        self.replica.as_ref().filter(|_| rests)?.rests_at()
+    }
+
+    /// There is something that the group's turn in a round would do.
+    pub(crate) fn has_work(&self) -> bool {
+        let Some(replica) = &self.replica else { return false };
+        replica.has_ready() || (replica.is_leader() && !self.proposals.is_empty())
     }
 
     /// Packs what waits into entries and proposes them; what cannot be proposed now stays.

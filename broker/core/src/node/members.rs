@@ -91,7 +91,7 @@ impl Node {
     /// The voters of `system`, and everyone its configuration names: as this broker's own node has it, else as the
     /// linked peer that is active, or has the most recent log, says.
     fn recorded_members(&self) -> (BTreeSet<StoreId>, Vec<VoterRef>) {
-        if let Some(group) = self.groups.get(&GroupId::SYSTEM)
+        if let Some(group) = self.groups.get(GroupId::SYSTEM)
             && !group.configuration.voters.is_empty()
         {
             let named = |ids: &BTreeSet<u64>| -> Vec<VoterRef> {

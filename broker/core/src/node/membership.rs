@@ -12,7 +12,7 @@ use crate::formation::InitialStatus;
 use crate::formation::status::StoreState;
 use crate::io::{Output, PeerIdentity, PeerKey};
 use crate::machine::{Command, Member, SystemMachine};
-use crate::peer::{Admission, PeerMessage};
+use crate::peer::{Admission, LineageTag, PeerMessage};
 use crate::replica::Replica;
 use crate::replica::wire::MembershipChange;
 
@@ -31,6 +31,7 @@ impl Node {
         let name = peer.name.clone();
         match self.peers.linked(peer) {
             Linked::Gained => {
+                self.groups.touch_all();
                 self.tell_life_now();
                 self.event(Event::ContactGained { member: name, peer: key });
             }
@@ -92,7 +93,7 @@ impl Node {
             replica.report_unreachable(raft_id);
         } else if replica.leader() == Some(raft_id) {
             replica.forget_leader();
-            group.campaign_at = Some(self.now.plus(delay));
+            self.ask_for_votes(group, self.now.plus(delay));
             group.campaign_until = self.now.plus(self.config.timing.election_millis());
         }
     }
@@ -147,6 +148,9 @@ impl Node {
                     self.distrust_store();
                 }
             }
+            PeerMessage::Sleep { group, lineage, term, end } => {
+                self.told_to_sleep(from, group, lineage, term, end);
+            }
             PeerMessage::Life { incarnation } => self.life_told(from, incarnation),
             PeerMessage::LifeAnswer(answer) => self.life_answered(from, answer),
             PeerMessage::Closing { shutdown, step } => self.closing_told(from, shutdown, step),
@@ -166,6 +170,22 @@ impl Node {
                 self.snapshot_done(from, transfer, installed);
             }
         }
+    }
+
+    /// The leader sleeps, and so may this broker's node.
+    fn told_to_sleep(&mut self, from: PeerKey, group: GroupId, lineage: LineageTag, term: Term, end: Index) {
+        if !matches!(self.phase, Phase::Running) || self.frozen {
+            return;
+        }
+        self.with_group(group, |node, group| {
+            if group.lineage.tag() != lineage || group.stale || group.sink.is_some() {
+                return;
+            }
+            let Some(replica) = &mut group.replica else { return };
+            if let Some(leader) = replica.leader().filter(|id| node.peers.store_of(*id) == Some(from.store)) {
+                replica.sleeps_with(leader, term, end);
+            }
+        });
     }
 
     fn take_status(&mut self, from: PeerKey, status: InitialStatus) {
@@ -237,8 +257,11 @@ impl Node {
         });
         self.read_roster();
         let roster = self.steps.roster.clone();
-        for id in self.group_ids() {
-            self.with_group(id, |node, group| node.review_group(group, &roster));
+        // A group that sleeps has all its members, and they have everything.
+        let all = std::mem::take(&mut self.review_all) || roster.is_changing();
+        let ids = if all { self.group_ids() } else { self.groups.awake().collect() };
+        for id in ids {
+            self.visit(id, |node, group| node.review_group(group, &roster));
         }
     }
 
@@ -396,8 +419,7 @@ impl Node {
     fn admission(&self, system: &Group, raft_id: RaftId) -> Option<Admission> {
         let machine = system.machine.system()?;
         let part = |group: &Group| (group.id, group.vhost.clone(), group.lineage.entries().to_vec());
-        let groups =
-            std::iter::once(part(system)).chain(self.groups.values().map(|group| part(group))).collect();
+        let groups = std::iter::once(part(system)).chain(self.groups.values().map(part)).collect();
         Some(Admission {
             cluster_id: self.cluster_id?,
             cluster_name: self.config.cluster_name.clone(),

@@ -20,6 +20,7 @@ mod configuration;
 mod deliver;
 mod found;
 mod group;
+mod groups;
 mod life;
 mod lineage;
 mod marked;
@@ -61,6 +62,7 @@ use rand_core::{Rng, SeedableRng};
 
 use self::config::NodeConfig;
 use self::group::Group;
+use self::groups::Groups;
 use self::peers::Peers;
 use self::session::Session;
 use self::startup::Phase;
@@ -185,7 +187,15 @@ pub struct Node {
     told_status: Option<Vec<u8>>,
     told_at: Tick,
     peers: Peers,
-    groups: BTreeMap<GroupId, Box<Group>>,
+    groups: Groups,
+    /// Groups with records in batches of the log that are not durable yet.
+    logging: BTreeSet<GroupId>,
+    /// When some group is to ask for votes next.
+    next_campaign: Option<Tick>,
+    /// Whether this broker was drained in the last round.
+    was_drained: bool,
+    /// What leaders do about members may have changed for every group.
+    review_all: bool,
     unmade: recovery::Unmade,
     next_space: u32,
     next_view: u64,
@@ -291,7 +301,11 @@ impl Node {
             told_status: None,
             told_at: now,
             peers: Peers::default(),
-            groups: BTreeMap::new(),
+            groups: Groups::default(),
+            logging: BTreeSet::new(),
+            next_campaign: None,
+            was_drained: false,
+            review_all: true,
             unmade: recovery::Unmade::default(),
             next_space: 1,
             next_view: 1,
@@ -399,12 +413,7 @@ impl Node {
         if let Some(deadline) = self.founding.next_deadline() {
             next = next.min(deadline);
         }
-        for group in self.groups.values() {
-            if let Some(at) = group.campaign_at {
-                next = next.min(at);
-            }
-        }
-        Some(next)
+        Some(self.next_campaign.map_or(next, |at| next.min(at)))
     }
 
     /// How far each group that has a node here knows its log to be committed: for whoever watches from outside.
@@ -445,12 +454,27 @@ impl Node {
         self.dice.next_u64()
     }
 
-    /// Works on a group with the rest of the node at hand.
+    /// Works on a group with the rest of the node at hand; the round looks at it.
     fn with_group<T>(&mut self, id: GroupId, work: impl FnOnce(&mut Self, &mut Group) -> T) -> Option<T> {
-        let mut group = self.groups.remove(&id)?;
+        self.groups.touch(id);
+        self.work_on(id, work)
+    }
+
+    /// The same for what a round does by itself: it looks at the group, again, only if there is something for it to do.
+    fn visit<T>(&mut self, id: GroupId, work: impl FnOnce(&mut Self, &mut Group) -> T) -> Option<T> {
+        self.work_on(id, |node, group| {
+            let result = work(node, group);
+            if group.has_work() {
+                node.groups.touch(id);
+            }
+            result
+        })
+    }
+
+    fn work_on<T>(&mut self, id: GroupId, work: impl FnOnce(&mut Self, &mut Group) -> T) -> Option<T> {
+        let mut group = self.groups.take(id)?;
         let result = work(self, &mut group);
-        let previous = self.groups.insert(id, group);
-        assert!(previous.is_none(), "a group must not be made while it is worked on");
+        self.groups.put(group);
         Some(result)
     }
 
@@ -460,7 +484,7 @@ impl Node {
 
     /// `system`'s view of the members: its machine, once there is one.
     fn system(&self) -> Option<&crate::machine::SystemMachine> {
-        self.groups.get(&GroupId::SYSTEM).and_then(|group| group.machine.system())
+        self.groups.get(GroupId::SYSTEM).and_then(|group| group.machine.system())
     }
 
     /// The name to show for a store.
@@ -481,9 +505,12 @@ impl Node {
         // Only the log's tickets vouch for smaller ones: the stamp and the state store have threads of their own.
         if self.log_tickets.contains(&ticket) {
             self.log_tickets = self.log_tickets.split_off(&Ticket(ticket.0 + 1));
-            for group in self.groups.values_mut() {
-                if let Some(replica) = &mut group.replica {
-                    replica.on_persisted(ticket);
+            for id in std::mem::take(&mut self.logging) {
+                let group = self.groups.get_mut(id);
+                let Some(replica) = group.and_then(|group| group.replica.as_mut()) else { continue };
+                replica.on_persisted(ticket);
+                if replica.waits_for().is_some() {
+                    self.logging.insert(id);
                 }
             }
         }
@@ -523,7 +550,7 @@ impl Node {
             None => {}
             Some(LoadFor::Recovery) => self.recovery_loaded(entries),
             Some(LoadFor::Follower(group, wanted)) => {
-                if let Some(replica) = self.groups.get_mut(&group).and_then(|group| group.replica.as_mut()) {
+                if let Some(replica) = self.groups.get_mut(group).and_then(|group| group.replica.as_mut()) {
                     replica.fetched(wanted, entries);
                 }
             }

@@ -323,7 +323,7 @@ impl Node {
         };
         let in_log = self
             .groups
-            .get(&group)
+            .get(group)
             .and_then(|group| group.recovered.as_ref())
             .is_some_and(|log| !log.reset && log.found.first <= last && last > Index(0));
         if !in_log {
@@ -361,7 +361,7 @@ impl Node {
 
     /// The stamp says clean and this group's log does not.
     fn disbelieve(&mut self, group: GroupId) {
-        let vhost = self.groups.get(&group).map(|group| group.vhost.clone()).unwrap_or_default();
+        let vhost = self.groups.get(group).map(|group| group.vhost.clone()).unwrap_or_default();
         if let Some(stamp) = &mut self.stamp {
             let text = format!(
                 "the stamp says clean by shutdown {}, but the log of virtual host {vhost} does not end with it: the store counts as dirty",
@@ -445,7 +445,7 @@ impl Node {
         let marked = RecoveredLog::awaits_mark(&group, found.epoch);
         group.stale = self.refilling.contains(&group.id);
         group.recovered = Some(RecoveredLog { found, tail, latest, reset, marked });
-        self.groups.insert(group.id, group);
+        self.groups.insert(group);
         self.recover_next();
     }
 

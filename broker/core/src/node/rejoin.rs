@@ -51,7 +51,7 @@ impl Node {
             return;
         }
         for id in self.group_ids() {
-            let Some(group) = self.groups.get(&id) else { continue };
+            let Some(group) = self.groups.get(id) else { continue };
             if self.rejoining.contains(&id) {
                 continue;
             }
@@ -140,8 +140,7 @@ impl Node {
     pub(super) fn distrust_unvouched(&mut self) {
         let facts = self.facts();
         let waits = |group: &&Group| group.recovered.is_some() && !self.is_vouched(group, &facts);
-        let waiting: Vec<GroupId> =
-            self.groups.values().map(Box::as_ref).filter(waits).map(|group| group.id).collect();
+        let waiting: Vec<GroupId> = self.groups.values().filter(waits).map(|group| group.id).collect();
         for id in waiting {
             self.refilling.insert(id);
             self.with_group(id, |_, group| group.stale = true);
@@ -152,7 +151,7 @@ impl Node {
 
     /// A group that holds nothing yet follows another lineage than it was told at first.
     fn adopt(&mut self, id: GroupId, lineage: Lineage) {
-        if let Some(group) = self.groups.remove(&id) {
+        if let Some(group) = self.groups.remove(id) {
             self.make_bare_group(id, group.vhost.clone(), lineage);
         }
     }
@@ -191,7 +190,7 @@ impl Node {
     /// The stamp says that the group is being refilled.
     pub(super) fn rejoin_stamped(&mut self, id: GroupId) {
         self.tell_life_now();
-        let Some(group) = self.groups.get(&id) else { return };
+        let Some(group) = self.groups.get(id) else { return };
         if self.transient {
             self.discard(id);
             return;
@@ -259,7 +258,7 @@ impl Node {
     }
 
     fn discard(&mut self, id: GroupId) {
-        let Some(group) = self.groups.remove(&id) else { return };
+        let Some(group) = self.groups.remove(id) else { return };
         let HardState { term, vote, .. } = group.kept_hard_state;
         let kept = HardState { term, vote, commit: Index(0) };
         self.unmade.hard_states.insert(id, kept);

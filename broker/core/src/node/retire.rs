@@ -3,6 +3,8 @@
 //! The log of a group may lose what is at or below both the applied index that the state store has *flushed* and the
 //! entry before the lowest body that only the log has.
 
+use std::collections::BTreeSet;
+
 use bytes::Bytes;
 use quorate_store::ids::{GroupId, Index};
 use quorate_store::record::Entry;
@@ -22,7 +24,7 @@ impl Node {
     /// The oldest segment of the log is due.
     pub(super) fn segment_due(&mut self, up_to: Vec<(GroupId, Index)>) {
         for (id, index) in up_to {
-            match self.groups.get_mut(&id) {
+            match self.groups.get_mut(id) {
                 Some(group) => {
                     let wanted = group.retirement.wanted.map_or(index, |wanted| wanted.max(index));
                     group.retirement.wanted = Some(wanted);
@@ -36,19 +38,19 @@ impl Node {
     /// The oldest segment of the log may go early.
     pub(super) fn segment_idle(&mut self, up_to: Vec<(GroupId, Index)>) {
         for (id, index) in up_to {
-            if let Some(group) = self.groups.get_mut(&id) {
+            if let Some(group) = self.groups.get_mut(id) {
                 group.retirement.idle = group.retirement.idle.max(Some(index));
             }
         }
     }
 
     /// Called once a round.
-    pub(super) fn retire_groups(&mut self) {
+    pub(super) fn retire_groups(&mut self, looked_at: &BTreeSet<GroupId>) {
         if !matches!(self.phase, Phase::Running) {
             return;
         }
-        for id in self.group_ids() {
-            self.with_group(id, Self::retire_group);
+        for id in looked_at {
+            self.visit(*id, Self::retire_group);
         }
     }
 
@@ -101,6 +103,7 @@ impl Node {
             self.begin_checkpoint(group);
         } else {
             // The search goes on in the next round.
+            self.groups.touch(group.id);
             self.dirty = true;
         }
     }

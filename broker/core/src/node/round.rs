@@ -1,5 +1,7 @@
 //! The end of a round: propose what gathered, take what Raft has ready, apply, answer, and write one log batch.
 
+use std::collections::BTreeSet;
+
 use quorate_store::ids::{GroupId, RaftId};
 use quorate_store::record::{Batch, Record};
 use raft::eraftpb;
@@ -7,7 +9,7 @@ use raft::eraftpb;
 use super::group::Group;
 use super::{LoadFor, Node, Phase};
 use crate::event::Event;
-use crate::io::{Output, Ticket};
+use crate::io::{Output, Tick, Ticket};
 use crate::peer::PeerMessage;
 use crate::replica::Effects;
 use crate::replica::wire::RaftMessage;
@@ -31,22 +33,19 @@ impl Node {
         let is_due = self.decide_at.take_if(|at| *at <= now).is_some();
         if std::mem::take(&mut self.facts_changed) || is_due {
             self.tell = true;
+            self.review_all = true;
             self.decide_again();
         }
         self.keep_again();
         self.review_membership();
         self.answer_wishes();
-        // Applying may propose (exposure, settled deliveries), and proposing makes something to write; both end after
-        // few turns, since nothing is committed before it is durable.
-        let mut turns = 0;
-        while self.drive_groups() {
-            turns += 1;
-            assert!(turns < 1000, "a round must come to rest");
-        }
+        let looked_at = self.drive_groups();
         self.flush_sessions();
-        self.notice_roles();
-        self.retire_groups();
-        self.drive_transfers();
+        for id in &looked_at {
+            self.visit(*id, Self::notice_role);
+        }
+        self.retire_groups(&looked_at);
+        self.drive_transfers(&looked_at);
         if std::mem::take(&mut self.system_arrived) {
             self.make_missing_vhosts();
         }
@@ -86,24 +85,28 @@ impl Node {
             }
         }
         let drained = self.is_drained();
-        for id in self.group_ids() {
-            self.with_group(id, |node, group| {
-                let now = node.now;
-                let again = node.roll_between(10, 40);
-                let Some(replica) = &mut group.replica else { return };
-                replica.hold_back(drained);
-                for _ in 0..ticks {
-                    replica.tick();
+        if std::mem::replace(&mut self.was_drained, drained) != drained {
+            for group in self.groups.values_mut() {
+                if let Some(replica) = &mut group.replica {
+                    replica.hold_back(drained);
                 }
-                if group.campaign_at.is_some_and(|at| at <= now) {
-                    group.campaign_at = None;
-                    if replica.leader().is_none() && now < group.campaign_until {
-                        replica.campaign();
-                        // The others may not have noticed yet: ask again soon.
-                        group.campaign_at = Some(now.plus(again));
+            }
+        }
+        if ticks > 0 {
+            for id in self.groups.awake().collect::<Vec<_>>() {
+                self.with_group(id, |node, group| {
+                    // Before the tick, which makes something to send.
+                    node.rest(group);
+                    let Some(replica) = &mut group.replica else { return };
+                    replica.hold_back(drained);
+                    for _ in 0..ticks {
+                        replica.tick();
                     }
-                }
-            });
+                });
+            }
+        }
+        if self.next_campaign.is_some_and(|at| at <= self.now) {
+            self.campaign();
         }
         if ticks > 0 {
             self.session_heartbeats();
@@ -120,13 +123,79 @@ impl Node {
         low + self.roll() % (high - low)
     }
 
-    /// One turn over all groups; true if anything happened.
-    fn drive_groups(&mut self) -> bool {
-        let mut worked = false;
-        for id in self.group_ids() {
-            worked |= self.with_group(id, Self::drive_group).unwrap_or(false);
+    /// A leader that has had nothing to do for long enough sleeps, and with it the others: see [`crate::replica`].
+    /// `system` never does.
+    fn rest(&mut self, group: &mut Group) {
+        let end = group.rests_at().filter(|_| {
+            group.id != GroupId::SYSTEM
+                && matches!(self.phase, Phase::Running)
+                && !self.is_closing()
+                && self.voters_in_contact(group) == group.configuration.voters.len()
+        });
+        let Some(end) = end else {
+            group.idle_ticks = 0;
+            return;
+        };
+        group.idle_ticks += 1;
+        if group.idle_ticks < self.config.timing.election_ticks {
+            return;
         }
-        worked
+        group.idle_ticks = 0;
+        let Some(replica) = &mut group.replica else { return };
+        replica.sleep();
+        let (own, term) = (replica.id(), replica.term());
+        let (id, lineage) = (group.id, group.lineage.tag());
+        for to in group.configuration.voters.iter().map(|id| RaftId(*id)).filter(|to| *to != own) {
+            self.send_raft(group, to, PeerMessage::Sleep { group: id, lineage, term, end }, None);
+        }
+    }
+
+    /// Has those ask for votes whose time has come.
+    fn campaign(&mut self) {
+        self.next_campaign = None;
+        for id in self.groups.awake().collect::<Vec<_>>() {
+            self.visit(id, |node, group| {
+                let (now, Some(at)) = (node.now, group.campaign_at) else { return };
+                let Some(replica) = group.replica.as_mut().filter(|_| at <= now) else {
+                    return node.ask_for_votes(group, at);
+                };
+                group.campaign_at = None;
+                if replica.leader().is_none() && now < group.campaign_until {
+                    replica.campaign();
+                    // The others may not have noticed yet: ask again soon.
+                    let again = now.plus(node.roll_between(10, 40));
+                    node.ask_for_votes(group, again);
+                }
+            });
+        }
+    }
+
+    /// Has the group's node ask for votes at this time, if nobody leads by then.
+    pub(super) fn ask_for_votes(&mut self, group: &mut Group, at: Tick) {
+        group.campaign_at = Some(at);
+        self.next_campaign = Some(self.next_campaign.map_or(at, |next| next.min(at)));
+    }
+
+    /// Turns over the touched groups until nothing happens any more; all that were touched.
+    ///
+    /// Applying may propose (exposure, settled deliveries), and proposing makes something to write; both end after few
+    /// turns, since nothing is committed before it is durable.
+    fn drive_groups(&mut self) -> BTreeSet<GroupId> {
+        let mut looked_at = self.groups.take_touched();
+        let mut turns = 0;
+        loop {
+            let mut worked = false;
+            for id in &looked_at {
+                worked |= self.work_on(*id, Self::drive_group).unwrap_or(false);
+            }
+            let more = self.groups.take_touched();
+            if !worked && more.is_empty() {
+                return looked_at;
+            }
+            looked_at.extend(more);
+            turns += 1;
+            assert!(turns < 1000, "a round must come to rest");
+        }
     }
 
     fn drive_group(&mut self, group: &mut Group) -> bool {
@@ -143,6 +212,9 @@ impl Node {
         let waits_for = replica.waits_for();
         let wanted = replica.take_wanted();
         let snapshots = replica.take_snapshots_wanted();
+        if waits_for.is_some() {
+            self.logging.insert(group.id);
+        }
         if !effects.records.is_empty() {
             let taken = self.log_ticket();
             assert_eq!(taken, ticket, "the ticket seen is the ticket taken");
@@ -212,12 +284,6 @@ impl Node {
     }
 
     /// Changes of role, leadership and quorum become events; a lost leadership closes its sessions.
-    fn notice_roles(&mut self) {
-        for id in self.group_ids() {
-            self.with_group(id, Self::notice_role);
-        }
-    }
-
     fn notice_role(&mut self, group: &mut Group) {
         let Some(replica) = &group.replica else { return };
         let (term, leads) = (replica.term(), replica.is_leader());
@@ -261,6 +327,8 @@ impl Node {
             && Self::gate(group).is_none()
         {
             Self::leadership_won(group);
+            // What it has to deliver begins with the next round.
+            self.groups.touch(group.id);
         }
     }
 

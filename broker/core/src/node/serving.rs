@@ -93,6 +93,11 @@ impl Serving {
         Some(proof)
     }
 
+    /// Nothing waits to be sent or answered.
+    pub(crate) fn is_idle(&self) -> bool {
+        self.outbox.is_empty() && self.reads.is_empty() && self.asked.is_empty() && self.loading.is_none()
+    }
+
     /// Questions that may be answered now.
     pub(crate) fn take_proved_reads(&mut self) -> Vec<Read> {
         let count = self.asked.partition_point(|(proof, _)| *proof <= self.proof_done);

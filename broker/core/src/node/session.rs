@@ -168,7 +168,7 @@ impl Node {
         session.outbound = session.outbound.saturating_sub(bytes);
         if let Stage::Open(group) = session.stage
             && session.outbound < limits::OUTBOUND_BYTES / 2
-            && let Some(serving) = self.groups.get_mut(&group).and_then(|group| group.serving.as_mut())
+            && let Some(serving) = self.groups.get_mut(group).and_then(|group| group.serving.as_mut())
         {
             serving.delivery.resume(id);
         }
@@ -285,8 +285,8 @@ impl Node {
         }
         let known = self.system().filter(|system| system.cluster().is_some());
         let group = known.and_then(|system| system.vhost_group(vhost));
-        let Some(group) = group.and_then(|group| self.groups.get(&group)) else {
-            let active = self.groups.get(&GroupId::SYSTEM).is_some_and(|group| group.seen_role != "waiting");
+        let Some(group) = group.and_then(|group| self.groups.get(group)) else {
+            let active = self.groups.get(GroupId::SYSTEM).is_some_and(|group| group.seen_role != "waiting");
             if known.is_some() && group.is_none() && active {
                 let text = format!("there is no virtual host {vhost:?}");
                 return Err((FaultCode::VhostNotFound, text, none(), 0));

@@ -247,7 +247,7 @@ impl Node {
         };
         let known = self.system().into_iter().flat_map(SystemMachine::vhosts);
         let missing = known
-            .filter(|(_, group)| !self.groups.contains_key(group))
+            .filter(|(_, group)| !self.groups.contains_key(*group))
             .map(|(name, _)| format!("virtual host {name}"));
         self.groups
             .values()
@@ -268,7 +268,7 @@ impl Node {
     /// Whether everybody who is here and closes too has all logs ended. Members that are being updated are waited for
     /// a little only.
     fn others_complete(&self, closing: &mut Closing) -> bool {
-        let system = self.groups.get(&GroupId::SYSTEM);
+        let system = self.groups.get(GroupId::SYSTEM);
         let is_voter = |store: StoreId| {
             self.system().and_then(|machine| machine.member(store)).is_some_and(|member| {
                 system.is_some_and(|group| group.configuration.voters.contains(&member.raft_id.0))

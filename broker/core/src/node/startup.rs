@@ -294,6 +294,7 @@ impl Node {
         }
         self.learn_members();
         self.tell_life_now();
+        self.groups.touch_all();
         self.facts_changed = true;
     }
 
@@ -359,7 +360,7 @@ impl Node {
 
     /// From now on the log says itself where it is.
     pub(super) fn mark_logged(&mut self, id: GroupId) {
-        if let Some(group) = self.groups.get_mut(&id) {
+        if let Some(group) = self.groups.get_mut(id) {
             self.stamp_changed |= group.marked_at.take().is_some();
         }
     }
@@ -367,7 +368,8 @@ impl Node {
     /// The table has just said that the voters are there: nobody leads yet, and waiting for a silence would prove
     /// nothing. If somebody does lead, the others say so.
     fn campaign_soon(&mut self, group: &mut Group) {
-        group.campaign_at = Some(self.now.plus(self.roll_between(20, 150)));
+        let at = self.now.plus(self.roll_between(20, 150));
+        self.ask_for_votes(group, at);
         group.campaign_until = self.now.plus(self.config.timing.election_millis());
     }
 
@@ -392,12 +394,12 @@ impl Node {
         let ticket = self.ticket();
         self.after(ticket, Then::GroupStateMade(id));
         self.emit(Output::WriteState { ticket, batch, flush: true, open_view: None });
-        self.groups.insert(id, group);
+        self.groups.insert(group);
     }
 
     pub(super) fn group_state_made(&mut self, id: GroupId) {
         let ticket = self.log_ticket();
-        let Some(group) = self.groups.get(&id) else { return };
+        let Some(group) = self.groups.get(id) else { return };
         let epoch = group.lineage.tag().epoch;
         let hard_state = self.first_hard_state(id);
         self.records.push(Record::Reset(id, epoch, Term(1), Index(1)));
@@ -437,7 +439,7 @@ impl Node {
     /// A group of which this broker has nothing yet: it follows, and is given a snapshot.
     pub(super) fn make_bare_group(&mut self, id: GroupId, vhost: String, lineage: Lineage) {
         let Some(raft_id) = self.raft_id else { return };
-        if self.groups.contains_key(&id) {
+        if self.groups.contains_key(id) {
             return;
         }
         let space = self.new_space();
@@ -451,7 +453,7 @@ impl Node {
         replica.bar(self.refilling.contains(&id));
         group.replica = Some(replica);
         self.node_created(&mut group);
-        self.groups.insert(id, group);
+        self.groups.insert(group);
     }
 
     pub(super) fn new_space(&mut self) -> Space {

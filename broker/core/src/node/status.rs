@@ -175,7 +175,7 @@ impl Node {
     /// state has acknowledged nothing, and what was agreed is in its stamp.
     fn unmade_system(&self) -> Option<GroupStatus> {
         let id = GroupId::SYSTEM;
-        let is_said = self.groups.contains_key(&id) || self.refilling.contains(&id);
+        let is_said = self.groups.contains_key(id) || self.refilling.contains(&id);
         if is_said || self.store_state() != StoreState::Dirty {
             return None;
         }
@@ -205,7 +205,7 @@ impl Node {
     /// What it holds, what it founded and has not made yet, and what it gave up to be filled again.
     fn group_statuses(&self) -> Vec<GroupStatus> {
         let given_up =
-            self.refilling.iter().filter(|id| !self.groups.contains_key(id)).map(|id| GroupStatus {
+            self.refilling.iter().filter(|id| !self.groups.contains_key(**id)).map(|id| GroupStatus {
                 group: *id,
                 vhost: String::new(),
                 lineage: Vec::new(),

@@ -28,7 +28,7 @@ use crate::replica::wire::MembershipChange;
 const RETIRE_MILLIS: u64 = 1000;
 
 /// What `system` says about members, as this broker knows it.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Roster {
     pub(crate) members: Vec<(StoreId, RaftId)>,
     pub(crate) may_vote: BTreeSet<StoreId>,
@@ -39,6 +39,13 @@ pub(crate) struct Roster {
     pub(crate) system_voters: BTreeSet<u64>,
     /// Groups of virtual hosts.
     pub(crate) vhosts: Vec<GroupId>,
+}
+
+impl Roster {
+    /// Somebody is to leave, or not to lead: every group has a part in that.
+    pub(crate) fn is_changing(&self) -> bool {
+        self.leaving.is_some() || !self.drained.is_empty()
+    }
 }
 
 /// Leader only: how far its group has come with a member that leaves.
@@ -63,11 +70,11 @@ pub(crate) struct Steps {
 impl Node {
     /// Reads `system` again.
     pub(super) fn read_roster(&mut self) {
-        let Some(group) = self.groups.get(&GroupId::SYSTEM) else { return };
+        let Some(group) = self.groups.get(GroupId::SYSTEM) else { return };
         let Some(system) = group.machine.system() else { return };
         let number = |store: StoreId| system.member(store).map(|member| member.raft_id);
         let intents = system.intents();
-        self.steps.roster = Roster {
+        let roster = Roster {
             members: system.members().map(|member| (member.store, member.raft_id)).collect(),
             may_vote: system
                 .members()
@@ -79,6 +86,10 @@ impl Node {
             system_voters: group.configuration.voters.clone(),
             vhosts: system.vhosts().map(|(_, group)| group).collect(),
         };
+        if roster != self.steps.roster {
+            self.steps.roster = roster;
+            self.review_all = true;
+        }
         let leaving = self.steps.roster.leaving.map(|(store, _)| store);
         self.steps.departed.retain(|(_, store)| Some(*store) == leaving);
     }
@@ -178,7 +189,7 @@ impl Node {
             }
             return;
         }
-        let leader = self.groups.get(&GroupId::SYSTEM).and_then(|system| self.active_leader(system));
+        let leader = self.groups.get(GroupId::SYSTEM).and_then(|system| self.active_leader(system));
         match leader.map(|active| active.leader) {
             Some(leader) if leader == self.own.store => {
                 self.steps.departed.insert((group.id, store));

@@ -1,5 +1,7 @@
 //! Updates by snapshot: the node's side of [`super::source`] and [`super::sink`].
 
+use std::collections::BTreeSet;
+
 use quorate_store::ids::{GroupId, Index, RaftId, StoreId, Term};
 use quorate_store::record::Entry;
 use quorate_store::state::{Family, Pair, StateBatch};
@@ -479,9 +481,10 @@ impl Node {
     }
 
     /// Called once a round: received states meet Raft, forgotten transfers end.
-    pub(super) fn drive_transfers(&mut self) {
-        for id in self.group_ids() {
-            self.with_group(id, |node, group| {
+    pub(super) fn drive_transfers(&mut self, looked_at: &BTreeSet<GroupId>) {
+        let mut waiting = false;
+        for id in looked_at {
+            self.visit(*id, |node, group| {
                 if group
                     .sources
                     .current
@@ -500,9 +503,15 @@ impl Node {
                 if node.sinks_waiting && !group.checkpoint_running {
                     node.assign_sink(group);
                 }
-                let Some(sink) = group.sink.as_ref().filter(|sink| sink.stage == SinkStage::Ready) else {
+                // Each round goes on with it: what it may send grows with time, and what it waits for may be elsewhere.
+                if group.sources.current.is_some() || group.sink.is_some() {
+                    node.groups.touch(group.id);
+                }
+                let Some(sink) = &group.sink else { return };
+                waiting |= sink.last_seen && sink.stage == SinkStage::Receiving;
+                if sink.stage != SinkStage::Ready {
                     return;
-                };
+                }
                 let Some(replica) = &mut group.replica else { return };
                 let Some(leader) = replica.leader().filter(|leader| *leader != replica.id()) else { return };
                 let configuration = sink.configuration();
@@ -517,9 +526,7 @@ impl Node {
                 node.dirty |= replica.step_snapshot(leader, &offer);
             });
         }
-        self.sinks_waiting = self.groups.values().any(|group| {
-            group.sink.as_ref().is_some_and(|sink| sink.last_seen && sink.stage == SinkStage::Receiving)
-        });
+        self.sinks_waiting = waiting;
     }
 
     /// Raft took the snapshot: the machine that waits for it becomes the group's.

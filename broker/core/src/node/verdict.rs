@@ -70,7 +70,7 @@ impl Node {
         if matches!(system.verdict, VerdictWord::Active | VerdictWord::Joining) {
             let facts = self.facts();
             for id in facts.groups().into_iter().filter(|id| *id != GroupId::SYSTEM) {
-                let held = self.groups.get(&id);
+                let held = self.groups.get(id);
                 let decided = GroupVerdict::decided(&decide_group(&facts, id));
                 let mut shown = decided.become_of(held.is_some_and(|group| self.is_led(group)), {
                     held.is_some_and(|group| self.is_voter(group))
@@ -128,7 +128,7 @@ impl Node {
             let shown = GroupVerdict::of(VerdictWord::NeedsOperator, decision.row.label(), problem);
             return GroupVerdict { next: vec![next], ..shown };
         }
-        let system = self.groups.get(&GroupId::SYSTEM);
+        let system = self.groups.get(GroupId::SYSTEM);
         let is_led = system.is_some_and(|group| self.is_led(group));
         let votes = system.is_none_or(|group| self.is_voter(group));
         GroupVerdict::decided(decision).become_of(is_led, votes)

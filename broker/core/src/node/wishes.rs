@@ -311,7 +311,8 @@ impl Node {
     /// Groups, by virtual host, in which this member has or lacks a place.
     fn groups_where(&self, has: impl Fn(&super::group::Group) -> bool) -> Vec<String> {
         let known = self.system().into_iter().flat_map(SystemMachine::vhosts);
-        let missing = known.filter(|(_, id)| !self.groups.contains_key(id)).map(|(name, _)| name.to_string());
+        let missing =
+            known.filter(|(_, id)| !self.groups.contains_key(*id)).map(|(name, _)| name.to_string());
         let found = self.groups.values().filter(|group| has(group)).map(|group| group.vhost.clone());
         found.chain(missing).collect()
     }

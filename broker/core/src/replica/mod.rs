@@ -9,6 +9,7 @@
 //!                                             └─> committed entries ─> the group's state machine
 //! ```
 
+mod sleep;
 mod storage;
 pub mod wire;
 
@@ -124,6 +125,8 @@ pub(crate) struct Replica {
     commit_written: Index,
     /// Members changed since: that it is committed is to be durable soon, and not only with the next entries.
     members_changed: bool,
+    /// No time passes for it: see [`sleep`].
+    asleep: bool,
     /// Followers of unknown place that were sent entries again since the last tick.
     probed: BTreeSet<u64>,
 }
@@ -175,6 +178,7 @@ impl Replica {
             commit_written,
             members_changed: false,
             probed: BTreeSet::new(),
+            asleep: false,
             barred: false,
             held_back: false,
             held_ticks: 0,
@@ -197,13 +201,20 @@ impl Replica {
         self.raw.raft.set_randomized_election_timeout(ticks + spread);
     }
 
+    /// There is something to write, to send or to apply.
+    pub(crate) fn has_ready(&self) -> bool {
+        self.raw.has_ready()
+    }
+
     /// Keeps this node out of elections: neither does it vote, nor does it ask.
     pub(crate) fn bar(&mut self, barred: bool) {
+        self.wake();
         self.barred = barred;
     }
 
     /// Leads no more.
     pub(crate) fn step_down(&mut self) {
+        self.wake();
         let raft = &mut self.raw.raft;
         if raft.state != StateRole::Follower {
             raft.become_follower(raft.term, 0);
@@ -293,7 +304,7 @@ impl Replica {
 
     pub(crate) fn tick(&mut self) {
         self.probed.clear();
-        if self.awaits_snapshot() || self.barred {
+        if self.asleep || self.awaits_snapshot() || self.barred {
             return;
         }
         // A lone voter becomes leader in the tick itself, which raft-rs allows only over a log that is durable whole.
@@ -326,6 +337,7 @@ impl Replica {
 
     /// A closed connection is evidence that the leader is gone: forget it, so that nobody waits for a lease.
     pub(crate) fn forget_leader(&mut self) {
+        self.wake();
         let raft = &mut self.raw.raft;
         if raft.state == StateRole::Follower && raft.leader_id != 0 {
             raft.become_follower(raft.term, 0);
@@ -340,6 +352,7 @@ impl Replica {
 
     /// Asks the others whether they would vote for this node.
     pub(crate) fn campaign(&mut self) {
+        self.wake();
         // A lone voter would become leader at once, which raft-rs allows only over a log that is durable whole.
         let raft = &self.raw.raft;
         if raft.raft_log.persisted != raft.raft_log.last_index()
@@ -382,6 +395,7 @@ impl Replica {
         if self.barred && ELECTION_KINDS.contains(&kind) {
             return;
         }
+        self.wake_by(&message);
         let from = message.from;
         let again = kind == eraftpb::MessageType::MsgHeartbeatResponse && self.awaits_probe(from);
         let sent = self.raw.raft.msgs.len();
@@ -434,6 +448,7 @@ impl Replica {
         message.to = self.id.0;
         message.term = self.raw.raft.term;
         message.set_snapshot(snapshot);
+        self.wake();
         let _ = self.raw.step(message);
         self.fix_election_timeout();
         self.raw.raft.raft_log.unstable.snapshot.is_some()
@@ -446,6 +461,7 @@ impl Replica {
     }
 
     pub(crate) fn report_unreachable(&mut self, id: RaftId) {
+        self.wake_in_doubt();
         self.raw.report_unreachable(id.0);
     }
 
@@ -467,6 +483,7 @@ impl Replica {
     }
 
     fn step_proposal(&mut self, entries: Vec<eraftpb::Entry>) -> bool {
+        self.wake();
         let mut message = eraftpb::Message::default();
         message.set_msg_type(eraftpb::MessageType::MsgPropose);
         message.from = self.id.0;
@@ -479,6 +496,7 @@ impl Replica {
         if !self.is_leader() || self.membership_pending() {
             return false;
         }
+        self.wake();
         self.raw.propose_conf_change(Vec::new(), change.to_raft()).is_ok()
     }
 
@@ -502,11 +520,13 @@ impl Replica {
 
     /// Asks a quorum whether this node still leads; answered in [`Effects::reads`].
     pub(crate) fn read_index(&mut self, context: u64) {
+        self.wake();
         self.raw.read_index(context.to_le_bytes().to_vec());
     }
 
     /// Hands leadership to this node once it has caught up.
     pub(crate) fn transfer(&mut self, to: RaftId) {
+        self.wake();
         self.raw.transfer_leader(to.0);
     }
 
