@@ -205,8 +205,18 @@ impl PeerDecoder {
             return Ok(None);
         }
         buffer.advance(PEER_HEADER_LENGTH);
-        read_payload(kind, buffer.split_to(payload_length).freeze()).map(Some)
+        read_payload(kind, take_payload(buffer, payload_length)).map(Some)
     }
+}
+
+/// Payloads of up to so many bytes are copied out of the buffer that they came in.
+const COPIED_PAYLOAD: usize = 4096;
+
+/// Part of a buffer holds all of it for as long as it lives: an entry of a few bytes, kept for followers that lag, would
+/// hold the status of a thousand groups that came before it.
+fn take_payload(buffer: &mut BytesMut, length: usize) -> Bytes {
+    let payload = buffer.split_to(length);
+    if length <= COPIED_PAYLOAD { Bytes::copy_from_slice(&payload) } else { payload.freeze() }
 }
 
 fn read_payload(kind: u8, payload: Bytes) -> Result<PeerFrame, PeerDecodeError> {
@@ -306,6 +316,19 @@ mod tests {
         assert_eq!(error.fault(), FaultCode::FrameTooLarge);
         assert_eq!(buffer.capacity(), capacity, "nothing is allocated by what a length announces");
         assert_eq!(decoder.decode(&mut encoded(&PeerFrame::Heartbeat)), Err(error));
+    }
+
+    #[test]
+    fn a_small_payload_does_not_hold_the_buffer_it_came_in() {
+        let mut buffer = encoded(&PeerFrame::Message(vec![1; 1 << 20].into()));
+        buffer.unsplit(encoded(&PeerFrame::Message(vec![2; 100].into())));
+        let at = buffer.as_ptr_range();
+        let mut decoder = PeerDecoder::new(u32::MAX);
+        decoder.authenticated();
+        let Ok(Some(PeerFrame::Message(large))) = decoder.decode(&mut buffer) else { panic!("a large one") };
+        let Ok(Some(PeerFrame::Message(small))) = decoder.decode(&mut buffer) else { panic!("a small one") };
+        assert!(at.contains(&large.as_ptr()) && !at.contains(&small.as_ptr()));
+        assert_eq!(small, vec![2; 100]);
     }
 
     #[test]
