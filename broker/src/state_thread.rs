@@ -88,6 +88,17 @@ impl StateThread {
     }
 }
 
+/// Writes that are flushed together have at most about so many bytes.
+const WRITE_BYTES_MAX: usize = 16 << 20;
+
+/// See [`StateWork::Write`].
+struct Write {
+    ticket: Ticket,
+    batch: StateBatch,
+    flush: bool,
+    open_view: Option<ViewId>,
+}
+
 struct Owner {
     store: Box<dyn StateStore>,
     inbox: Inbox,
@@ -98,10 +109,12 @@ struct Owner {
 
 impl Owner {
     fn run(mut self, receiver: &Receiver<StateWork>) {
-        for work in receiver {
+        let mut next = receiver.recv().ok();
+        while let Some(work) = next.take() {
             match work {
                 StateWork::Write { ticket, batch, flush, open_view } => {
-                    self.write(ticket, &batch, flush, open_view);
+                    let first = Write { ticket, batch, flush, open_view };
+                    next = self.write_all(first, receiver);
                 }
                 StateWork::Scan { ticket, family, from, to, max_bytes, view } => {
                     self.scan(ticket, family, &from, &to, max_bytes, view);
@@ -119,10 +132,41 @@ impl Owner {
                     }
                 }
             }
+            next = next.or_else(|| receiver.recv().ok());
         }
     }
 
-    fn write(&mut self, ticket: Ticket, batch: &StateBatch, flush: bool, open_view: Option<ViewId>) {
+    /// Writes what waits to be written, and flushes once: checkpoints of many virtual hosts that come together take one
+    /// flush. What comes next that is no write, if something is there.
+    fn write_all(&mut self, first: Write, receiver: &Receiver<StateWork>) -> Option<StateWork> {
+        let (mut tickets, mut flush, mut bytes) = (Vec::new(), false, 0);
+        let mut write = first;
+        let next = loop {
+            flush |= write.flush;
+            bytes += write.batch.bytes();
+            tickets.push(write.ticket);
+            self.write(&write.batch, write.open_view);
+            if bytes >= WRITE_BYTES_MAX {
+                break None;
+            }
+            match receiver.try_recv() {
+                Ok(StateWork::Write { ticket, batch, flush, open_view }) => {
+                    write = Write { ticket, batch, flush, open_view };
+                }
+                other => break other.ok(),
+            }
+        };
+        if flush {
+            self.store.flush().unwrap_or_else(|error| die_of_io("flush of the state store", &error));
+            self.counters.state_flushes.add(1);
+        }
+        for ticket in tickets {
+            self.inbox.input(Input::Persisted { ticket });
+        }
+        next
+    }
+
+    fn write(&mut self, batch: &StateBatch, open_view: Option<ViewId>) {
         self.store.write(batch).unwrap_or_else(|error| die_of_io("write to the state store", &error));
         self.counters.state_writes.add(1);
         if let Some(view) = open_view {
@@ -130,11 +174,6 @@ impl Owner {
                 self.store.open_view().unwrap_or_else(|error| die_of_io("view of the state store", &error));
             self.views.insert(view, opened);
         }
-        if flush {
-            self.store.flush().unwrap_or_else(|error| die_of_io("flush of the state store", &error));
-            self.counters.state_flushes.add(1);
-        }
-        self.inbox.input(Input::Persisted { ticket });
     }
 
     fn scan(
@@ -184,5 +223,57 @@ impl Owner {
             }
         };
         Ok((pairs, complete))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use quorate_store::model::StateModel;
+    use quorate_store::state::StateWrite;
+
+    use super::*;
+    use crate::inbox::Arrival;
+
+    fn write(number: u8, size: usize, flush: bool) -> StateWork {
+        let put = StateWrite::Put(Family::State, Bytes::from(vec![number]), Bytes::from(vec![number; size]));
+        let batch = StateBatch { writes: vec![put] };
+        StateWork::Write { ticket: Ticket(number.into()), batch, flush, open_view: None }
+    }
+
+    /// Does this work, all of which is there at once: flushes, and what the core hears, `None` for a scan.
+    fn done(work: Vec<StateWork>) -> (u64, Vec<Option<u64>>) {
+        let (sender, receiver) = channel();
+        for work in work {
+            sender.send(work).unwrap();
+        }
+        drop(sender);
+        let (inbox, mut arrivals) = Inbox::new();
+        let counters = Arc::new(Counters::default());
+        let store = Box::new(StateModel::new());
+        Owner { store, inbox, counters: Arc::clone(&counters), views: BTreeMap::new() }.run(&receiver);
+        let mut heard = Vec::new();
+        while let Ok(Arrival::Input(input, _)) = arrivals.try_recv() {
+            heard.push(match input {
+                Input::Persisted { ticket } => Some(ticket.0),
+                _ => None,
+            });
+        }
+        (counters.state_flushes.get(), heard)
+    }
+
+    #[test]
+    fn writes_that_wait_together_are_flushed_once_and_answered_in_order() {
+        let scan = StateWork::Scan {
+            ticket: Ticket(9),
+            family: Family::State,
+            from: Bytes::new(),
+            to: Bytes::from_static(b"\xff"),
+            max_bytes: 100,
+            view: None,
+        };
+        let work = vec![write(1, 1, true), write(2, 1, false), write(3, 1, true), scan, write(4, 1, false)];
+        assert_eq!(done(work), (1, vec![Some(1), Some(2), Some(3), None, Some(4)]));
+        let large = vec![write(1, WRITE_BYTES_MAX, true), write(2, 1, true)];
+        assert_eq!(done(large), (2, vec![Some(1), Some(2)]));
     }
 }

@@ -41,6 +41,18 @@ pub struct StateBatch {
     pub writes: Vec<StateWrite>,
 }
 
+impl StateBatch {
+    /// Bytes of its keys and values.
+    pub fn bytes(&self) -> usize {
+        let bytes = |write: &StateWrite| match write {
+            StateWrite::Put(_, key, value) => key.len() + value.len(),
+            StateWrite::Delete(_, key) => key.len(),
+            StateWrite::DeleteRange(_, from, to) => from.len() + to.len(),
+        };
+        self.writes.iter().map(bytes).sum()
+    }
+}
+
 /// A consistent view of the store, opened by [`StateStore::open_view`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct ViewId(pub u64);
