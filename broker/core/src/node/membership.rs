@@ -381,7 +381,7 @@ impl Node {
     /// The leader's own addresses and run.
     fn review_own_member(&mut self, group: &mut Group) {
         let own = self.own.store;
-        let status = self.own_status();
+        let status = self.own_words();
         let Some(member) = group.machine.system().and_then(|system| system.member(own)) else { return };
         let repeat = self.admissions.get(&own).is_none_or(|at| self.now.since(*at) >= REPEAT_MILLIS);
         if repeat && let Some(command) = update_member(member, &status) {

@@ -16,6 +16,12 @@ use crate::machine::VhostMachine;
 impl Node {
     /// The present initial status.
     pub(super) fn own_status(&self) -> InitialStatus {
+        let (messages, groups) = (self.live_messages(), self.group_statuses());
+        InitialStatus { messages, groups, ..self.own_words() }
+    }
+
+    /// The same without what grows with the number of groups.
+    pub(super) fn own_words(&self) -> InitialStatus {
         let state = self.store_state();
         let mut peers =
             vec![PeerRef { text: self.config.cluster_address.clone(), resolved: Some(self.own.store) }];
@@ -67,11 +73,11 @@ impl Node {
             cluster_id: self.cluster_id.filter(|_| belongs),
             cluster_id_wanted: self.config.cluster_id_wanted,
             founded_ms: self.cluster_id.filter(|_| belongs).and_then(founded_ms),
-            messages: self.live_messages(),
+            messages: None,
             incarnation: self.stamped_life.map_or(self.incarnation, |(incarnation, _)| incarnation),
             stamped_run: self.stamped_life.map(|(_, run)| run).or(self.transient.then_some(self.own.run)),
             recorded,
-            groups: self.group_statuses(),
+            groups: Vec::new(),
             wait_for: self.config.wait_for,
             allow_small: self.config.allow_small,
             recovery: self.config.recovery,
