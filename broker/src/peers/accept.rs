@@ -108,7 +108,7 @@ impl Shared {
     async fn receive(self: Arc<Self>, accepted: Accepted) {
         let Accepted { peer, mut reader, _writer } = accepted;
         // A peer that found us by two addresses proves itself twice and uses one: only the used one counts.
-        let Ok(Ok(first)) = timeout(self.timing.read_timeout, reader.next()).await else { return };
+        let Ok(first) = reader.next_unless_silent(self.timing.read_timeout).await else { return };
         let key = peer.key;
         let (number, stop, turn) = self.take_place(key);
         let turn = turn.lock().await;
@@ -163,10 +163,9 @@ impl Shared {
                 }
                 other => return LinkError::Connection(format!("unexpected {}", other.kind_name())),
             }
-            frame = match timeout(self.timing.read_timeout, reader.next()).await {
-                Ok(Ok(frame)) => frame,
-                Ok(Err(error)) => return error,
-                Err(_) => return LinkError::Connection(format!("silent for {:?}", self.timing.read_timeout)),
+            frame = match reader.next_unless_silent(self.timing.read_timeout).await {
+                Ok(frame) => frame,
+                Err(error) => return error,
             };
         }
     }

@@ -1,11 +1,14 @@
 //! Peer frames on a socket, and the handshake over them.
 
+use std::time::Duration;
+
 use bytes::BytesMut;
 use quorate_protocol::fault::FaultCode;
 use quorate_protocol::peer_frame::{PeerDecoder, PeerFrame};
 use quorate_protocol::peer_hello::{HandshakeError, PeerLink, Progress, Reaction};
 use thiserror::Error;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+use tokio::time::timeout;
 
 /// Bytes read at once at least.
 const READ_SIZE: usize = 64 << 10;
@@ -47,6 +50,11 @@ impl<R: AsyncRead + Unpin> FrameReader<R> {
 
     /// The next frame and how many bytes it took from the socket. Nothing is lost if this is given up while it waits.
     pub(super) async fn next(&mut self) -> Result<PeerFrame, LinkError> {
+        self.next_unless_silent(Duration::MAX).await
+    }
+
+    /// The same; an error once nothing at all has come for so long. A large frame may take longer than that.
+    pub(super) async fn next_unless_silent(&mut self, silence: Duration) -> Result<PeerFrame, LinkError> {
         loop {
             match self.decoder.decode(&mut self.buffer) {
                 Ok(Some(frame)) => return Ok(frame),
@@ -54,7 +62,9 @@ impl<R: AsyncRead + Unpin> FrameReader<R> {
                 Err(error) => return Err(LinkError::Connection(error.to_string())),
             }
             self.buffer.reserve(READ_SIZE);
-            if self.reader.read_buf(&mut self.buffer).await? == 0 {
+            let read = timeout(silence, self.reader.read_buf(&mut self.buffer)).await;
+            let silent = |_| LinkError::Connection(format!("silent for {silence:?}"));
+            if read.map_err(silent)?? == 0 {
                 return Err(LinkError::Connection("closed by the other broker".to_owned()));
             }
         }

@@ -8,7 +8,9 @@ use quorate_tests::sim::schedule::{HostId, MILLI, SECOND};
 use quorate_tests::sim::storage::LogSizes;
 use quorate_tests::sim::world::World;
 
-use crate::stage::{consumer, finish, lead, publish_all, publish_and_finish, publisher, serving, sound};
+use crate::stage::{
+    consumer, finish, hosts, lead, publish_all, publish_and_finish, publisher, serving, sound,
+};
 
 #[test]
 fn another_broker_leads_soon_after_the_leader_is_killed() {
@@ -140,7 +142,18 @@ fn awake(world: &mut World, host: HostId) -> String {
 
 /// Three hosts whose virtual host sleeps, and who leads it.
 fn asleep() -> (World, HostId) {
-    let mut world = serving(LogSizes::default());
+    asleep_with(500)
+}
+
+/// The same with another election timeout, in milliseconds.
+fn asleep_with(election_millis: u64) -> (World, HostId) {
+    let mut world = hosts(2, LogSizes::default());
+    for host in &mut world.hosts {
+        host.config.election_millis = election_millis;
+    }
+    world.start_all();
+    lead(&mut world);
+    assert!(world.settle(10 * SECOND), "{:#?}", world.statuses);
     let client = publisher(&mut world, "q", 100);
     publish_all(&mut world, client);
     world.clients[client].only = Some(0);
@@ -208,6 +221,23 @@ fn a_sleeping_leader_that_is_cut_off_notices_within_two_election_timeouts() {
         })
     });
     assert!(noticed && world.now() - cut <= 2 * election + 20 * MILLI, "{} µs", world.now() - cut);
+}
+
+#[test]
+fn a_follower_that_dies_does_not_unseat_a_sleeping_leader() {
+    for election_millis in [150, 200, 300, 500] {
+        let (mut world, leader) = asleep_with(election_millis);
+        let other = (0..3).find(|host| *host != leader).expect("a follower");
+        let before = world.now();
+        world.end(other, false);
+        world.run_for(3 * SECOND);
+        let changes = |(at, host, event): &&(u64, HostId, Event)| {
+            *at > before
+                && *host == leader
+                && matches!(event, Event::RoleChanged { vhost, .. } if vhost == "/")
+        };
+        assert_eq!(world.events.iter().find(changes), None, "with {election_millis} ms");
+    }
 }
 
 #[test]

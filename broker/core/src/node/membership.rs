@@ -183,7 +183,7 @@ impl Node {
             }
             let Some(replica) = &mut group.replica else { return };
             if let Some(leader) = replica.leader().filter(|id| node.peers.store_of(*id) == Some(from.store)) {
-                replica.sleeps_with(leader, term, end);
+                replica.may_sleep(leader, term, end);
             }
         });
     }
@@ -442,6 +442,9 @@ impl Node {
             group.told_filled.clear();
             group.parting = None;
             return;
+        }
+        if roster.leaving.is_none() {
+            group.parting = None;
         }
         if group.replica.as_ref().is_none_or(Replica::membership_pending)
             || self.yield_leadership(group)

@@ -187,6 +187,8 @@ impl Node {
     /// Writes what changed, with the applied index in the same batch, and makes it durable.
     pub(super) fn begin_checkpoint(&mut self, group: &mut Group) {
         if group.checkpoint_running || group.sink.is_some() {
+            // Should what is received not become the group's state, this begins anew.
+            group.retirement.busy &= group.checkpoint_running;
             return;
         }
         group.checkpoint_running = true;

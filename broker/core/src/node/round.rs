@@ -99,6 +99,8 @@ impl Node {
                     node.rest(group);
                     let Some(replica) = &mut group.replica else { return };
                     replica.hold_back(drained);
+                    // What came in a burst is no silence of those who were asked only now.
+                    let ticks = if replica.take_doubt() { ticks.min(1) } else { ticks };
                     for _ in 0..ticks {
                         replica.tick();
                     }
@@ -260,6 +262,9 @@ impl Node {
         }
         if !effects.committed.is_empty() {
             self.apply(group, effects.committed);
+        }
+        if let Some(replica) = &mut group.replica {
+            replica.sleep_if_told();
         }
         worked
     }

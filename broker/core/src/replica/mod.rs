@@ -127,6 +127,10 @@ pub(crate) struct Replica {
     members_changed: bool,
     /// No time passes for it: see [`sleep`].
     asleep: bool,
+    /// Its leader, of this term, sleeps at this end of the log.
+    told_to_sleep: Option<(RaftId, Term, Index)>,
+    /// A link's end has just woken it.
+    in_doubt: bool,
     /// Followers of unknown place that were sent entries again since the last tick.
     probed: BTreeSet<u64>,
 }
@@ -179,6 +183,8 @@ impl Replica {
             members_changed: false,
             probed: BTreeSet::new(),
             asleep: false,
+            told_to_sleep: None,
+            in_doubt: false,
             barred: false,
             held_back: false,
             held_ticks: 0,
@@ -215,6 +221,8 @@ impl Replica {
     /// Leads no more.
     pub(crate) fn step_down(&mut self) {
         self.wake();
+        // Those who sleep with it wake, and miss it in time.
+        self.raw.ping();
         let raft = &mut self.raw.raft;
         if raft.state != StateRole::Follower {
             raft.become_follower(raft.term, 0);

@@ -16,6 +16,9 @@ use raft::{ProgressState, StateRole, eraftpb};
 
 use super::Replica;
 
+/// Ticks that a leader in doubt waits at least for a majority to answer.
+const LEAST_DOUBT_TICKS: usize = 3;
+
 impl Replica {
     /// Whether time passes for it.
     pub(crate) fn is_awake(&self) -> bool {
@@ -25,19 +28,28 @@ impl Replica {
     /// Time passes again.
     pub(crate) fn wake(&mut self) {
         self.asleep = false;
+        self.told_to_sleep = None;
     }
 
     /// Time passes again, since a link has ended: a leader that sleeps has heard nothing for as long as that took to be
-    /// noticed, so that a quarter of an election timeout is left for a majority to answer.
+    /// noticed, so that a quarter of an election timeout is left for a majority to answer, which it asks at once.
     pub(super) fn wake_in_doubt(&mut self) {
         let raft = &mut self.raw.raft;
         if self.asleep && raft.state == StateRole::Leader {
             let own = raft.id;
             // Nobody counts as heard from now on.
             let _ = raft.mut_prs().quorum_recently_active(own);
-            raft.election_elapsed = self.timing.election_ticks * 3 / 4;
+            let ticks = self.timing.election_ticks;
+            raft.election_elapsed = (ticks * 3 / 4).min(ticks.saturating_sub(LEAST_DOUBT_TICKS));
+            self.in_doubt = true;
+            self.raw.ping();
         }
         self.wake();
+    }
+
+    /// Whether it was woken in doubt since the last call.
+    pub(crate) fn take_doubt(&mut self) -> bool {
+        std::mem::take(&mut self.in_doubt)
     }
 
     /// No time passes until [`Self::wake`].
@@ -85,14 +97,19 @@ impl Replica {
         rests.then_some(Index(last))
     }
 
-    /// The leader of this term says that it sleeps at the end of its log; true if this node may as well.
-    pub(crate) fn sleeps_with(&mut self, leader: RaftId, term: Term, end: Index) -> bool {
+    /// The leader of this term says that it sleeps at this end of its log.
+    pub(crate) fn may_sleep(&mut self, leader: RaftId, term: Term, end: Index) {
+        self.told_to_sleep = Some((leader, term, end));
+    }
+
+    /// Sleeps if the leader does, and everything that came before its word is done with.
+    pub(crate) fn sleep_if_told(&mut self) {
+        let Some((leader, term, end)) = self.told_to_sleep else { return };
         let raft = &self.raw.raft;
         self.asleep = raft.state == StateRole::Follower
             && raft.leader_id == leader.0
             && raft.term == term.0
             && raft.raft_log.last_index() == end.0
             && self.is_at_rest();
-        self.asleep
     }
 }
