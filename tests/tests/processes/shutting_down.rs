@@ -179,6 +179,8 @@ async fn acceptance_d7_cut_off_from_the_other_of_two_nobody_serves_or_becomes_cl
     cluster[1].freeze();
     cluster[0]
         .wait_until("has no quorum", |status| status.verdict() == "waiting" && status.leader("/").is_none());
+    // The end of the link says so first; from the moment when the leader steps down, clients are refused.
+    cluster[0].wait_log("quorum of virtual host / lost");
     let refused = RawClient::connect(&cluster.client_address(0)).try_log_in("/").unwrap_err();
     assert!(refused.code.is_retryable(), "{refused:?}");
     assert_eq!(status::get(&cluster[0].admin_address(), "/health/ready").unwrap().0, 503);
