@@ -38,6 +38,11 @@ pub enum Event {
         /// Virtual host.
         vhost: String,
     },
+    /// HA-1002: this broker's node of a group is gone for good.
+    NodeDeleted {
+        /// Virtual host.
+        vhost: String,
+    },
     /// HA-1003: a member was added to the group.
     MemberAdded {
         /// Virtual host.
@@ -68,6 +73,24 @@ pub enum Event {
         /// The peer.
         peer: PeerKey,
     },
+    /// HA-1007: an operator wants another node to lead, as seen by the leader.
+    TransferRequested {
+        /// Virtual host.
+        vhost: String,
+        /// Who is to lead.
+        to: String,
+        /// Who asked.
+        who: String,
+    },
+    /// HA-1008: a broker that may not join was refused.
+    IntruderRefused {
+        /// Its name.
+        member: String,
+        /// Where it said peers reach it.
+        address: String,
+        /// Which rule kept it out.
+        why: String,
+    },
     /// HA-1009: the group lost its quorum, as seen by this broker which led it or follows nobody.
     QuorumLost {
         /// Virtual host.
@@ -88,6 +111,35 @@ pub enum Event {
         /// In this term.
         term: Term,
     },
+    /// HA-1011: how many nodes a confirm needs changed.
+    RequiredNodesChanged {
+        /// Virtual host.
+        vhost: String,
+        /// Before; 0 is a majority.
+        before: u32,
+        /// Now.
+        after: u32,
+    },
+    /// HA-1012: a node's election priority changed.
+    PriorityChanged {
+        /// Virtual host.
+        vhost: String,
+        /// Whose.
+        member: String,
+        /// Before.
+        before: u8,
+        /// Now.
+        after: u8,
+    },
+    /// HA-1013: which of two nodes may go on alone changed.
+    DesignatedPrimaryChanged {
+        /// Virtual host.
+        vhost: String,
+        /// Before, if there was one.
+        before: Option<String>,
+        /// Now, if there is one.
+        after: Option<String>,
+    },
     /// HA-1014: entries that only this broker has are given up, since the group's history went on elsewhere.
     Diverged {
         /// Virtual host.
@@ -102,6 +154,17 @@ pub enum Event {
         uncounted: u64,
         /// By what name `quorate loss` knows them.
         loss: String,
+    },
+    /// HA-1015: another attribute of a group or of the cluster changed.
+    AttributeUpdated {
+        /// Virtual host.
+        vhost: String,
+        /// Which attribute.
+        attribute: &'static str,
+        /// Before.
+        before: String,
+        /// Now.
+        after: String,
     },
     /// An update of a member by snapshot began, went on or ended.
     Update {
@@ -145,13 +208,20 @@ impl Event {
     pub fn code(&self) -> Option<&'static str> {
         Some(match self {
             Self::NodeCreated { .. } => "HA-1001",
+            Self::NodeDeleted { .. } => "HA-1002",
             Self::MemberAdded { .. } => "HA-1003",
             Self::MemberRemoved { .. } => "HA-1004",
             Self::ContactGained { .. } => "HA-1005",
             Self::ContactLost { .. } => "HA-1006",
+            Self::TransferRequested { .. } => "HA-1007",
+            Self::IntruderRefused { .. } => "HA-1008",
             Self::QuorumLost { .. } => "HA-1009",
             Self::RoleChanged { .. } => "HA-1010",
+            Self::RequiredNodesChanged { .. } => "HA-1011",
+            Self::PriorityChanged { .. } => "HA-1012",
+            Self::DesignatedPrimaryChanged { .. } => "HA-1013",
             Self::Diverged { .. } => "HA-1014",
+            Self::AttributeUpdated { .. } => "HA-1015",
             _ => return None,
         })
     }
@@ -162,6 +232,7 @@ impl Event {
             Self::ContactLost { .. }
             | Self::QuorumLost { .. }
             | Self::Diverged { .. }
+            | Self::IntruderRefused { .. }
             | Self::SpaceLow { low: true }
             | Self::Refused { .. } => Level::Warn,
             Self::Checkpoint { .. } => Level::Debug,
@@ -182,6 +253,7 @@ impl Event {
                 line
             }
             Self::NodeCreated { vhost } => format!("node of virtual host {vhost} created"),
+            Self::NodeDeleted { vhost } => format!("node of virtual host {vhost} deleted"),
             Self::MemberAdded { vhost, member, voter } => {
                 let role = if *voter { "voter" } else { "learner" };
                 format!("{member} added to the group of virtual host {vhost} as {role}")
@@ -191,6 +263,12 @@ impl Event {
             }
             Self::ContactGained { member, .. } => format!("contact with {member} gained"),
             Self::ContactLost { member, .. } => format!("contact with {member} lost"),
+            Self::TransferRequested { vhost, to, who } => {
+                format!("transfer of virtual host {vhost} to {to} requested by {who}")
+            }
+            Self::IntruderRefused { member, address, why } => {
+                format!("{member} at {address} refused as an intruder: {why}")
+            }
             Self::QuorumLost { vhost, present, needed } => {
                 format!("quorum of virtual host {vhost} lost: {present} of {needed} needed voters in contact")
             }
@@ -198,6 +276,23 @@ impl Event {
                 format!(
                     "role in the group of virtual host {vhost} changed from {old} to {new} in term {term}"
                 )
+            }
+            Self::RequiredNodesChanged { vhost, before, after } => {
+                let word =
+                    |count: &u32| if *count == 0 { "a majority".to_owned() } else { count.to_string() };
+                let (before, after) = (word(before), word(after));
+                format!("required nodes of virtual host {vhost} changed from {before} to {after}")
+            }
+            Self::PriorityChanged { vhost, member, before, after } => {
+                format!("priority of {member} in virtual host {vhost} changed from {before} to {after}")
+            }
+            Self::DesignatedPrimaryChanged { vhost, before, after } => {
+                let word = |name: &Option<String>| name.clone().unwrap_or_else(|| "nobody".to_owned());
+                let (before, after) = (word(before), word(after));
+                format!("designated primary of virtual host {vhost} changed from {before} to {after}")
+            }
+            Self::AttributeUpdated { vhost, attribute, before, after } => {
+                format!("{attribute} of virtual host {vhost} changed from {before} to {after}")
             }
             Self::Diverged { vhost, fork, entries, queues, uncounted, loss } => {
                 let told: Vec<_> = queues.iter().map(|(queue, count)| format!("{queue}: {count}")).collect();
