@@ -5,6 +5,31 @@ use uuid::Uuid;
 
 use crate::formation::{Decision, Facts, decide_group};
 
+/// Who wants something changed, as the process that serves the admin port knows it.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Author {
+    /// The name of the token that was shown, or [`Author::LOCAL`].
+    pub who: String,
+    /// From where: host and port.
+    pub address: String,
+}
+
+impl Author {
+    /// What whoever shows no token is called; that is possible on loopback only.
+    pub const LOCAL: &str = "local";
+
+    /// Somebody on this machine, from this address, who showed no token.
+    pub fn local(address: impl Into<String>) -> Self {
+        Self { who: Self::LOCAL.to_owned(), address: address.into() }
+    }
+}
+
+impl std::fmt::Display for Author {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(formatter, "{} from {}", self.who, self.address)
+    }
+}
+
 /// An operator's question or command.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum AdminRequest {
@@ -18,11 +43,15 @@ pub enum AdminRequest {
     CreateVhost {
         /// Its name.
         name: String,
+        /// Who wants it.
+        author: Author,
     },
     /// Shuts the whole cluster down; answered once every store is closed, by the broker that goes last.
     Shutdown {
         /// Why, for the log.
         reason: String,
+        /// Who wants it.
+        author: Author,
     },
     /// Changes who belongs to the cluster, or who leads; answered once it is so everywhere, or with how far it is.
     Member(MemberRequest),
@@ -37,6 +66,8 @@ pub struct MemberRequest {
     pub name: String,
     /// With `Add`: the cluster address to look for it at.
     pub address: Option<String>,
+    /// Who wants it.
+    pub author: Author,
 }
 
 /// What may be wanted of a member.

@@ -11,6 +11,7 @@ use quorate_protocol::fault::{Blame, FaultCode};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
+use super::author::By;
 use super::explain_json::ExplanationJson;
 use super::status_json::{self, StatusJson};
 use super::{AdminState, COMMAND_TIMEOUT, QUESTION_TIMEOUT, metrics};
@@ -151,11 +152,13 @@ struct CreateVhost {
 
 pub(super) async fn create_vhost(
     State(state): State<AdminState>,
+    By(author): By,
     headers: HeaderMap,
     body: Bytes,
 ) -> Result<(StatusCode, Json<Value>), ApiError> {
     let CreateVhost { name } = read_json(&headers, &body)?;
-    match state.desk.ask(AdminRequest::CreateVhost { name: name.clone() }, COMMAND_TIMEOUT).await? {
+    let request = AdminRequest::CreateVhost { name: name.clone(), author };
+    match state.desk.ask(request, COMMAND_TIMEOUT).await? {
         AdminReply::Done { changed } => {
             let status = if changed { StatusCode::CREATED } else { StatusCode::OK };
             Ok((status, Json(json!({ "name": name, "created": changed }))))
@@ -178,6 +181,7 @@ const REASON_BYTES_MAX: usize = 1000;
 
 pub(super) async fn shutdown(
     State(state): State<AdminState>,
+    By(author): By,
     headers: HeaderMap,
     body: Bytes,
 ) -> Result<Json<Value>, ApiError> {
@@ -190,7 +194,7 @@ pub(super) async fn shutdown(
             &["quorate cluster shutdown --reason TEXT"],
         ));
     }
-    match state.desk.ask(AdminRequest::Shutdown { reason }, COMMAND_TIMEOUT).await? {
+    match state.desk.ask(AdminRequest::Shutdown { reason, author }, COMMAND_TIMEOUT).await? {
         AdminReply::ShutDown(report) => Ok(Json(shutdown_json(&report))),
         AdminReply::Failed { code, message, next, leader_admin_address } => {
             Err(failed(code, message, next, leader_admin_address))

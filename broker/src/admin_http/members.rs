@@ -9,6 +9,7 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 
 use super::answers::{ApiError, failed, read_json, unexpected};
+use super::author::By;
 use super::{AdminState, COMMAND_TIMEOUT};
 
 /// Longest name or address that is taken, in bytes.
@@ -30,30 +31,61 @@ struct Added {
 /// 200 once it is so in every group, 202 while it goes on.
 type Answered = Result<(StatusCode, Json<Value>), ApiError>;
 
-pub(super) async fn add(State(state): State<AdminState>, headers: HeaderMap, body: Bytes) -> Answered {
+pub(super) async fn add(
+    State(state): State<AdminState>,
+    By(author): By,
+    headers: HeaderMap,
+    body: Bytes,
+) -> Answered {
     let Added { name, address } = read_json(&headers, &body)?;
-    ask(&state, MemberRequest { act: MemberAct::Add, name, address }).await
+    ask(&state, MemberRequest { act: MemberAct::Add, name, address, author }).await
 }
 
-pub(super) async fn remove(State(state): State<AdminState>, headers: HeaderMap, body: Bytes) -> Answered {
-    named(&state, MemberAct::Remove, &headers, &body).await
+pub(super) async fn remove(
+    State(state): State<AdminState>,
+    by: By,
+    headers: HeaderMap,
+    body: Bytes,
+) -> Answered {
+    named(&state, MemberAct::Remove, by, &headers, &body).await
 }
 
-pub(super) async fn replace(State(state): State<AdminState>, headers: HeaderMap, body: Bytes) -> Answered {
-    named(&state, MemberAct::Replace, &headers, &body).await
+pub(super) async fn replace(
+    State(state): State<AdminState>,
+    by: By,
+    headers: HeaderMap,
+    body: Bytes,
+) -> Answered {
+    named(&state, MemberAct::Replace, by, &headers, &body).await
 }
 
-pub(super) async fn drain(State(state): State<AdminState>, headers: HeaderMap, body: Bytes) -> Answered {
-    named(&state, MemberAct::Drain, &headers, &body).await
+pub(super) async fn drain(
+    State(state): State<AdminState>,
+    by: By,
+    headers: HeaderMap,
+    body: Bytes,
+) -> Answered {
+    named(&state, MemberAct::Drain, by, &headers, &body).await
 }
 
-pub(super) async fn resume(State(state): State<AdminState>, headers: HeaderMap, body: Bytes) -> Answered {
-    named(&state, MemberAct::Resume, &headers, &body).await
+pub(super) async fn resume(
+    State(state): State<AdminState>,
+    by: By,
+    headers: HeaderMap,
+    body: Bytes,
+) -> Answered {
+    named(&state, MemberAct::Resume, by, &headers, &body).await
 }
 
-async fn named(state: &AdminState, act: MemberAct, headers: &HeaderMap, body: &Bytes) -> Answered {
+async fn named(
+    state: &AdminState,
+    act: MemberAct,
+    By(author): By,
+    headers: &HeaderMap,
+    body: &Bytes,
+) -> Answered {
     let Named { name } = read_json(headers, body)?;
-    ask(state, MemberRequest { act, name, address: None }).await
+    ask(state, MemberRequest { act, name, address: None, author }).await
 }
 
 async fn ask(state: &AdminState, request: MemberRequest) -> Answered {

@@ -1,6 +1,7 @@
 //! HTTP on the admin port: health, metrics and the API. State never changes by GET.
 
 mod answers;
+mod author;
 mod explain_json;
 mod health;
 mod losses;
@@ -8,6 +9,7 @@ mod members;
 mod metrics;
 mod status_json;
 
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -90,7 +92,8 @@ pub fn router(state: AdminState) -> Router {
 
 /// Serves until the other end of `closing` is dropped; what was answered by then is written first.
 pub async fn serve(listener: TcpListener, state: AdminState, closing: oneshot::Receiver<()>) {
-    let serving = axum::serve(listener, router(state)).with_graceful_shutdown(async {
+    let service = router(state).into_make_service_with_connect_info::<SocketAddr>();
+    let serving = axum::serve(listener, service).with_graceful_shutdown(async {
         let _ = closing.await;
     });
     if let Err(error) = serving.await {

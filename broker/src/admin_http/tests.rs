@@ -168,9 +168,9 @@ fn answer(desk: &AdminDesk, arrivals: &mut Arrivals, status: &Status) {
             AdminRequest::Status => AdminReply::Status(Box::new(status.clone())),
             AdminRequest::Explain => AdminReply::Explain(Box::new(sample_explanation())),
             AdminRequest::Metrics => AdminReply::Metrics(Box::new(Metrics { samples: Vec::new() })),
-            AdminRequest::CreateVhost { name } if name == "new" => AdminReply::Done { changed: true },
-            AdminRequest::CreateVhost { name } if name == "old" => AdminReply::Done { changed: false },
-            AdminRequest::CreateVhost { name } if name == "elsewhere" => AdminReply::Failed {
+            AdminRequest::CreateVhost { name, .. } if name == "new" => AdminReply::Done { changed: true },
+            AdminRequest::CreateVhost { name, .. } if name == "old" => AdminReply::Done { changed: false },
+            AdminRequest::CreateVhost { name, .. } if name == "elsewhere" => AdminReply::Failed {
                 code: "NOT_LEADER",
                 message: "ask b2".into(),
                 next: vec!["quorate vhost create".into()],

@@ -1,6 +1,6 @@
 //! What is done to a host while its medium is recorded: everything that a store goes through in its life.
 
-use quorate_core::admin::{AdminReply, AdminRequest, MemberAct, MemberRequest};
+use quorate_core::admin::{AdminReply, AdminRequest, Author, MemberAct, MemberRequest};
 use quorate_store::files::crash::{CrashFiles, FileOperation};
 
 use super::expected::Expected;
@@ -173,7 +173,10 @@ impl Stage {
         let hosts = self.world.hosts.len();
         self.until("a leader of system", |world| (0..hosts).any(|host| leads(world, host)));
         let leader = (0..hosts).find(|host| leads(&self.world, *host)).expect("just seen");
-        let id = self.world.ask(leader, AdminRequest::Shutdown { reason: "a workload".into() });
+        let id = self.world.ask(
+            leader,
+            AdminRequest::Shutdown { reason: "a workload".into(), author: Author::local("a test") },
+        );
         self.until("the shutdown", |world| world.hosts.iter().all(|host| host.process.is_none()));
         assert!(
             matches!(self.world.replies.get(&id), Some(AdminReply::ShutDown(_))),
@@ -304,7 +307,8 @@ pub fn member(seed: u64) -> Recording {
     stage.lead();
     let name = stage.world.hosts[HOST].name.clone();
     let leader = stage.world.leader().expect("two lead");
-    let request = MemberRequest { act: MemberAct::Replace, name, address: None };
+    let request =
+        MemberRequest { act: MemberAct::Replace, name, address: None, author: Author::local("a test") };
     stage.world.ask(leader, AdminRequest::Member(request));
     stage.until("the store set aside and filled", |world| {
         world.hosts[HOST].medium.images().iter().any(|image| image.ends_with("-damage")) && world.is_settled()

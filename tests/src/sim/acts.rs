@@ -1,6 +1,6 @@
 //! How faults are done.
 
-use quorate_core::admin::AdminRequest;
+use quorate_core::admin::{AdminRequest, Author};
 use quorate_core::io::Input;
 use quorate_store::files::crash::{Fault as DiskFault, Operation};
 
@@ -187,7 +187,7 @@ impl World {
                 let runs = self.hosts[host].process.is_some();
                 if runs {
                     let reason = "a fault of the plan".to_owned();
-                    self.ask(host, AdminRequest::Shutdown { reason });
+                    self.ask(host, AdminRequest::Shutdown { reason, author: Author::local("the simulator") });
                     // Most have ended soon; whoever waited for the others in vain, after that.
                     for host in 0..self.hosts.len() {
                         let after = self.hosts[host].life + 1;

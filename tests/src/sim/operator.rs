@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
-use quorate_core::admin::{AdminRequest, MemberAct, MemberRequest, Status, VerdictWord};
+use quorate_core::admin::{AdminRequest, Author, MemberAct, MemberRequest, Status, VerdictWord};
 use quorate_store::ids::StoreId;
 
 use super::dice::Dice;
@@ -317,7 +317,10 @@ impl World {
             return false;
         }
         let name = self.hosts[host].name.clone();
-        self.ask(leader, AdminRequest::Member(MemberRequest { act, name, address: None }));
+        self.ask(
+            leader,
+            AdminRequest::Member(MemberRequest { act, name, address: None, author: Author::local("a test") }),
+        );
         true
     }
 

@@ -1,6 +1,6 @@
 //! Brokers become a cluster, again, and a larger one.
 
-use quorate_core::admin::{AdminRequest, VerdictWord};
+use quorate_core::admin::{AdminRequest, Author, VerdictWord};
 use quorate_protocol::fault::FaultCode;
 use quorate_tests::sim::fault::{Fault, Target};
 use quorate_tests::sim::schedule::{MILLI, SECOND};
@@ -140,7 +140,10 @@ fn virtual_hosts_being_made_survive_the_loss_of_all_power() {
         let leader = (0..3).find(|host| world.statuses[host].name == name).expect("it is a host");
         // Each entry after the first makes the commit of the one before durable, while its state is still on its way.
         for number in 0..6 {
-            world.ask(leader, AdminRequest::CreateVhost { name: format!("v{number}") });
+            world.ask(
+                leader,
+                AdminRequest::CreateVhost { name: format!("v{number}"), author: Author::local("a test") },
+            );
             world.run_for(MILLI);
         }
         world.run_for(delay * MILLI / 2);

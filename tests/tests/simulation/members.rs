@@ -1,7 +1,7 @@
 //! Membership changed while it runs: whatever happens meanwhile, it comes to its end, and nothing confirmed is lost.
 
 use quorate_core::admin::{
-    AdminReply, AdminRequest, GroupStatusView, MemberAct, MemberReport, MemberRequest, VerdictWord,
+    AdminReply, AdminRequest, Author, GroupStatusView, MemberAct, MemberReport, MemberRequest, VerdictWord,
 };
 use quorate_core::event::Event;
 use quorate_store::ids::GroupId;
@@ -19,7 +19,12 @@ use crate::stage::{
 const AGAIN: [&str; 5] = ["NOT_LEADER", "LEADER_CHANGED", "UNDECIDED", "NO_QUORUM", "SHUTTING_DOWN"];
 
 fn request(act: MemberAct, name: &str) -> AdminRequest {
-    AdminRequest::Member(MemberRequest { act, name: name.to_owned(), address: None })
+    AdminRequest::Member(MemberRequest {
+        act,
+        name: name.to_owned(),
+        address: None,
+        author: Author::local("a test"),
+    })
 }
 
 /// Asks as the tool does, again and again, until the answer is a last one.
@@ -152,7 +157,7 @@ fn a_fourth_and_a_fifth_become_voters_and_hold_the_cluster_up() {
     assert_eq!(voters(&mut world), ["b1", "b2", "b3", "b4", "b5"]);
     // Two of the founders may go now, and a virtual host made now is on all five.
     let leader = system_leader(&mut world);
-    world.ask(leader, AdminRequest::CreateVhost { name: "later".into() });
+    world.ask(leader, AdminRequest::CreateVhost { name: "later".into(), author: Author::local("a test") });
     world.run_for(2 * SECOND);
     assert_eq!(voters(&mut world).len(), 5);
     world.end(0, true);

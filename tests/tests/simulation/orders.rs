@@ -1,6 +1,6 @@
 //! Everybody stops and starts again, in whatever order: the same content, and never an operator.
 
-use quorate_core::admin::AdminRequest;
+use quorate_core::admin::{AdminRequest, Author};
 use quorate_core::event::Event;
 use quorate_tests::sim::dice::Dice;
 use quorate_tests::sim::fault::{Fault, Target};
@@ -57,7 +57,10 @@ fn stop(world: &mut World, way: Way, order: &[HostId]) {
     match way {
         Way::ShutDown => {
             let leader = system_leader(world);
-            world.ask(leader, AdminRequest::Shutdown { reason: "a test".into() });
+            world.ask(
+                leader,
+                AdminRequest::Shutdown { reason: "a test".into(), author: Author::local("a test") },
+            );
             for host in order {
                 wait_ended(world, *host);
             }

@@ -1,6 +1,6 @@
 //! The administrative shutdown: everybody clean or nobody called so, whatever happens meanwhile.
 
-use quorate_core::admin::{AdminReply, AdminRequest, ShutdownReport};
+use quorate_core::admin::{AdminReply, AdminRequest, Author, ShutdownReport};
 use quorate_store::stamp::StampState;
 use quorate_tests::sim::fault::{Fault, Target};
 use quorate_tests::sim::schedule::{HostId, MILLI, SECOND};
@@ -13,7 +13,7 @@ use crate::stage::{
 };
 
 fn ask(world: &mut World, host: HostId) -> u64 {
-    world.ask(host, AdminRequest::Shutdown { reason: "a test".into() })
+    world.ask(host, AdminRequest::Shutdown { reason: "a test".into(), author: Author::local("a test") })
 }
 
 fn gone(world: &World) -> bool {

@@ -1,6 +1,6 @@
 //! A stop that is itself interrupted, after any of its writes: nothing is lost, and clean is said only by who is complete.
 
-use quorate_core::admin::AdminRequest;
+use quorate_core::admin::{AdminRequest, Author};
 use quorate_core::event::Event;
 use quorate_store::ids::{GroupId, Position};
 use quorate_store::stamp::StampState;
@@ -38,7 +38,10 @@ fn begin(stop: Stop, victim: HostId) -> (World, ClientId) {
     match stop {
         Stop::Everybody => {
             let leader = system_leader(&mut world);
-            world.ask(leader, AdminRequest::Shutdown { reason: "a test".into() });
+            world.ask(
+                leader,
+                AdminRequest::Shutdown { reason: "a test".into(), author: Author::local("a test") },
+            );
         }
         Stop::One => terminate(&mut world, victim),
         Stop::All => (0..3).for_each(|host| terminate(&mut world, host)),

@@ -1,6 +1,6 @@
 //! What the implementation before got wrong, one scene each.
 
-use quorate_core::admin::{AdminRequest, VerdictWord};
+use quorate_core::admin::{AdminRequest, Author, VerdictWord};
 use quorate_store::files::Files;
 use quorate_store::identity::create_store_id;
 use quorate_store::ids::StoreId;
@@ -29,7 +29,7 @@ fn is_clean(world: &World, host: HostId) -> bool {
 /// Shuts the whole cluster down; those that were members and here are clean.
 fn shut_down(world: &mut World) {
     let leader = system_leader(world);
-    world.ask(leader, AdminRequest::Shutdown { reason: "a test".into() });
+    world.ask(leader, AdminRequest::Shutdown { reason: "a test".into(), author: Author::local("a test") });
     let gone = |world: &World| world.hosts.iter().all(|host| host.process.is_none());
     assert!(world.run_until(40 * SECOND, |world| gone(world)), "all have ended");
 }
@@ -160,7 +160,7 @@ fn a_shutdown_never_marks_a_member_clean_that_is_not_complete() {
     };
     assert!(world.run_until(30 * SECOND, |world| updating(world)), "{:#?}", world.statuses);
     let leader = system_leader(&mut world);
-    world.ask(leader, AdminRequest::Shutdown { reason: "a test".into() });
+    world.ask(leader, AdminRequest::Shutdown { reason: "a test".into(), author: Author::local("a test") });
     let ended = |world: &World| (0..2).all(|host| world.hosts[host].process.is_none());
     assert!(world.run_until(40 * SECOND, |world| ended(world)));
     world.run_until(40 * SECOND, |world| world.hosts[2].process.is_none());

@@ -21,7 +21,7 @@ impl Node {
             AdminRequest::Status => AdminReply::Status(Box::new(self.status())),
             AdminRequest::Explain => AdminReply::Explain(Box::new(Explanation::of(self.facts()))),
             AdminRequest::Metrics => AdminReply::Metrics(Box::new(self.metrics())),
-            AdminRequest::CreateVhost { name } => match self.create_vhost(id, &name) {
+            AdminRequest::CreateVhost { name, author: _ } => match self.create_vhost(id, &name) {
                 Ok(()) => return,
                 Err(reply) => reply,
             },
@@ -29,7 +29,7 @@ impl Node {
                 Ok(()) => return,
                 Err(reply) => reply,
             },
-            AdminRequest::Shutdown { reason } => match self.ask_shutdown(id, &reason) {
+            AdminRequest::Shutdown { reason, author } => match self.ask_shutdown(id, &reason, &author) {
                 Ok(()) => return,
                 Err(reply) => reply,
             },

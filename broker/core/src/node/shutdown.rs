@@ -26,7 +26,7 @@ use super::group::Group;
 use super::session::Stage;
 use super::stop::Stopping;
 use super::{Node, Phase};
-use crate::admin::{AdminReply, MemberShutdown, ShutdownReport};
+use crate::admin::{AdminReply, Author, MemberShutdown, ShutdownReport};
 use crate::control::{Control, MAX_PARTICIPANTS, Shutdown};
 use crate::event::Level;
 use crate::io::{AdminId, Output, PeerKey, Tick};
@@ -80,7 +80,12 @@ pub(crate) struct Askers {
 
 impl Node {
     /// An operator wants the cluster shut down.
-    pub(super) fn ask_shutdown(&mut self, id: AdminId, reason: &str) -> Result<(), AdminReply> {
+    pub(super) fn ask_shutdown(
+        &mut self,
+        id: AdminId,
+        reason: &str,
+        author: &Author,
+    ) -> Result<(), AdminReply> {
         if self.askers.shutdown.is_some() {
             self.askers.waiting.push(id);
             return Ok(());
@@ -109,7 +114,8 @@ impl Node {
         }
         let shutdown =
             Shutdown { id: self.fresh_id(), initiator: self.own.store, participants: self.living() };
-        self.note(Level::Info, format!("shutdown {} of the cluster was asked for: {reason}", shutdown.id));
+        let asked = format!("shutdown {} of the cluster was asked for by {author}: {reason}", shutdown.id);
+        self.note(Level::Info, asked);
         self.askers = Askers { shutdown: Some(shutdown), waiting: vec![id] };
         Ok(())
     }
