@@ -2,9 +2,13 @@
 
 use std::collections::BTreeMap;
 
+pub use codes::{CODES, Code, Fields, Value};
 use quorate_store::ids::{GroupId, Index, Position, Term};
 
 use crate::io::PeerKey;
+
+mod codes;
+pub mod samples;
 
 /// How loud.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -226,23 +230,113 @@ impl Event {
         })
     }
 
+    /// The table's row of its code.
+    fn row(&self) -> Option<&'static Code> {
+        self.code().map(|name| Code::find(name).expect("every code is in the table"))
+    }
+
     /// How loud it is.
     pub fn level(&self) -> Level {
+        if let Some(row) = self.row() {
+            return row.level;
+        }
         match self {
-            Self::ContactLost { .. }
-            | Self::QuorumLost { .. }
-            | Self::Diverged { .. }
-            | Self::IntruderRefused { .. }
-            | Self::SpaceLow { low: true }
-            | Self::Refused { .. } => Level::Warn,
+            Self::SpaceLow { low: true } | Self::Refused { .. } => Level::Warn,
             Self::Checkpoint { .. } => Level::Debug,
             Self::Note { level, .. } => *level,
             _ => Level::Info,
         }
     }
 
+    /// What is told about an event with a code, by name, in the order of the table; nothing about others.
+    pub fn fields(&self) -> Fields {
+        let text = |name, text: &str| (name, Value::Text(text.to_owned()));
+        let number = |name, number| (name, Value::Number(number));
+        match self {
+            Self::NodeCreated { vhost } | Self::NodeDeleted { vhost } => vec![text("vhost", vhost)],
+            Self::MemberAdded { vhost, member, voter } => {
+                let role = if *voter { "voter" } else { "learner" };
+                vec![text("member", member), text("vhost", vhost), text("role", role)]
+            }
+            Self::MemberRemoved { vhost, member } => vec![text("member", member), text("vhost", vhost)],
+            Self::ContactGained { member, peer } | Self::ContactLost { member, peer } => vec![
+                text("member", member),
+                text("store_id", &peer.store.to_string()),
+                text("run_id", &peer.run.to_string()),
+            ],
+            Self::TransferRequested { vhost, to, who } => {
+                vec![text("vhost", vhost), text("to", to), text("who", who)]
+            }
+            Self::IntruderRefused { member, address, why } => {
+                vec![text("member", member), text("address", address), text("why", why)]
+            }
+            Self::QuorumLost { vhost, present, needed } => {
+                vec![
+                    text("vhost", vhost),
+                    number("present", *present as u64),
+                    number("needed", *needed as u64),
+                ]
+            }
+            Self::RoleChanged { vhost, old, new, term } => {
+                vec![text("vhost", vhost), text("old", old), text("new", new), number("term", term.0)]
+            }
+            Self::RequiredNodesChanged { vhost, before, after } => {
+                vec![text("vhost", vhost), ("before", Value::Nodes(*before)), ("after", Value::Nodes(*after))]
+            }
+            Self::PriorityChanged { vhost, member, before, after } => vec![
+                text("member", member),
+                text("vhost", vhost),
+                number("before", u64::from(*before)),
+                number("after", u64::from(*after)),
+            ],
+            Self::DesignatedPrimaryChanged { vhost, before, after } => vec![
+                text("vhost", vhost),
+                ("before", Value::Name(before.clone())),
+                ("after", Value::Name(after.clone())),
+            ],
+            Self::Diverged { vhost, fork, entries, queues, uncounted, loss } => vec![
+                number("entries", *entries),
+                text("vhost", vhost),
+                text("fork", &fork.to_string()),
+                text("loss", loss),
+                ("queues", Value::Counts(queues.clone())),
+                number("uncounted", *uncounted),
+            ],
+            Self::AttributeUpdated { vhost, attribute, before, after } => vec![
+                text("attribute", attribute),
+                text("vhost", vhost),
+                text("before", before),
+                text("after", after),
+            ],
+            _ => Fields::new(),
+        }
+    }
+
+    /// The virtual host it is about, if it is about one.
+    pub fn vhost(&self) -> Option<&str> {
+        match self {
+            Self::NodeCreated { vhost }
+            | Self::NodeDeleted { vhost }
+            | Self::MemberAdded { vhost, .. }
+            | Self::MemberRemoved { vhost, .. }
+            | Self::TransferRequested { vhost, .. }
+            | Self::QuorumLost { vhost, .. }
+            | Self::RoleChanged { vhost, .. }
+            | Self::RequiredNodesChanged { vhost, .. }
+            | Self::PriorityChanged { vhost, .. }
+            | Self::DesignatedPrimaryChanged { vhost, .. }
+            | Self::Diverged { vhost, .. }
+            | Self::AttributeUpdated { vhost, .. }
+            | Self::Update { vhost, .. } => Some(vhost),
+            _ => None,
+        }
+    }
+
     /// The line for people, without its code.
     pub fn text(&self) -> String {
+        if let Some(row) = self.row() {
+            return row.fill(&self.fields());
+        }
         match self {
             Self::Verdict { row, verdict, reason, next } => {
                 let mut line = format!("{verdict} (row {row}): {reason}");
@@ -251,66 +345,6 @@ impl Event {
                     line.push_str(&next.join(" | "));
                 }
                 line
-            }
-            Self::NodeCreated { vhost } => format!("node of virtual host {vhost} created"),
-            Self::NodeDeleted { vhost } => format!("node of virtual host {vhost} deleted"),
-            Self::MemberAdded { vhost, member, voter } => {
-                let role = if *voter { "voter" } else { "learner" };
-                format!("{member} added to the group of virtual host {vhost} as {role}")
-            }
-            Self::MemberRemoved { vhost, member } => {
-                format!("{member} removed from the group of virtual host {vhost}")
-            }
-            Self::ContactGained { member, .. } => format!("contact with {member} gained"),
-            Self::ContactLost { member, .. } => format!("contact with {member} lost"),
-            Self::TransferRequested { vhost, to, who } => {
-                format!("transfer of virtual host {vhost} to {to} requested by {who}")
-            }
-            Self::IntruderRefused { member, address, why } => {
-                format!("{member} at {address} refused as an intruder: {why}")
-            }
-            Self::QuorumLost { vhost, present, needed } => {
-                format!("quorum of virtual host {vhost} lost: {present} of {needed} needed voters in contact")
-            }
-            Self::RoleChanged { vhost, old, new, term } => {
-                format!(
-                    "role in the group of virtual host {vhost} changed from {old} to {new} in term {term}"
-                )
-            }
-            Self::RequiredNodesChanged { vhost, before, after } => {
-                let word =
-                    |count: &u32| if *count == 0 { "a majority".to_owned() } else { count.to_string() };
-                let (before, after) = (word(before), word(after));
-                format!("required nodes of virtual host {vhost} changed from {before} to {after}")
-            }
-            Self::PriorityChanged { vhost, member, before, after } => {
-                format!("priority of {member} in virtual host {vhost} changed from {before} to {after}")
-            }
-            Self::DesignatedPrimaryChanged { vhost, before, after } => {
-                let word = |name: &Option<String>| name.clone().unwrap_or_else(|| "nobody".to_owned());
-                let (before, after) = (word(before), word(after));
-                format!("designated primary of virtual host {vhost} changed from {before} to {after}")
-            }
-            Self::AttributeUpdated { vhost, attribute, before, after } => {
-                format!("{attribute} of virtual host {vhost} changed from {before} to {after}")
-            }
-            Self::Diverged { vhost, fork, entries, queues, uncounted, loss } => {
-                let told: Vec<_> = queues.iter().map(|(queue, count)| format!("{queue}: {count}")).collect();
-                let counted = match (told.is_empty(), *uncounted) {
-                    (false, _) => format!("messages by queue: {}", told.join(", ")),
-                    (true, 0) => "no message of them is alive".to_owned(),
-                    (true, _) => "no message of them is counted".to_owned(),
-                };
-                let rest = match *uncounted {
-                    0 => String::new(),
-                    rest => format!(
-                        "; {rest} of the entries were not known to be committed here, their messages are not counted"
-                    ),
-                };
-                format!(
-                    "{entries} diverged entries of virtual host {vhost} after {fork} are given up and kept in quarantine as \
-                     loss {loss}; {counted}{rest}; next: quorate loss show {loss} --store DIR"
-                )
             }
             Self::Update { vhost, member, progress } => {
                 format!("update of virtual host {vhost}, {member}: {progress}")
@@ -322,6 +356,11 @@ impl Event {
             Self::SpaceLow { low: false } => "space has returned: publishing goes on".into(),
             Self::Refused { who, why } => format!("refused {who}: {why}"),
             Self::Note { text, .. } => text.clone(),
+            // Those with a code have their text from the table.
+            _ => String::new(),
         }
     }
 }
+
+#[cfg(test)]
+mod tests;
