@@ -18,6 +18,7 @@ use tokio::time::timeout;
 use crate::admin_desk::AdminDesk;
 use crate::clients::SessionOutlet;
 use crate::counters::Counters;
+use crate::event_log::EventLog;
 use crate::exit::Exit;
 use crate::inbox::{Arrival, Arrivals, LinkId};
 use crate::keeper::KeepOrder;
@@ -46,6 +47,8 @@ pub struct Outlets {
     pub desk: AdminDesk,
     /// The process's numbers.
     pub counters: Arc<Counters>,
+    /// What operators may listen to.
+    pub events: Arc<EventLog>,
     /// Beats once a round.
     pub pulse: Arc<Pulse>,
 }
@@ -316,7 +319,10 @@ impl Driver {
                 }
             }
             Output::AdminReply { id, reply } => self.outlets.desk.answer(id, reply),
-            Output::Event(event) => logging::event(&event),
+            Output::Event(event) => {
+                logging::event(&event);
+                self.outlets.events.record(&event);
+            }
             Output::Exit { status, reason } => self.exit = Some(Exit { status, reason, anew: false }),
             Output::BeginAnew { reason } => self.exit = Some(Exit::begin_anew(reason)),
         }

@@ -3,7 +3,10 @@
 use std::io;
 
 use quorate_core::event::{Event, Level};
-use tracing_subscriber::layer::SubscriberExt;
+use tracing::Subscriber;
+use tracing_subscriber::fmt::MakeWriter;
+use tracing_subscriber::layer::{Layer, SubscriberExt};
+use tracing_subscriber::registry::LookupSpan;
 use tracing_subscriber::reload::{self, Handle};
 use tracing_subscriber::util::SubscriberInitExt;
 use tracing_subscriber::{EnvFilter, Registry, fmt};
@@ -29,22 +32,27 @@ pub fn filter(level: &str) -> Result<EnvFilter, String> {
 pub fn start(format: LogFormat, level: &str) -> Result<LogLevel, String> {
     let filter = filter(level).map_err(|error| format!("--log-level {level:?}: {error}"))?;
     let (filter, handle) = reload::Layer::new(filter);
-    let registry = tracing_subscriber::registry().with(filter);
-    let result = match format {
-        LogFormat::Human => {
-            let colour = io::IsTerminal::is_terminal(&io::stderr());
-            registry
-                .with(fmt::layer().with_writer(io::stderr).with_ansi(colour).with_target(false))
-                .try_init()
-        }
-        LogFormat::Json => registry
-            .with(fmt::layer().json().flatten_event(true).with_writer(io::stderr).with_target(true))
-            .try_init(),
-    };
+    let colour = io::IsTerminal::is_terminal(&io::stderr());
+    let result =
+        tracing_subscriber::registry().with(filter).with(layer(format, colour, io::stderr)).try_init();
     if let Err(error) = result {
         tracing::debug!("logging was started before: {error}");
     }
     Ok(LogLevel(handle))
+}
+
+/// Writes lines of this format.
+fn layer<S, W>(format: LogFormat, colour: bool, writer: W) -> Box<dyn Layer<S> + Send + Sync>
+where
+    S: Subscriber + for<'a> LookupSpan<'a>,
+    W: for<'a> MakeWriter<'a> + Send + Sync + 'static,
+{
+    match format {
+        LogFormat::Human => fmt::layer().with_writer(writer).with_ansi(colour).with_target(false).boxed(),
+        LogFormat::Json => {
+            fmt::layer().json().flatten_event(true).with_writer(writer).with_target(true).boxed()
+        }
+    }
 }
 
 impl LogLevel {
@@ -67,5 +75,61 @@ pub fn event(event: &Event) {
         (None, Level::Info) => tracing::info!("{text}"),
         (None, Level::Warn) => tracing::warn!("{text}"),
         (None, Level::Error) => tracing::error!("{text}"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::{Arc, Mutex};
+
+    use super::*;
+
+    #[derive(Clone, Default)]
+    struct Lines(Arc<Mutex<Vec<u8>>>);
+
+    impl io::Write for Lines {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            self.0.lock().unwrap().extend_from_slice(bytes);
+            Ok(bytes.len())
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    impl MakeWriter<'_> for Lines {
+        type Writer = Self;
+
+        fn make_writer(&self) -> Self {
+            self.clone()
+        }
+    }
+
+    #[test]
+    fn lines_of_both_formats_carry_the_code() {
+        for format in [LogFormat::Human, LogFormat::Json] {
+            let lines = Lines::default();
+            let registry = tracing_subscriber::registry().with(layer(format, false, lines.clone()));
+            tracing::subscriber::with_default(registry, || {
+                for one in quorate_core::event::samples::one_of_each() {
+                    event(&one);
+                }
+            });
+            let text = String::from_utf8(lines.0.lock().unwrap().clone()).unwrap();
+            for (line, one) in text.lines().zip(quorate_core::event::samples::one_of_each()) {
+                let (code, said) = (one.code().unwrap(), one.text());
+                match format {
+                    LogFormat::Human => {
+                        assert!(line.contains(&said) && line.contains(&format!("code=\"{code}\"")), "{line}");
+                    }
+                    LogFormat::Json => {
+                        let line: serde_json::Value = serde_json::from_str(line).unwrap();
+                        assert_eq!((&line["code"], &line["message"]), (&code.into(), &said.into()));
+                    }
+                }
+            }
+            assert_eq!(text.lines().count(), quorate_core::event::CODES.len());
+        }
     }
 }

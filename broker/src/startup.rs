@@ -29,6 +29,7 @@ use crate::clients::{Clients, Places};
 use crate::config::{Config, StoreChoice, host_name};
 use crate::counters::Counters;
 use crate::driver::{Clock, Driver, Outlets};
+use crate::event_log::EventLog;
 use crate::exit::{Exit, ExitStatus};
 use crate::flags::{Flags, Recovery};
 use crate::inbox::Inbox;
@@ -136,6 +137,7 @@ fn serve(
     let peer_config = peer_config(config, &addresses, &found)?;
     let (inbox, arrivals) = Inbox::new();
     let counters = Arc::<Counters>::default();
+    let events = Arc::new(EventLog::new(&config.name));
     let pulse = Arc::<Pulse>::default();
     let core = core_runtime()?;
     let desk = AdminDesk::new(inbox.clone());
@@ -172,6 +174,7 @@ fn serve(
         peers: peers.clone(),
         desk: desk.clone(),
         counters: Arc::clone(&counters),
+        events: Arc::clone(&events),
         pulse: Arc::clone(&pulse),
     };
     pulse.beat();
@@ -195,7 +198,9 @@ fn serve(
         StoreChoice::Directory(directory) => Some(directory.clone()),
         StoreChoice::Transient => None,
     };
-    let state = AdminState { desk, counters, pulse: Arc::clone(&pulse), insecure: config.insecure, data_dir };
+    let mut state = AdminState::new(desk, counters, events, Arc::clone(&pulse));
+    state.insecure = config.insecure;
+    state.data_dir = data_dir;
     runtime.spawn(signals.obey(inbox, flags.clone(), tls, level));
     runtime.spawn(signals::watchdog(pulse));
     clients_at.spawn(clients.serve(listener(clients_at, ports.client)?));

@@ -100,6 +100,24 @@ impl Console {
         heard(writeln!(self.out, "{}", Plain::Json(&text)))
     }
 
+    /// Writes one JSON document as one line of many to standard output.
+    ///
+    /// # Errors
+    /// It cannot be written; [`Failure::is_closed_output`] if the reader closed its end.
+    pub fn json_line(&mut self, value: &impl Serialize) -> Result<(), Failure> {
+        let text = serde_json::to_string(value).expect("results have text keys only");
+        self.stream(format!("{}\n", Plain::Json(&text)).as_bytes())
+    }
+
+    /// Writes exactly one line of many to standard output, whatever is in the text.
+    ///
+    /// # Errors
+    /// As [`Self::json_line`].
+    pub fn record(&mut self, text: impl Display) -> Result<(), Failure> {
+        let text = text.to_string();
+        self.stream(format!("{}\n", Plain::Line(&text)).as_bytes())
+    }
+
     /// The first line of an answer: `WORD: text`, the word in the status's colour.
     pub fn verdict(&mut self, status: Status, word: &str, text: impl Display) -> Result<(), Failure> {
         let (word, text) = (self.coloured(status, word), text.to_string());

@@ -244,7 +244,7 @@ pub(super) async fn metrics(State(state): State<AdminState>) -> Response {
         Ok(AdminReply::Metrics(metrics)) => Some(*metrics),
         _ => None,
     };
-    let text = metrics::text(core, &state.counters);
+    let text = metrics::text(core, &state.counters, &state.events);
     ([(CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], text).into_response()
 }
 

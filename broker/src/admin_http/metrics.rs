@@ -8,10 +8,12 @@ use quorate_core::admin::{MetricSample, Metrics};
 
 use crate::config::read_bounded;
 use crate::counters::Counters;
+use crate::event_log::EventLog;
 
 /// All samples as text. `core` is none while the core does not answer; the process's own numbers are there anyway.
-pub(super) fn text(core: Option<Metrics>, counters: &Counters) -> String {
+pub(super) fn text(core: Option<Metrics>, counters: &Counters, events: &EventLog) -> String {
     let mut samples = process_samples(counters);
+    samples.extend(event_samples(events));
     samples.extend(core.unwrap_or_default().samples);
     // A family's lines must be together, whoever made them.
     let mut families: BTreeMap<&'static str, Vec<MetricSample>> = BTreeMap::new();
@@ -46,6 +48,16 @@ fn write_family(text: &mut String, name: &str, samples: &[MetricSample]) {
         }
         let _ = writeln!(text, " {}", sample.value);
     }
+}
+
+fn event_samples(events: &EventLog) -> impl Iterator<Item = MetricSample> {
+    #[allow(clippy::cast_precision_loss, reason = "Prometheus's values are 64-bit floats")]
+    events.counts().map(|(code, count)| MetricSample {
+        name: "events_total",
+        help: "Events of the operational log.",
+        labels: vec![("code", code.to_owned())],
+        value: count as f64,
+    })
 }
 
 fn process_samples(counters: &Counters) -> Vec<MetricSample> {
@@ -127,7 +139,15 @@ mod tests {
         let core = Metrics { samples: vec![sample(1.0, "/"), other, sample(2.5, "a\"b\\c\n")] };
         let counters = Counters::default();
         counters.log_sync_nanos.add(1_500_000_000);
-        let text = text(Some(core), &counters);
+        let events = EventLog::new("b1");
+        events.record(&quorate_core::event::Event::NodeDeleted { vhost: "/".into() });
+        let text = text(Some(core), &counters, &events);
+        assert!(
+            text.contains(
+                "quorate_events_total{code=\"HA-1001\"} 0\nquorate_events_total{code=\"HA-1002\"} 1\n"
+            ),
+            "{text}"
+        );
         assert!(
             text.contains(
                 "# HELP quorate_group_term Term.\n# TYPE quorate_group_term gauge\n\

@@ -2,27 +2,37 @@
 
 mod answers;
 mod author;
+mod events;
 mod explain_json;
 mod health;
 mod losses;
 mod members;
 mod metrics;
+mod patient;
+mod server;
 mod status_json;
 
-use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
-use axum::extract::DefaultBodyLimit;
+use axum::body::Body;
+use axum::extract::Request;
+use axum::http::StatusCode;
+use axum::middleware::{self, Next};
+use axum::response::{IntoResponse, Response};
 use axum::routing::{MethodRouter, get, post};
-use tokio::net::TcpListener;
-use tokio::sync::oneshot;
+use tokio::sync::Semaphore;
 
 use crate::admin_desk::AdminDesk;
 use crate::counters::Counters;
+use crate::event_log::EventLog;
 use crate::pulse::Pulse;
+
+pub use server::serve;
+
+use answers::ApiError;
 
 /// What the handlers need.
 #[derive(Clone)]
@@ -31,16 +41,30 @@ pub struct AdminState {
     pub desk: AdminDesk,
     /// The process's own numbers.
     pub counters: Arc<Counters>,
+    /// What happened.
+    pub events: Arc<EventLog>,
     /// When the core thread last ran.
     pub pulse: Arc<Pulse>,
     /// Said in every status.
     pub insecure: bool,
     /// The store's directory, if there is one.
     pub data_dir: Option<PathBuf>,
+    /// Who may listen to events.
+    listeners: Arc<Semaphore>,
+}
+
+impl AdminState {
+    /// What the handlers of a broker need, which has no store and permits nothing off loopback.
+    pub fn new(desk: AdminDesk, counters: Arc<Counters>, events: Arc<EventLog>, pulse: Arc<Pulse>) -> Self {
+        let listeners = Arc::new(Semaphore::new(events::LISTENERS_MAX));
+        Self { desk, counters, events, pulse, insecure: false, data_dir: None, listeners }
+    }
 }
 
 /// Requests have small bodies.
 const BODY_BYTES_MAX: usize = 64 << 10;
+/// Until a request's body is whole.
+const BODY_TIMEOUT: Duration = Duration::from_secs(10);
 /// A core that takes longer than this to say how it is, is not ready.
 const QUESTION_TIMEOUT: Duration = Duration::from_secs(3);
 /// Commands wait for a quorum.
@@ -54,13 +78,15 @@ struct Route {
 }
 
 /// What is served. The test compares it with `openapi.json`.
-const ROUTES: [Route; 19] = [
+const ROUTES: [Route; 21] = [
     Route { method: "get", path: "/health/startup", handler: || get(health::startup) },
     Route { method: "get", path: "/health/live", handler: || get(health::live) },
     Route { method: "get", path: "/health/ready", handler: || get(health::ready) },
     Route { method: "get", path: "/health/leader", handler: || get(health::leader) },
     Route { method: "get", path: "/health/replica", handler: || get(health::replica) },
     Route { method: "get", path: "/metrics", handler: || get(answers::metrics) },
+    Route { method: "get", path: "/events", handler: || get(events::stream) },
+    Route { method: "get", path: "/api/v1/events", handler: || get(events::page) },
     Route { method: "get", path: "/api/v1/status", handler: || get(answers::status) },
     Route { method: "get", path: "/api/v1/explain", handler: || get(answers::explain) },
     Route { method: "get", path: "/api/v1/members", handler: || get(answers::members) },
@@ -86,19 +112,30 @@ pub fn router(state: AdminState) -> Router {
         })
         .fallback(answers::not_found)
         .method_not_allowed_fallback(answers::method_not_allowed)
-        .layer(DefaultBodyLimit::max(BODY_BYTES_MAX))
+        .layer(middleware::from_fn(whole))
         .with_state(state)
 }
 
-/// Serves until the other end of `closing` is dropped; what was answered by then is written first.
-pub async fn serve(listener: TcpListener, state: AdminState, closing: oneshot::Receiver<()>) {
-    let service = router(state).into_make_service_with_connect_info::<SocketAddr>();
-    let serving = axum::serve(listener, service).with_graceful_shutdown(async {
-        let _ = closing.await;
-    });
-    if let Err(error) = serving.await {
-        tracing::error!("the admin listener failed: {error}");
-    }
+/// Lets a request on once all of it is here: small, and in time.
+async fn whole(request: Request, next: Next) -> Response {
+    let (head, body) = request.into_parts();
+    let read = tokio::time::timeout(BODY_TIMEOUT, axum::body::to_bytes(body, BODY_BYTES_MAX));
+    let refused = match read.await {
+        Ok(Ok(body)) => return next.run(Request::from_parts(head, Body::from(body))).await,
+        Ok(Err(error)) => ApiError::new(
+            StatusCode::PAYLOAD_TOO_LARGE,
+            "too-large",
+            format!("the body cannot be read, or has more than {BODY_BYTES_MAX} bytes: {error}"),
+            &["GET /api/v1/openapi.json"],
+        ),
+        Err(_) => ApiError::new(
+            StatusCode::REQUEST_TIMEOUT,
+            "too-slow",
+            format!("the body was not whole within {BODY_TIMEOUT:?}"),
+            &["send it at once"],
+        ),
+    };
+    refused.into_response()
 }
 
 #[cfg(test)]

@@ -1,5 +1,8 @@
 use std::collections::{BTreeMap, BTreeSet};
+use std::io::{Read, Write};
+use std::net::TcpStream;
 use std::thread;
+use std::time::Instant;
 
 use quorate_core::admin::{
     AdminReply, AdminRequest, Explanation, GroupStatusView, GroupVerdict, MemberAct, MemberReport,
@@ -14,6 +17,9 @@ use quorate_store::ids::{
 use quorate_store::stamp::{EpochCause, EpochEntry};
 use serde_json::{Value, json};
 use uuid::Uuid;
+
+use tokio::net::TcpListener;
+use tokio::sync::oneshot;
 
 use super::*;
 use crate::inbox::{Arrival, Arrivals, Inbox};
@@ -211,6 +217,10 @@ fn answer(desk: &AdminDesk, arrivals: &mut Arrivals, status: &Status) {
 
 /// Serves the status on a free port of loopback; gives its address to `work`.
 fn with_server(status: Status, work: impl FnOnce(&str) + Send + 'static) {
+    with_server_within(server::Limits::default(), status, work);
+}
+
+fn with_server_within(limits: server::Limits, status: Status, work: impl FnOnce(&str) + Send + 'static) {
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
     let (inbox, mut arrivals) = Inbox::new();
     let desk = AdminDesk::new(inbox);
@@ -218,12 +228,12 @@ fn with_server(status: Status, work: impl FnOnce(&str) + Send + 'static) {
     thread::spawn(move || answer(&core_desk, &mut arrivals, &status));
     let pulse = Arc::<Pulse>::default();
     pulse.beat();
-    let state = AdminState { desk, counters: Arc::default(), pulse, insecure: false, data_dir: None };
+    let state = AdminState::new(desk, Arc::default(), Arc::new(EventLog::new("b1")), pulse);
     runtime.block_on(async move {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = format!("http://{}", listener.local_addr().unwrap());
         let (_open, closing) = oneshot::channel();
-        tokio::spawn(serve(listener, state, closing));
+        tokio::spawn(server::serve_within(limits, listener, state, closing));
         tokio::task::spawn_blocking(move || work(&address)).await.unwrap();
     });
 }
@@ -449,5 +459,63 @@ fn a_change_of_membership_says_whether_it_is_complete() {
             assert_eq!(post(act, json!({"name": ""})).0, 400);
             assert_eq!(post(act, json!({"name": "b1", "address": "h4:1"})).0, 400);
         }
+    });
+}
+
+/// What comes until the end of a connection on which this was sent.
+fn sent(address: &str, bytes: &[u8]) -> String {
+    let mut stream = TcpStream::connect(address.strip_prefix("http://").unwrap()).unwrap();
+    stream.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
+    stream.write_all(bytes).unwrap();
+    let mut answer = Vec::new();
+    // An end by reset is an end.
+    let _ = stream.read_to_end(&mut answer);
+    String::from_utf8_lossy(&answer).into_owned()
+}
+
+#[test]
+fn whoever_does_not_finish_a_request_is_not_waited_for() {
+    let limits = server::Limits { head: Duration::from_millis(100), ..server::Limits::default() };
+    with_server_within(limits, sample_status(), |address| {
+        let began = Instant::now();
+        sent(address, b"GET /health/live HTTP/1.1\r\nHost:");
+        // A connection on which nothing follows an answer ends as well.
+        assert!(sent(address, b"GET /health/live HTTP/1.1\r\nHost: h\r\n\r\n").starts_with("HTTP/1.1 200"));
+        assert!(began.elapsed() < Duration::from_secs(10), "{:?}", began.elapsed());
+    });
+}
+
+#[test]
+fn a_head_or_body_that_is_too_large_is_refused() {
+    with_server(sample_status(), |address| {
+        let long = "x".repeat(64 << 10);
+        let head = format!("GET /health/live HTTP/1.1\r\nHost: h\r\nX: {long}\r\n\r\n");
+        assert!(sent(address, head.as_bytes()).starts_with("HTTP/1.1 431"), "a head");
+        let many = "X: x\r\n".repeat(100);
+        let head = format!("GET /health/live HTTP/1.1\r\nHost: h\r\n{many}\r\n");
+        assert!(sent(address, head.as_bytes()).starts_with("HTTP/1.1 431"), "too many fields");
+        let (status, error) =
+            post(&format!("{address}/api/v1/vhosts"), "application/json", &"x".repeat(65 << 10));
+        assert_eq!((status, &error["code"]), (413, &json!("too-large")));
+    });
+}
+
+#[test]
+fn more_connections_than_there_may_be_are_turned_away() {
+    let limits = server::Limits { connections: 2, ..server::Limits::default() };
+    with_server_within(limits, sample_status(), |address| {
+        let ask = b"GET /health/live HTTP/1.1\r\nHost: h\r\n\r\n";
+        let held: Vec<TcpStream> = (0..2)
+            .map(|_| {
+                let mut stream = TcpStream::connect(address.strip_prefix("http://").unwrap()).unwrap();
+                stream.write_all(ask).unwrap();
+                stream.read_exact(&mut [0; 12]).unwrap();
+                stream
+            })
+            .collect();
+        // Who has sent something already may be told by a reset.
+        let answer = sent(address, b"");
+        assert!(answer.starts_with("HTTP/1.1 503") && answer.contains("\"busy\""), "{answer}");
+        drop(held);
     });
 }

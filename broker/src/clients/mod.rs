@@ -134,8 +134,9 @@ fn turn_away(stream: &TcpStream, tls: bool) {
     };
     let mut bytes = bytes::BytesMut::new();
     codec::encode(&ServerFrame::from(refused), 0, &mut bytes);
-    // A fresh socket takes this at once; if not, the client sees a closed connection.
-    let _ = stream.try_write(&bytes);
+    // A fresh socket takes this at once, which the runtime does not know of it yet; if not, the client sees a closed
+    // connection.
+    let _ = socket2::SockRef::from(stream).send(&bytes);
 }
 
 impl Shared {

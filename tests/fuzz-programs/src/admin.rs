@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use quorate_broker::admin_desk::AdminDesk;
 use quorate_broker::admin_http::{AdminState, serve};
+use quorate_broker::event_log::EventLog;
 use quorate_broker::inbox::{Arrival, Inbox};
 use quorate_broker::pulse::Pulse;
 use quorate_core::admin::{AdminReply, AdminRequest};
@@ -97,13 +98,8 @@ impl Port {
             }
         });
         let pulse = Arc::<Pulse>::default();
-        let state = AdminState {
-            desk,
-            counters: Arc::default(),
-            pulse: Arc::clone(&pulse),
-            insecure: false,
-            data_dir: None,
-        };
+        let events = Arc::new(EventLog::new("b1"));
+        let state = AdminState::new(desk, Arc::default(), events, Arc::clone(&pulse));
         let (open, closing) = oneshot::channel();
         runtime.spawn(serve(listener, state, closing));
         Self { runtime, address, asked, pulse, _open: open }

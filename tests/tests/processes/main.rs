@@ -5,6 +5,7 @@
 mod bad_input;
 mod bench;
 mod chaos;
+mod events;
 mod exits;
 mod failover;
 mod forming_again;

@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 use clap::Subcommand;
 use serde_json::{Value, json};
 
+use super::cluster_events::{EventsArguments, events};
 use super::cluster_explain::explain;
 use super::cluster_view::{View, best};
 use crate::admin::{self, Admin, Answer, Silent};
@@ -42,6 +43,14 @@ pub enum ClusterCommand {
     /// The members, and what each one's store is
     #[command(after_help = "Example:\n  quorate cluster members -o json")]
     Members,
+    /// The operational log: what happened on the brokers given, and what happens
+    #[command(after_help = "Examples:\n  quorate --admin h1:7422,h2:7422,h3:7422 cluster events\n  \
+        quorate cluster events --follow --code HA-1009,HA-1010\n  \
+        quorate cluster events -o json\n\n\
+        Every broker tells what happened on it: give all of them in --admin to see all. A broker keeps its latest events in\n\
+        memory; its log has the rest. With -o json each line is one object.\n\
+        Exit status: 0 told by all brokers given, 1 by some of them, 2 refused, 3 nobody answers.")]
+    Events(EventsArguments),
     /// Shut the whole cluster down: every member's store becomes clean
     #[command(after_help = "Examples:\n  quorate cluster shutdown --reason 'new kernel'\n  \
         quorate cluster shutdown --reason maintenance --yes -o json\n\n\
@@ -73,6 +82,7 @@ pub fn run(command: &ClusterCommand, settings: &Settings, console: &mut Console)
             Ok(view.status())
         }
         ClusterCommand::Explain { group } => explain(&admin, group.as_deref(), console),
+        ClusterCommand::Events(arguments) => events(arguments, &admin, settings, console),
         ClusterCommand::WaitActive => wait_active(&admin, settings.timeout, console),
         ClusterCommand::Members => {
             let (view, _) = ask(&admin)?;

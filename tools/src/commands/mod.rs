@@ -16,6 +16,7 @@ pub mod vhost;
 
 mod bench_compare;
 mod bodies;
+mod cluster_events;
 mod cluster_explain;
 mod cluster_view;
 mod consumption;
