@@ -31,6 +31,9 @@ pub enum MarkError {
     /// The stamp cannot be written.
     #[error(transparent)]
     Stamp(#[from] quorate_store::stamp::StampError),
+    /// The stamp was not written whole: which of the two counts is to be looked at.
+    #[error("the mark was not written whole, and may count or not: {0}")]
+    Unfinished(quorate_store::stamp::StampError),
     /// The store is not what the act needs.
     #[error("{0}")]
     State(String),
@@ -72,7 +75,10 @@ pub fn mark(opened: &OpenSubject, lock: &dyn FileLock, plan: &Plan, act: &Act) -
     let why = format!("{}: {}", before(act.recovery), act.why);
     keep_stamp(dir, lock, why, act.when_ms)?;
     let marked = Stamp { log_synced: log.end, ..marked };
-    write(dir, marked)
+    write(dir, marked).map_err(|error| match error {
+        MarkError::Stamp(error) => MarkError::Unfinished(error),
+        other => other,
+    })
 }
 
 /// The stamp with the mark.

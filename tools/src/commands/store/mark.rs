@@ -103,8 +103,13 @@ fn refused(refused: Refused) -> Failure {
     next.into_iter().fold(Failure::new(status, ground.name(), text), Failure::next)
 }
 
-fn failed(error: &MarkError) -> Failure {
-    Failure::new(Status::Refused, "io", error.to_string())
+fn failed(error: &MarkError, dir: &Path) -> Failure {
+    let failure = Failure::new(Status::Refused, "io", error.to_string());
+    if !matches!(error, MarkError::Unfinished(_)) {
+        return failure;
+    }
+    let dir = quoted(&dir.display().to_string());
+    failure.next(format!("quorate store inspect {dir}")).next(format!("quorate store unmark {dir}"))
 }
 
 pub(super) fn take_lock(dir: &Path) -> Result<Box<dyn FileLock>, Failure> {
@@ -217,7 +222,7 @@ fn write(
         format!("{reason} (forced in spite of: {})", names.join(", "))
     };
     let act = Act { recovery, who, when_ms: now_ms(), why };
-    mark_write::mark(&opened, lock, plan, &act).map_err(|error| failed(&error))
+    mark_write::mark(&opened, lock, plan, &act).map_err(|error| failed(&error, &arguments.dir))
 }
 
 /// Takes a mark back.
@@ -241,7 +246,7 @@ pub(super) fn unmark(
     let unmarked = unmark::unmark(dir, lock.as_ref(), budget, now_ms()).map_err(|error| match error {
         MarkError::State(text) => Failure::new(Status::Refused, "not-marked", text)
             .next(format!("quorate store inspect {}", quoted(&dir.display().to_string()))),
-        error => failed(&error),
+        error => failed(&error, dir),
     })?;
     let text = match unmarked {
         Unmarked::Mark(id) => format!("the mark {id} was taken back: the store is as it was before"),
