@@ -1,8 +1,11 @@
 //! What operators may ask the core, and the answers, as plain data. HTTP and JSON are the process's business.
 
+mod group;
+
 use quorate_store::ids::{ClusterId, Epoch, GroupId, Incarnation, Index, StoreId, Term};
 use uuid::Uuid;
 
+pub use self::group::{AuditPage, GroupAct, GroupReport, GroupRequest, Setting};
 use crate::formation::{Decision, Facts, decide_group};
 
 /// Who wants something changed, as the process that serves the admin port knows it.
@@ -55,6 +58,10 @@ pub enum AdminRequest {
     },
     /// Changes who belongs to the cluster, or who leads; answered once it is so everywhere, or with how far it is.
     Member(MemberRequest),
+    /// Changes the controls of one group; answered once it is so.
+    Group(GroupRequest),
+    /// What operators changed in every group that this broker has.
+    Audit,
 }
 
 /// What is wanted of a member.
@@ -98,6 +105,10 @@ pub enum AdminReply {
     ShutDown(Box<ShutdownReport>),
     /// To [`AdminRequest::Member`].
     Member(Box<MemberReport>),
+    /// To [`AdminRequest::Group`].
+    Group(Box<GroupReport>),
+    /// To [`AdminRequest::Audit`].
+    Audit(Vec<AuditPage>),
     /// What a command asked for is so.
     Done {
         /// The command made it so; if not, it was so before.
@@ -260,6 +271,8 @@ pub struct Status {
     pub wait_for: u32,
     /// Known members, present or not.
     pub members: Vec<MemberStatus>,
+    /// Who may join, by name, store id or cluster address; empty: everybody.
+    pub permitted_nodes: Vec<String>,
     /// Bytes in quarantine.
     pub quarantine_bytes: u64,
     /// Bytes of log segments.
@@ -326,6 +339,12 @@ pub struct GroupStatusView {
     pub digest: u64,
     /// Progress of an update by snapshot, if one is being received: bytes so far.
     pub updating: Option<u64>,
+    /// How many voters must have met the policy before a confirm, as set; 0: a majority.
+    pub required_nodes: u32,
+    /// How many that makes now.
+    pub needed_voters: usize,
+    /// On the leader: why it serves no clients, if it does not.
+    pub gate: Option<String>,
     /// The nodes.
     pub nodes: Vec<NodeStatus>,
     /// What the table says of it, and what became of that; none while `system` does not go on, whose verdict is for all.

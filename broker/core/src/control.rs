@@ -5,6 +5,7 @@ use quorate_store::ids::{RaftId, RunId, StoreId};
 use uuid::Uuid;
 
 use crate::codec::{CodecError, Reader, put_count, put_uuid};
+use crate::controls::Act;
 use crate::io::PeerKey;
 
 /// Most processes that one shutdown names.
@@ -23,6 +24,8 @@ pub enum Control {
         /// The only voter.
         sole: RaftId,
     },
+    /// An operator changed controls of the group.
+    Act(Act),
 }
 
 /// One administrative shutdown.
@@ -46,6 +49,7 @@ impl Shutdown {
 
 const SHUTDOWN: u8 = 1;
 const RECOVERY: u8 = 2;
+const ACT: u8 = 3;
 
 impl Control {
     /// The entry's data.
@@ -66,6 +70,10 @@ impl Control {
                 out.put_u8(RECOVERY);
                 put_uuid(&mut out, *recovery);
                 out.put_u64_le(sole.0);
+            }
+            Self::Act(act) => {
+                out.put_u8(ACT);
+                act.encode(&mut out);
             }
         }
         out.freeze()
@@ -96,6 +104,7 @@ impl Control {
             RECOVERY => {
                 Self::Recovery { recovery: reader.uuid("recovery id")?, sole: RaftId(reader.u64("raft id")?) }
             }
+            ACT => Self::Act(Act::decode(&mut reader)?),
             _ => return Err(CodecError::Unknown("control kind")),
         };
         reader.end("control entry")?;

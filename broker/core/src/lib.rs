@@ -15,6 +15,7 @@
 pub mod admin;
 pub mod codec;
 pub mod control;
+pub mod controls;
 pub mod delivery;
 pub mod event;
 pub mod formation;

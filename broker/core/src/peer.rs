@@ -119,6 +119,8 @@ pub enum PeerMessage {
     Retired,
     /// The receiver cannot read its store, and an operator had it replaced: an empty one under its name takes the place.
     Replaced,
+    /// To a newcomer: the operator's list of permitted nodes does not name it.
+    NotPermitted,
 }
 
 /// What a peer says to a life that it was told.
@@ -346,6 +348,7 @@ impl PeerMessage {
             }
             Self::Retired => out.put_u8(15),
             Self::Replaced => out.put_u8(16),
+            Self::NotPermitted => out.put_u8(18),
             Self::Sleep { group, lineage, term, end } => {
                 out.put_u8(17);
                 put_tag(out, *group, *lineage);
@@ -424,6 +427,7 @@ impl PeerMessage {
             }
             15 => Self::Retired,
             16 => Self::Replaced,
+            18 => Self::NotPermitted,
             17 => {
                 let (group, lineage) = read_tag(reader)?;
                 Self::Sleep {
@@ -618,6 +622,7 @@ mod tests {
             PeerMessage::Departed { group: GroupId(1), store: StoreId(Uuid::from_u128(7)) },
             PeerMessage::Retired,
             PeerMessage::Replaced,
+            PeerMessage::NotPermitted,
             PeerMessage::Sleep { group: GroupId(1), lineage: tag(), term: Term(3), end: Index(4) },
             append(&[7; 10_000], 10),
         ]

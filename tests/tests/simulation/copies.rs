@@ -8,7 +8,7 @@ use quorate_tests::sim::storage::LogSizes;
 use quorate_tests::sim::world::World;
 
 use crate::stage::{
-    TINY, finish, follower, lead, publish_all, publisher, serving, sound, system_leader, verdict,
+    TINY, finish, follower, lead, publish_all, publisher, serving, sound, system_leader, transfer, verdict,
 };
 
 fn voters(status: &Status) -> usize {
@@ -24,19 +24,12 @@ fn images(world: &World, host: HostId) -> usize {
         .count()
 }
 
-/// A host, this one if one is named, that leads both groups; whoever leads only one is started again until there is one.
-fn leads_all(world: &mut World, wanted: Option<HostId>) -> HostId {
-    for _ in 0..20 {
-        let (system, first) = (system_leader(world), lead(world));
-        if system == first && wanted.is_none_or(|wanted| wanted == first) {
-            return first;
-        }
-        let other = if wanted == Some(system) { first } else { system };
-        world.end(other, false);
-        world.start(other);
-        lead(world);
+/// Has this host lead both groups.
+fn leads_all(world: &mut World, wanted: HostId) {
+    for vhost in [None, Some("/")] {
+        transfer(world, vhost, wanted);
     }
-    panic!("two groups of three hosts have one leader within twenty tries");
+    assert_eq!((system_leader(world), lead(world)), (wanted, wanted));
 }
 
 fn is_refused(world: &World) -> bool {
@@ -82,7 +75,8 @@ fn a_store_that_was_rolled_back_is_filled_again_though_its_leader_only_knows_of_
     let mut world = serving(LogSizes::default());
     let client = publisher(&mut world, "q", 100);
     publish_all(&mut world, client);
-    let before = leads_all(&mut world, None);
+    let before = lead(&mut world);
+    leads_all(&mut world, before);
     let stale = follower(&mut world);
     world.end(stale, true);
     let older = world.hosts[stale].medium.clone_now();
@@ -91,7 +85,7 @@ fn a_store_that_was_rolled_back_is_filled_again_though_its_leader_only_knows_of_
     world.end(stale, true);
     world.replace_medium(stale, older);
     // Whoever led and noted what was acknowledged does not hear of it, and leads no more.
-    leads_all(&mut world, Some(3 - stale - before));
+    leads_all(&mut world, 3 - stale - before);
     for (from, to) in [(stale, before), (before, stale)] {
         world.apply(&Fault::OneWay(Target::Host(from), to, 60 * SECOND));
     }

@@ -1,6 +1,7 @@
 //! Simulated clusters: scripted scenarios, one behaviour each, and a fixed set of seeds.
 
 mod clients;
+mod controls;
 mod copies;
 mod failover;
 mod forming;

@@ -1,12 +1,15 @@
 //! What the scenarios have in common: a cluster, clients, and what must hold in the end.
 
-use quorate_core::admin::VerdictWord;
+use quorate_core::admin::{
+    AdminReply, AdminRequest, Author, GroupAct, GroupReport, GroupRequest, Setting, VerdictWord,
+};
 use quorate_core::event::Event;
 use quorate_tests::sim::client::{Client, Consumer, Publisher, Work};
 use quorate_tests::sim::dice::Dice;
+use quorate_tests::sim::host::name_of;
 use quorate_tests::sim::plan::cluster;
 use quorate_tests::sim::run::drain;
-use quorate_tests::sim::schedule::{ClientId, HostId, SECOND};
+use quorate_tests::sim::schedule::{ClientId, HostId, MILLI, SECOND};
 use quorate_tests::sim::storage::LogSizes;
 use quorate_tests::sim::world::World;
 
@@ -118,17 +121,68 @@ pub(crate) fn snapshots(world: &World, host: HostId) -> usize {
     world.events.iter().filter(|(_, of, event)| *of == host && installed(event)).count()
 }
 
-/// Waits for a leader of the group `system`.
+/// The host that leads `system`.
 pub(crate) fn system_leader(world: &mut World) -> HostId {
     lead(world);
-    let leads = |world: &World, host: &HostId| {
-        world.statuses.get(host).is_some_and(|status| {
-            status
-                .groups
-                .iter()
-                .any(|group| group.vhost == "system" && group.role == "leader" && group.quorum)
-        })
+    leader_of(world, "system")
+}
+
+/// The host that leads this group with a quorum.
+pub(crate) fn leader_of(world: &mut World, vhost: &str) -> HostId {
+    let leads = |world: &World, host: HostId| {
+        world.hosts[host].process.is_some()
+            && world.statuses.get(&host).is_some_and(|status| {
+                status
+                    .groups
+                    .iter()
+                    .any(|group| group.vhost == vhost && group.role == "leader" && group.quorum)
+            })
     };
-    assert!(world.run_until(5 * SECOND, |world| (0..world.hosts.len()).any(|host| leads(world, &host))));
-    (0..world.hosts.len()).find(|host| leads(world, host)).expect("just seen")
+    let any = |world: &World| (0..world.hosts.len()).find(|host| leads(world, *host));
+    assert!(world.run_until(5 * SECOND, |world| any(world).is_some()), "somebody leads {vhost}");
+    any(world).expect("just seen")
+}
+
+/// Asks whoever leads the group until it says what became of it. No virtual host: `system`.
+pub(crate) fn ask_group(world: &mut World, vhost: Option<&str>, act: &GroupAct) -> AdminReply {
+    for _ in 0..20 {
+        let leader = leader_of(world, vhost.unwrap_or("system"));
+        let request = GroupRequest {
+            vhost: vhost.map(str::to_owned),
+            act: act.clone(),
+            author: Author::local("a scene"),
+            reason: "a test".to_owned(),
+        };
+        let id = world.ask(leader, AdminRequest::Group(request));
+        world.run_until(40 * SECOND, |world| {
+            world.replies.contains_key(&id) || world.hosts[leader].process.is_none()
+        });
+        match world.replies.remove(&id) {
+            Some(AdminReply::Failed { code: "NOT_LEADER" | "NO_QUORUM" | "UNDECIDED", .. }) | None => {
+                world.statuses.clear();
+                world.run_for(100 * MILLI);
+            }
+            Some(reply) => return reply,
+        }
+    }
+    panic!("nobody says what became of {act:?}");
+}
+
+/// Has a setting made; what was told of it.
+pub(crate) fn set(world: &mut World, vhost: Option<&str>, setting: Setting) -> GroupReport {
+    match ask_group(world, vhost, &GroupAct::Set(vec![setting])) {
+        AdminReply::Group(report) => *report,
+        other => panic!("{other:?}"),
+    }
+}
+
+/// Has leadership moved to this host, if it is not there.
+pub(crate) fn transfer(world: &mut World, vhost: Option<&str>, to: HostId) {
+    let act = GroupAct::Transfer { to: name_of(to), within_millis: 10_000 };
+    match ask_group(world, vhost, &act) {
+        AdminReply::Group(_) | AdminReply::Failed { code: "MEMBER_LEADS", .. } => {}
+        other => panic!("{other:?}"),
+    }
+    world.statuses.clear();
+    assert_eq!(leader_of(world, vhost.unwrap_or("system")), to);
 }

@@ -25,6 +25,11 @@ impl Node {
                 Ok(()) => return,
                 Err(reply) => reply,
             },
+            AdminRequest::Group(request) => match self.ask_group(id, request) {
+                Ok(()) => return,
+                Err(reply) => reply,
+            },
+            AdminRequest::Audit => AdminReply::Audit(self.audit()),
             AdminRequest::Member(request) => match self.ask_member(id, request) {
                 Ok(()) => return,
                 Err(reply) => reply,
@@ -53,20 +58,29 @@ impl Node {
 
     /// Commands that change the cluster go through the leader of `system`.
     pub(super) fn require_system_leader(&self) -> Result<(), AdminReply> {
-        let leads = self.groups.get(GroupId::SYSTEM).is_some_and(Group::leads_surely);
-        if !leads {
-            let leader = self.groups.get(GroupId::SYSTEM).and_then(|group| self.active_leader(group));
-            let address = leader
-                .and_then(|leader| self.peers.get(leader.leader))
-                .map(|peer| peer.identity.admin_address.clone());
-            return Err(AdminReply::Failed {
-                code: if address.is_some() { "NOT_LEADER" } else { "NO_QUORUM" },
-                message: "this broker does not lead the group `system`".into(),
-                next: vec!["quorate cluster status".into()],
-                leader_admin_address: address,
-            });
+        self.require_leader(GroupId::SYSTEM)
+    }
+
+    /// Commands that change a group go through its leader.
+    pub(super) fn require_leader(&self, id: GroupId) -> Result<(), AdminReply> {
+        let group = self.groups.get(id);
+        if group.is_some_and(Group::leads_surely) {
+            return Ok(());
         }
-        Ok(())
+        let leader = group.and_then(|group| self.active_leader(group));
+        let address = leader
+            .and_then(|leader| self.peers.get(leader.leader))
+            .map(|peer| peer.identity.admin_address.clone());
+        let what = match group.filter(|_| id != GroupId::SYSTEM) {
+            Some(group) => format!("virtual host {}", group.vhost),
+            None => "the group `system`".to_owned(),
+        };
+        Err(AdminReply::Failed {
+            code: if address.is_some() { "NOT_LEADER" } else { "NO_QUORUM" },
+            message: format!("this broker does not lead {what}"),
+            next: vec!["quorate cluster status".into()],
+            leader_admin_address: address,
+        })
     }
 
     fn status(&self) -> Status {
@@ -97,6 +111,9 @@ impl Node {
                 .map(|status| status.wait_for)
                 .fold(self.config.wait_for, u32::max),
             members,
+            permitted_nodes: system
+                .map(|group| group.controls.permitted().iter().cloned().collect())
+                .unwrap_or_default(),
             quarantine_bytes: self.quarantine_bytes,
             log_bytes: self.log_bytes,
             space_low: self.space_low,
@@ -140,7 +157,7 @@ impl Node {
                 role,
                 matched,
                 lag: matched.map(|matched| last.0.saturating_sub(matched.0)),
-                priority: 1,
+                priority: u32::from(group.controls.priority(id)),
             });
         }
         let leader_name = leader.map(|store| self.name_of(store));
@@ -151,6 +168,8 @@ impl Node {
                 self.peers.get(store).map(|peer| peer.identity.client_address.clone()).unwrap_or_default()
             }
         });
+        let leads = group.id != GroupId::SYSTEM && group.leads_surely();
+        let gate = self.gate(group).filter(|_| leads).map(|gate| gate.told(&group.vhost));
         GroupStatusView {
             group: group.id,
             vhost: group.vhost.clone(),
@@ -160,11 +179,14 @@ impl Node {
             term: replica.map(Replica::term).unwrap_or_default(),
             commit,
             applied: group.applied,
-            quorum: leader.is_some(),
+            quorum: leader.is_some() && gate.is_none(),
             role: Self::role_word(group),
             own_lag: commit.0.saturating_sub(group.applied.0),
             digest: group.machine.digest(),
             updating: group.sink.as_ref().map(|sink| sink.bytes),
+            required_nodes: group.controls.required_nodes(),
+            needed_voters: Self::needed_voters(group),
+            gate,
             nodes,
             verdict,
         }
@@ -221,13 +243,13 @@ impl Node {
                 vec![],
                 u64::from(self.space_low),
             ),
+            Self::sample(
+                "groups_awake",
+                "Groups whose nodes here send or await heartbeats; the others have nothing to do.",
+                vec![],
+                self.groups.awake().len() as u64,
+            ),
         ];
-        samples.push(Self::sample(
-            "groups_awake",
-            "Groups whose nodes here send or await heartbeats; the others have nothing to do.",
-            vec![],
-            self.groups.awake().len() as u64,
-        ));
         for group in self.groups.values() {
             samples.extend(self.group_samples(group));
         }

@@ -46,7 +46,7 @@ impl Node {
                 return;
             }
             EntryKind::Control => {
-                self.control_applied(group, &entry.data);
+                self.control_applied(group, entry);
                 return;
             }
         }
@@ -69,11 +69,11 @@ impl Node {
         }
         assert_eq!(origins.len(), outcomes.len(), "one outcome for each command proposed");
         for (origin, outcome) in origins.into_iter().zip(outcomes) {
-            self.answer(group, origin, outcome, (entry.term, entry.index));
+            self.answer_in_time(group, origin, outcome, (entry.term, entry.index));
         }
     }
 
-    fn answer(&mut self, group: &mut Group, origin: Origin, outcome: Outcome, at: (Term, Index)) {
+    pub(super) fn answer(&mut self, group: &mut Group, origin: Origin, outcome: Outcome, at: (Term, Index)) {
         match origin {
             Origin::Internal => {}
             Origin::Publish { session, channel, numbers, cost } => {

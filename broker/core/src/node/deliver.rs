@@ -33,17 +33,15 @@ impl Node {
 
     /// Decides, proves, answers and sends, as far as possible now.
     pub(super) fn serve(&mut self, group: &mut Group) {
+        if !group.is_leader() {
+            return;
+        }
+        Self::assign(group);
         let (Some(serving), Some(machine), Some(replica)) =
             (&mut group.serving, group.machine.vhost(), &mut group.replica)
         else {
             return;
         };
-        if !replica.is_leader() {
-            return;
-        }
-        if let Some(context) = serving.assign(machine) {
-            replica.read_index(context);
-        }
         let exposures = serving.delivery.take_expose_requests(machine);
         let mut frames = Vec::new();
         let stop = serving.pump(machine, |index| replica.cached(index), &mut frames);
@@ -101,6 +99,16 @@ impl Node {
                 self.note(Level::Error, reason.clone());
                 self.exit(70, reason);
             }
+        }
+    }
+
+    /// Decides what to deliver, and asks for the proof that this broker still leads.
+    fn assign(group: &mut Group) {
+        let (Some(serving), Some(machine)) = (&mut group.serving, group.machine.vhost()) else { return };
+        let context = serving.assign(machine);
+        if let (Some(context), Some(replica)) = (context, &mut group.replica) {
+            replica.read_index(context);
+            Self::round_asked(group, context);
         }
     }
 

@@ -10,6 +10,7 @@ use uuid::Uuid;
 
 use super::config::limits;
 use super::configuration::Configuration;
+use super::held::Held;
 use super::lineage::Lineage;
 use super::meta::{Meta, Space};
 use super::origin::{InFlight, Origin, Proposal};
@@ -18,6 +19,7 @@ use super::serving::Serving;
 use super::sink::Sink;
 use super::source::Sources;
 use super::steps::Parting;
+use crate::controls::Controls;
 use crate::io::Tick;
 use crate::machine::{Command, CommandReader, SystemMachine, VhostMachine};
 use crate::replica::Replica;
@@ -92,6 +94,7 @@ pub(crate) struct Group {
     pub(crate) space: Space,
     pub(crate) machine: Machine,
     pub(crate) configuration: Configuration,
+    pub(crate) controls: Controls,
     pub(crate) applied: Index,
     pub(crate) applied_term: Term,
     /// Durable in the state store up to here.
@@ -119,6 +122,13 @@ pub(crate) struct Group {
     pub(crate) told_filled: BTreeMap<RaftId, Tick>,
     /// Leader only: how far it is with a member that leaves.
     pub(crate) parting: Option<Parting>,
+    /// Leader only: when it was elected, and who was here then and is preferred to it.
+    pub(crate) elected_at: Tick,
+    pub(crate) rivals: Vec<RaftId>,
+    /// Leader only: answers and proofs that wait for more voters than a majority.
+    pub(crate) held: Held,
+    /// Leader only: since when it must not serve clients though it served them.
+    pub(crate) gated_since: Option<Tick>,
     /// What the last round saw, to notice changes.
     pub(crate) seen_role: &'static str,
     pub(crate) seen_term: Term,
@@ -126,8 +136,9 @@ pub(crate) struct Group {
     /// Led since its quorum was last reported lost.
     pub(crate) had_quorum: bool,
     pub(crate) was_active: bool,
-    /// Leader only: ticks in which there was nothing to do.
+    /// Leader only: ticks in which there was nothing to do, and where the log ended in them.
     pub(crate) idle_ticks: usize,
+    pub(crate) idle_at: Index,
     /// When to ask for votes because the leader's connection closed.
     pub(crate) campaign_at: Option<Tick>,
     /// Until when such asking is repeated.
@@ -156,6 +167,7 @@ impl Group {
             space,
             machine: Machine::new(id),
             configuration: Configuration::default(),
+            controls: Controls::default(),
             applied: Index::default(),
             applied_term: Term::default(),
             checkpointed: Index::default(),
@@ -174,12 +186,17 @@ impl Group {
             taken_out: BTreeMap::new(),
             told_filled: BTreeMap::new(),
             parting: None,
+            elected_at: Tick::default(),
+            rivals: Vec::new(),
+            held: Held::default(),
+            gated_since: None,
             seen_role: "waiting",
             seen_term: Term::default(),
             seen_active: false,
             had_quorum: false,
             was_active: false,
             idle_ticks: 0,
+            idle_at: Index::default(),
             campaign_at: None,
             campaign_until: Tick::default(),
             created_reported: false,
@@ -198,6 +215,7 @@ impl Group {
             applied_term: self.applied_term,
             configuration: self.configuration.clone(),
             client_epoch: self.client_epoch,
+            controls: self.controls.clone(),
         }
     }
 

@@ -26,9 +26,21 @@ impl Group {
         let data = Control::Recovery { recovery, sole }.encode();
         let terms = vec![(self.applied, self.applied_term), (index, term)];
         self.configuration = Configuration::sole(sole.0);
+        self.controls.restore(sole);
         self.applied = index;
         self.applied_term = term;
         Some((Entry { term, index, kind: EntryKind::Control, data }, terms))
+    }
+
+    /// What the recovery of an earlier run finds in the log about the group's controls.
+    pub(crate) fn replay_act(&mut self, entry: &Entry) {
+        match Control::decode(entry.data.clone()) {
+            Ok(Control::Act(act)) => {
+                self.controls.apply(entry.index, &act);
+            }
+            Ok(Control::Recovery { sole, .. }) => self.controls.restore(sole),
+            Ok(Control::Shutdown(_)) | Err(_) => {}
+        }
     }
 
     /// What the recovery of an earlier run of such a group finds in the log.

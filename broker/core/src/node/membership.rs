@@ -7,6 +7,7 @@ use super::origin::Origin;
 use super::peers::Linked;
 use super::steps::Roster;
 use super::{Node, Phase};
+use crate::controls::Controls;
 use crate::event::Event;
 use crate::formation::InitialStatus;
 use crate::formation::status::StoreState;
@@ -82,7 +83,8 @@ impl Node {
     /// A closed connection is evidence that the process is gone: nobody waits for a timer.
     fn group_lost_contact(&mut self, group: &mut Group, key: PeerKey) {
         self.drop_transfers_with(group, key);
-        let delay = self.roll() % 20;
+        self.take_stand(group);
+        let jitter = self.roll() % 5;
         let Some(replica) = &mut group.replica else { return };
         let Some(raft_id) = raft_id_of(&self.peers, key.store, &group.configuration.voters)
             .or_else(|| raft_id_of(&self.peers, key.store, &group.configuration.learners))
@@ -93,7 +95,10 @@ impl Node {
             replica.report_unreachable(raft_id);
         } else if replica.leader() == Some(raft_id) {
             replica.forget_leader();
-            self.ask_for_votes(group, self.now.plus(delay));
+            let election_millis = self.config.timing.election_millis();
+            if let Some(delay) = replica.standing().delay_millis(election_millis) {
+                self.ask_for_votes(group, self.now.plus(delay + jitter));
+            }
             group.campaign_until = self.now.plus(self.config.timing.election_millis());
         }
     }
@@ -157,6 +162,7 @@ impl Node {
             PeerMessage::Departed { group, store } => self.departed_told(group, store),
             PeerMessage::Retired => self.retired_told(from),
             PeerMessage::Replaced => self.replaced_told(from),
+            PeerMessage::NotPermitted => self.not_permitted_told(from),
             _ if self.frozen => {}
             PeerMessage::SnapshotOffer { group, lineage, offer } => {
                 self.snapshot_offered(from, group, lineage, offer);
@@ -272,6 +278,7 @@ impl Node {
         let mut admit = Vec::new();
         let mut retired = Vec::new();
         let mut given_up = Vec::new();
+        let mut intruders = Vec::new();
         for peer in self.peers.all_linked() {
             let Some(status) = &peer.status else { continue };
             let store = peer.identity.key.store;
@@ -301,6 +308,9 @@ impl Node {
                 continue;
             }
             match system.member(store) {
+                None if status.cluster_id.is_none() && !is_permitted(&group.controls, status) => {
+                    intruders.push(status.clone());
+                }
                 None if status.cluster_id.is_none()
                     && may_repeat
                     && self.is_name_free(system, &status.name) =>
@@ -337,6 +347,7 @@ impl Node {
             self.admissions.insert(to.store, self.now);
             self.emit(Output::Send { to, message: PeerMessage::Replaced, after: None });
         }
+        self.refuse_intruders(intruders);
         for to in retired {
             self.emit(Output::Send { to, message: PeerMessage::Retired, after: None });
         }
@@ -351,6 +362,22 @@ impl Node {
             }
         }
         self.review_own_member(group);
+    }
+
+    /// Tells those who may not join, again and again; the event is once for each link.
+    fn refuse_intruders(&mut self, intruders: Vec<InitialStatus>) {
+        for InitialStatus { key: to, name: member, cluster_address: address, .. } in intruders {
+            let told = self.admissions.get(&to.store).copied();
+            if told.is_some_and(|at| self.now.since(at) < REPEAT_MILLIS) {
+                continue;
+            }
+            self.admissions.insert(to.store, self.now);
+            if told.is_none() {
+                let why = "the list of permitted nodes names neither its name nor its store nor its address";
+                self.event(Event::IntruderRefused { member, address, why: why.to_owned() });
+            }
+            self.emit(Output::Send { to, message: PeerMessage::NotPermitted, after: None });
+        }
     }
 
     /// Whether an empty store may be let in under this name: nobody's, or that of a voter that is gone, perhaps with its
@@ -523,6 +550,12 @@ impl Node {
             }
         }
     }
+}
+
+/// Whether an operator's list, if there is one, lets this broker join.
+fn is_permitted(controls: &Controls, status: &InitialStatus) -> bool {
+    let store = status.key.store.to_string();
+    controls.permits([status.name.as_str(), store.as_str(), status.cluster_address.as_str()])
 }
 
 fn raft_id_of(

@@ -9,6 +9,7 @@ use quorate_store::state::{Family, StateWrite};
 
 use super::configuration::Configuration;
 use crate::codec::{CodecError, Reader};
+use crate::controls::Controls;
 
 /// What a checkpoint's state is the state of.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -18,9 +19,10 @@ pub(crate) struct Meta {
     pub(crate) configuration: Configuration,
     /// The latest epoch with work of clients; 0 for none.
     pub(crate) client_epoch: Epoch,
+    pub(crate) controls: Controls,
 }
 
-const VERSION: u8 = 2;
+const VERSION: u8 = 3;
 
 impl Meta {
     pub(crate) fn encode(&self) -> Bytes {
@@ -30,6 +32,7 @@ impl Meta {
         out.put_u64_le(self.applied_term.0);
         self.configuration.encode(&mut out);
         out.put_u32_le(self.client_epoch.0);
+        self.controls.encode(&mut out);
         out.freeze()
     }
 
@@ -43,6 +46,7 @@ impl Meta {
             applied_term: Term(reader.u64("applied term")?),
             configuration: Configuration::decode(&mut reader)?,
             client_epoch: Epoch(reader.u32("client epoch")?),
+            controls: Controls::decode(&mut reader)?,
         };
         reader.end("checkpoint")?;
         Ok(meta)

@@ -17,10 +17,13 @@ mod apply;
 mod body;
 pub mod config;
 mod configuration;
+mod controls;
 mod deliver;
 mod found;
+mod gate;
 mod group;
 mod groups;
+mod held;
 mod life;
 mod lineage;
 mod marked;
@@ -41,6 +44,7 @@ mod session;
 mod shutdown;
 mod sink;
 mod source;
+mod standing;
 mod startup;
 mod status;
 mod steps;
@@ -252,6 +256,8 @@ pub struct Node {
     steps: steps::Steps,
     /// Operators' commands about members that are not answered yet.
     wishes: Vec<wishes::Wish>,
+    /// Operators' commands about groups that are not answered yet.
+    asks: Vec<controls::Ask>,
     exited: bool,
 }
 
@@ -341,6 +347,7 @@ impl Node {
             askers: shutdown::Askers::default(),
             steps: steps::Steps::default(),
             wishes: Vec::new(),
+            asks: Vec::new(),
             exited: false,
             config,
         };

@@ -229,6 +229,7 @@ impl Node {
         group.checkpointed = meta.applied;
         group.configuration = meta.configuration;
         group.client_epoch = meta.client_epoch;
+        group.controls = meta.controls;
         let marked = self.believes_mark(&mut group, &found);
         let commit = if marked { found.last } else { found.hard_state.commit };
         let commit = commit.max(meta.applied).min(found.last.max(meta.applied));
@@ -409,6 +410,7 @@ impl Node {
             group.configuration.apply(change);
             if entry.kind == EntryKind::Control {
                 Group::replay_control(&mut group.configuration, &entry.data);
+                group.replay_act(&entry);
             }
             group.bytes_since_checkpoint += entry.data.len() as u64;
             if entry.kind == EntryKind::Command {

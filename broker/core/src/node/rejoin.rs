@@ -23,7 +23,6 @@ use std::collections::BTreeMap;
 use quorate_store::ids::{GroupId, Incarnation, Index, Position, RaftId};
 use quorate_store::quarantine::{Divergence, loss_id};
 use quorate_store::record::{HardState, Record};
-use quorate_store::stamp::EpochCause;
 use quorate_store::state::StateBatch;
 
 use super::group::Group;
@@ -324,16 +323,5 @@ impl Node {
         let uncounted = last.0.saturating_sub(group.applied.max(fork.index).0);
         let loss = loss_id(self.own.store, group.id, fork);
         self.event(Event::Diverged { vhost: group.vhost.clone(), fork, entries, queues, uncounted, loss });
-    }
-
-    /// Whether clients may be served after an operator's mark: only once as many members are up to date as the mark
-    /// demands. None: nothing keeps them away.
-    pub(super) fn gate(group: &Group) -> Option<(u32, u32)> {
-        match group.lineage.entries().last()?.cause {
-            EpochCause::Mark { alone: false, members, .. } if group.configuration.peak < members => {
-                Some((group.configuration.peak, members))
-            }
-            _ => None,
-        }
     }
 }

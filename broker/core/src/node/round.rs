@@ -39,6 +39,7 @@ impl Node {
         self.keep_again();
         self.review_membership();
         self.answer_wishes();
+        self.drive_asks();
         let looked_at = self.drive_groups();
         self.flush_sessions();
         for id in &looked_at {
@@ -86,10 +87,8 @@ impl Node {
         }
         let drained = self.is_drained();
         if std::mem::replace(&mut self.was_drained, drained) != drained {
-            for group in self.groups.values_mut() {
-                if let Some(replica) = &mut group.replica {
-                    replica.hold_back(drained);
-                }
+            for id in self.group_ids() {
+                self.with_group(id, |node, group| node.take_stand(group));
             }
         }
         if ticks > 0 {
@@ -97,8 +96,8 @@ impl Node {
                 self.with_group(id, |node, group| {
                     // Before the tick, which makes something to send.
                     node.rest(group);
+                    node.take_stand(group);
                     let Some(replica) = &mut group.replica else { return };
-                    replica.hold_back(drained);
                     // What came in a burst is no silence of those who were asked only now.
                     let ticks = if replica.take_doubt() { ticks.min(1) } else { ticks };
                     for _ in 0..ticks {
@@ -138,6 +137,10 @@ impl Node {
             group.idle_ticks = 0;
             return;
         };
+        // What came and went between two ticks is no rest, and the others may not know yet that it is committed.
+        if std::mem::replace(&mut group.idle_at, end) != end {
+            group.idle_ticks = 0;
+        }
         group.idle_ticks += 1;
         if group.idle_ticks < self.config.timing.election_ticks {
             return;
@@ -256,13 +259,12 @@ impl Node {
             self.snapshot_installed(group, index, term);
         }
         for context in effects.reads {
-            if let Some(serving) = &mut group.serving {
-                serving.proved(context);
-            }
+            Self::round_answered(group, context);
         }
         if !effects.committed.is_empty() {
             self.apply(group, effects.committed);
         }
+        let worked = self.release_held(group) || worked;
         if let Some(replica) = &mut group.replica {
             replica.sleep_if_told();
         }
@@ -300,6 +302,7 @@ impl Node {
         if role != group.seen_role {
             if leads {
                 self.counters.elections += 1;
+                self.note_rivals(group);
             }
             let (vhost, old) = (group.vhost.clone(), group.seen_role);
             group.seen_role = role;
@@ -326,14 +329,8 @@ impl Node {
             group.was_active |= active;
             self.facts_changed = true;
         }
-        if group.serving.is_none()
-            && group.id != GroupId::SYSTEM
-            && group.leads_surely()
-            && Self::gate(group).is_none()
-        {
-            Self::leadership_won(group);
-            // What it has to deliver begins with the next round.
-            self.groups.touch(group.id);
+        if group.id != GroupId::SYSTEM {
+            self.mind_gate(group);
         }
     }
 

@@ -13,6 +13,7 @@ use quorate_store::ids::GroupId;
 
 use super::config::limits;
 use super::group::Group;
+use super::held::Held;
 use super::serving::Serving;
 use super::{Node, Phase};
 use crate::event::Event;
@@ -300,19 +301,15 @@ impl Node {
             };
             return Err((code, format!("broker {}: {reason}", self.config.name), none(), 200));
         };
-        if group.serving.is_some() {
+        if group.serving.is_some() && group.gated_since.is_none() {
             return Ok(group.id);
         }
         let Some(replica) = &group.replica else {
             let (code, text, retry) = self.not_begun(group);
             return Err((code, text, none(), retry));
         };
-        if let Some((there, needed)) = Self::gate(group).filter(|_| replica.is_leader()) {
-            let text = format!(
-                "virtual host {vhost} goes on from a store that an operator marked: {there} of {needed} members hold it, \
-                 clients are served once all {needed} do"
-            );
-            return Err((FaultCode::Waiting, text, none(), 200));
+        if let Some(gate) = self.gate(group).filter(|_| replica.is_leader()) {
+            return Err((gate.code(), gate.told(vhost), none(), gate.retry_millis()));
         }
         if replica.is_leader() {
             return Err((FaultCode::NotReady, "this broker was just elected".into(), none(), 20));
@@ -468,10 +465,10 @@ impl Node {
 
     /// Order on demotion: stop serving, drop what was open, then follow.
     pub(super) fn leadership_lost(&mut self, group: &mut Group) {
-        group.serving = None;
         group.in_flight.clear();
         group.proposals.clear();
         group.learners.clear();
+        group.rivals.clear();
         self.admissions.clear();
         self.drop_source(group);
         let leader = self.leader_address(group);
@@ -485,6 +482,14 @@ impl Node {
                 String::new(),
             ),
         };
+        self.stop_serving(group, code, &text, &address);
+    }
+
+    /// Dismisses the group's clients; what they wait for they are not told.
+    pub(super) fn stop_serving(&mut self, group: &mut Group, code: FaultCode, text: &str, address: &str) {
+        group.serving = None;
+        group.gated_since = None;
+        group.held = Held::default();
         let sessions: Vec<_> = self
             .sessions
             .values()
@@ -492,7 +497,7 @@ impl Node {
             .map(|session| session.id)
             .collect();
         for id in sessions {
-            self.close_session(id, code, text.clone(), address.clone());
+            self.close_session(id, code, text.to_owned(), address.to_owned());
         }
     }
 }

@@ -20,6 +20,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use quorate_protocol::fault::FaultCode;
 use quorate_store::ids::{GroupId, StoreId};
+use quorate_store::record::Entry;
 use uuid::Uuid;
 
 use super::group::Group;
@@ -135,9 +136,16 @@ impl Node {
     }
 
     /// A committed entry of the kind `Control`.
-    pub(super) fn control_applied(&mut self, group: &mut Group, data: &bytes::Bytes) {
-        // An epoch's first entry is applied where the epoch begins; everybody else is given the state after it.
-        let Ok(Control::Shutdown(shutdown)) = Control::decode(data.clone()) else { return };
+    pub(super) fn control_applied(&mut self, group: &mut Group, entry: &Entry) {
+        match Control::decode(entry.data.clone()) {
+            Ok(Control::Shutdown(shutdown)) => self.shutdown_applied(group, shutdown),
+            Ok(Control::Act(act)) => self.act_applied(group, (entry.term, entry.index), &act),
+            // An epoch's first entry is applied where the epoch begins; everybody else is given the state after it.
+            Ok(Control::Recovery { .. }) | Err(_) => {}
+        }
+    }
+
+    fn shutdown_applied(&mut self, group: &mut Group, shutdown: Shutdown) {
         group.ended = Some(shutdown.id);
         if !shutdown.names(self.own) || !matches!(self.phase, Phase::Running) {
             return;

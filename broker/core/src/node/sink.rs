@@ -10,6 +10,7 @@ use quorate_store::state::{Pair, StateBatch, StateWrite};
 use super::configuration::Configuration;
 use super::group::Machine;
 use super::meta::Space;
+use crate::controls::Controls;
 use crate::io::{PeerKey, Tick};
 use crate::peer::{SnapshotOffer, SnapshotPair};
 
@@ -49,6 +50,8 @@ pub(crate) struct Sink {
     pub(crate) machine: Option<Machine>,
     /// The latest epoch in it with work of clients.
     pub(crate) client_epoch: Epoch,
+    /// The controls that came with it.
+    pub(crate) controls: Controls,
 }
 
 impl Sink {
@@ -67,6 +70,7 @@ impl Sink {
             pairs: Vec::new(),
             machine: None,
             client_epoch: Epoch(0),
+            controls: Controls::default(),
         }
     }
 

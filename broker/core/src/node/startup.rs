@@ -368,8 +368,12 @@ impl Node {
     /// The table has just said that the voters are there: nobody leads yet, and waiting for a silence would prove
     /// nothing. If somebody does lead, the others say so.
     fn campaign_soon(&mut self, group: &mut Group) {
-        let at = self.now.plus(self.roll_between(20, 150));
-        self.ask_for_votes(group, at);
+        self.take_stand(group);
+        let standing = group.replica.as_ref().map(Replica::standing).unwrap_or_default();
+        let jitter = self.roll_between(20, 40);
+        if let Some(delay) = standing.delay_millis(self.config.timing.election_millis()) {
+            self.ask_for_votes(group, self.now.plus(delay + jitter));
+        }
         group.campaign_until = self.now.plus(self.config.timing.election_millis());
     }
 

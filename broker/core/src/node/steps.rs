@@ -19,9 +19,11 @@ use quorate_store::ids::{GroupId, Index, RaftId, StoreId};
 use super::Node;
 use super::group::Group;
 use super::origin::Origin;
+use super::standing::CLOSE_BEHIND;
 use crate::io::{Output, PeerKey, Tick};
 use crate::machine::Command;
 use crate::peer::PeerMessage;
+use crate::replica::Candidacy;
 use crate::replica::wire::MembershipChange;
 
 /// Between two proposals of the last step, in milliseconds.
@@ -99,11 +101,12 @@ impl Node {
         self.raft_id.is_some_and(|own| self.steps.roster.drained.contains(&own))
     }
 
-    /// The linked voter that leadership is best handed to: not one that leaves; one that is drained only for want of
-    /// another; of those the one whose log is longest.
+    /// The linked voter that leadership is best handed to: not one that leaves; one that is drained or must not lead only
+    /// for want of another; of those that lack next to nothing the preferred one, else the one whose log is longest.
     pub(super) fn best_successor(&self, group: &Group) -> Option<RaftId> {
         let replica = group.replica.as_ref()?;
         let roster = &self.steps.roster;
+        let close = replica.last().0.saturating_sub(CLOSE_BEHIND);
         group
             .configuration
             .voters
@@ -111,22 +114,28 @@ impl Node {
             .map(|id| RaftId(*id))
             .filter(|id| *id != replica.id() && roster.leaving.is_none_or(|(_, leaving)| leaving != *id))
             .filter(|id| self.peers.store_of(*id).is_some_and(|store| self.peers.is_linked(store)))
-            .max_by_key(|id| (!roster.drained.contains(id), replica.matched(*id)))
+            .max_by_key(|id| {
+                let matched = replica.matched(*id).map_or(0, |matched| matched.0);
+                (self.could_lead(group, *id), matched.min(close), self.weight(group, *id))
+            })
     }
 
-    /// A leader that leaves or is drained hands over; true if it does.
+    /// A leader that leaves, is drained or must not lead hands over; true if it does.
     pub(super) fn yield_leadership(&self, group: &mut Group) -> bool {
         let Some(own) = self.raft_id else { return false };
         let leaves = self.steps.roster.leaving.is_some_and(|(_, leaving)| leaving == own);
-        let drained = self.is_drained();
-        if !leaves && !drained {
-            return false;
+        if !leaves && self.could_lead(group, own) {
+            return self.give_precedence(group);
         }
-        let successor = self.best_successor(group);
-        let successor = successor.filter(|to| leaves || !self.steps.roster.drained.contains(to));
+        let successor = self.best_successor(group).filter(|to| leaves || self.could_lead(group, *to));
         match (successor, &mut group.replica) {
             (Some(to), Some(replica)) => {
                 replica.transfer(to);
+                true
+            }
+            // What only it has cannot be handed on now, and it must not lead: nobody does.
+            (None, Some(replica)) if replica.standing().candidacy == Candidacy::Never => {
+                replica.step_down();
                 true
             }
             _ => false,
@@ -224,6 +233,25 @@ impl Node {
                 self.own.store, self.config.name
             );
             self.begin_anew(reason);
+        }
+    }
+
+    /// The cluster's operator did not permit this broker to join.
+    pub(super) fn not_permitted_told(&mut self, from: PeerKey) {
+        let status = self.peers.get(from.store).and_then(|peer| peer.status.as_ref());
+        let by_member = status.is_some_and(|status| {
+            status.cluster_name == self.config.cluster_name && status.is_active(GroupId::SYSTEM)
+        });
+        if by_member && self.cluster_id.is_none() && self.groups.is_empty() && self.stop.is_none() {
+            let reason = format!(
+                "the active cluster {} permits certain nodes only, and neither the name {} nor store {} nor address {} is one                  of them; next: quorate member permit --node {} there, or another --cluster-peers here",
+                self.config.cluster_name,
+                self.config.name,
+                self.own.store,
+                self.config.cluster_address,
+                self.config.name
+            );
+            self.exit(3, reason);
         }
     }
 

@@ -470,6 +470,7 @@ impl Node {
                 // Until Raft takes the snapshot, entries below it may still be committed: they are the old machine's.
                 sink.machine = Some(machine);
                 sink.client_epoch = meta.client_epoch;
+                sink.controls = meta.controls;
             }
             Err(error) => {
                 // The old state is gone: going on would mean serving from nothing.
@@ -543,6 +544,7 @@ impl Node {
         }
         group.configuration = sink.configuration();
         group.client_epoch = sink.client_epoch;
+        group.controls = std::mem::take(&mut sink.controls);
         group.applied = index;
         group.applied_term = term;
         group.checkpointed = index;

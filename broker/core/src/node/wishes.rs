@@ -77,6 +77,11 @@ impl Node {
         let waited_for = intents.wanted.contains_key(&name);
         let Some(member) = system.named(&name) else {
             return match request.act {
+                MemberAct::Add if !self.is_name_permitted(&name, request.address.as_deref()) => Err(refused(
+                    "MEMBER_NOT_PERMITTED",
+                    format!("the list of permitted nodes names neither {name} nor its address"),
+                    &["quorate member permit --node NAME"],
+                )),
                 MemberAct::Add => Ok(Some(Command::PermitMember {
                     name,
                     address: request.address.clone().unwrap_or_default(),
@@ -138,6 +143,12 @@ impl Node {
             }
             MemberAct::Resume => Ok(Some(Command::DrainMember { store, drained: false })),
         }
+    }
+
+    /// Whether an operator's list, if there is one, lets a broker of this name or address join.
+    fn is_name_permitted(&self, name: &str, address: Option<&str>) -> bool {
+        let system = self.groups.get(GroupId::SYSTEM);
+        system.is_none_or(|system| system.controls.permits(std::iter::once(name).chain(address)))
     }
 
     /// Here, and not damaged.

@@ -10,6 +10,7 @@
 //! ```
 
 mod sleep;
+mod standing;
 mod storage;
 pub mod wire;
 
@@ -21,6 +22,7 @@ use quorate_store::record::{Entry, EntryKind, HardState, Record};
 use raft::eraftpb;
 use raft::{Config, ProgressState, RawNode, StateRole};
 
+pub(crate) use self::standing::{Candidacy, Standing};
 pub(crate) use self::storage::{LogWindow, Offer, Wanted};
 use self::wire::{MembershipChange, RaftMessage, entry_from_raft, entry_into_raft};
 use crate::io::Ticket;
@@ -71,9 +73,6 @@ fn proposed(kind: EntryKind, data: Bytes) -> eraftpb::Entry {
     entry_into_raft(Entry { term: Term(0), index: Index(0), kind, data })
 }
 
-/// One that is held back waits so many times as long for a leader before it asks for votes.
-const HELD_BACK_FACTOR: usize = 10;
-
 /// What only those take part in who hold all that they ever acknowledged.
 const ELECTION_KINDS: [eraftpb::MessageType; 3] = [
     eraftpb::MessageType::MsgRequestVote,
@@ -113,8 +112,14 @@ pub(crate) struct Replica {
     timing: Timing,
     /// Takes no part in elections.
     barred: bool,
-    /// It lets the others become leader, and asks for votes only when none of them does for long.
-    held_back: bool,
+    /// Whether and when it asks for votes.
+    standing: Standing,
+    /// Ticks for which it has known no leader.
+    leaderless_ticks: usize,
+    /// Who would have voted for it, since it led last.
+    granted: BTreeSet<u64>,
+    /// The term in which it asked for votes because a leader told it to.
+    handed: Option<Term>,
     /// Ticks for which it has held back from asking for votes since it last heard of a leader.
     held_ticks: usize,
     /// What fixes this node's election timeouts, in place of raft-rs's own randomness.
@@ -186,7 +191,10 @@ impl Replica {
             told_to_sleep: None,
             in_doubt: false,
             barred: false,
-            held_back: false,
+            standing: Standing::default(),
+            leaderless_ticks: 0,
+            granted: BTreeSet::new(),
+            handed: None,
             held_ticks: 0,
         };
         replica.fix_election_timeout();
@@ -196,15 +204,12 @@ impl Replica {
     /// raft-rs draws election timeouts from a thread's randomness after each reset; ours follow from the salt and the
     /// term alone, so that a seed reproduces a run.
     fn fix_election_timeout(&mut self) {
-        let ticks = self.timing.election_ticks;
         let mut mixed = self.salt ^ self.raw.raft.term.wrapping_mul(0x9E37_79B9_7F4A_7C15);
         mixed ^= mixed >> 29;
         mixed = mixed.wrapping_mul(0xBF58_476D_1CE4_E5B9);
         mixed ^= mixed >> 32;
-        let spread = usize::try_from(mixed % ticks as u64).unwrap_or(0);
-        // One that is held back stops short of its timeout, and must be past its leader's lease there, to vote.
-        let spread = if self.held_back { spread.max(1) } else { spread };
-        self.raw.raft.set_randomized_election_timeout(ticks + spread);
+        let timeout = self.timing.election_ticks + self.spread(mixed);
+        self.raw.raft.set_randomized_election_timeout(timeout);
     }
 
     /// There is something to write, to send or to apply.
@@ -226,14 +231,6 @@ impl Replica {
         let raft = &mut self.raw.raft;
         if raft.state != StateRole::Follower {
             raft.become_follower(raft.term, 0);
-            self.fix_election_timeout();
-        }
-    }
-
-    /// Lets the others lead, or not any more. It votes as before.
-    pub(crate) fn hold_back(&mut self, held_back: bool) {
-        if self.held_back != held_back {
-            self.held_back = held_back;
             self.fix_election_timeout();
         }
     }
@@ -312,6 +309,7 @@ impl Replica {
 
     pub(crate) fn tick(&mut self) {
         self.probed.clear();
+        self.leaderless_ticks = if self.raw.raft.leader_id == 0 { self.leaderless_ticks + 1 } else { 0 };
         if self.asleep || self.awaits_snapshot() || self.barred {
             return;
         }
@@ -328,19 +326,6 @@ impl Replica {
         }
         self.raw.tick();
         self.fix_election_timeout();
-    }
-
-    /// Whether time must not pass, since this node would ask for votes now and is to leave that to the others.
-    fn holds_back_now(&mut self) -> bool {
-        let raft = &self.raw.raft;
-        let would_ask = raft.state != StateRole::Leader
-            && raft.election_elapsed + 1 >= raft.randomized_election_timeout();
-        if !self.held_back || !would_ask {
-            self.held_ticks = 0;
-            return false;
-        }
-        self.held_ticks += 1;
-        self.held_ticks < HELD_BACK_FACTOR * self.timing.election_ticks
     }
 
     /// A closed connection is evidence that the leader is gone: forget it, so that nobody waits for a lease.
@@ -366,7 +351,7 @@ impl Replica {
         if raft.raft_log.persisted != raft.raft_log.last_index()
             || !raft.promotable()
             || self.barred
-            || self.held_back
+            || matches!(self.standing.candidacy, Candidacy::HeldBack | Candidacy::Never)
             || self.awaits_snapshot()
         {
             return;
@@ -392,7 +377,7 @@ impl Replica {
         if message.to != self.id.0 || message.from == self.id.0 || !message.is_sound() {
             return;
         }
-        let Some(message) = message.into_raft() else { return };
+        let Some(mut message) = message.into_raft() else { return };
         if self.contradicts(&message) {
             return;
         }
@@ -402,6 +387,13 @@ impl Replica {
         }
         if self.barred && ELECTION_KINDS.contains(&kind) {
             return;
+        }
+        if kind == eraftpb::MessageType::MsgRequestPreVote && self.is_preferred_to(&message) {
+            return;
+        }
+        message.priority = 0;
+        if kind == eraftpb::MessageType::MsgRequestPreVoteResponse && !message.reject {
+            self.granted.insert(message.from);
         }
         self.wake_by(&message);
         let from = message.from;
@@ -417,6 +409,9 @@ impl Replica {
             let messages = &mut self.raw.raft.msgs;
             let answers = messages.split_off(sent.min(messages.len()));
             messages.extend(answers.into_iter().filter(|message| !is_again(message)));
+        }
+        if kind == eraftpb::MessageType::MsgTimeoutNow && self.raw.raft.state == StateRole::Candidate {
+            self.handed = Some(self.term());
         }
         self.fix_election_timeout();
     }
@@ -538,6 +533,11 @@ impl Replica {
         self.raw.transfer_leader(to.0);
     }
 
+    /// Leadership is being handed over.
+    pub(crate) fn hands_over(&self) -> bool {
+        self.raw.raft.lead_transferee.is_some()
+    }
+
     /// The entry at this index, if it is in memory.
     pub(crate) fn cached(&self, index: Index) -> Option<Bytes> {
         self.raw.store().cached(index).map(|entry| entry.data.clone())
@@ -636,7 +636,12 @@ impl Replica {
                 wrote = true;
             }
             let number = ready.number();
-            let persisted_messages = ready.take_persisted_messages();
+            let mut persisted_messages = ready.take_persisted_messages();
+            for message in &mut persisted_messages {
+                if message.get_msg_type() == eraftpb::MessageType::MsgRequestPreVote {
+                    message.priority = self.standing.weight;
+                }
+            }
             effects.committed.extend(
                 ready
                     .take_committed_entries()

@@ -1,0 +1,69 @@
+//! What operators may ask of one group, and the answers.
+
+use std::collections::BTreeSet;
+
+use super::Author;
+use crate::controls::AuditRecord;
+
+/// Something wanted of a group.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct GroupRequest {
+    /// Which virtual host's; none: the group `system`.
+    pub vhost: Option<String>,
+    /// What.
+    pub act: GroupAct,
+    /// Who wants it.
+    pub author: Author,
+    /// Why, in the operator's words; may be empty.
+    pub reason: String,
+}
+
+/// What may be wanted of a group.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum GroupAct {
+    /// These settings, all or none.
+    Set(Vec<Setting>),
+    /// This broker leads it.
+    Transfer {
+        /// The broker's name.
+        to: String,
+        /// How long it may take, in milliseconds.
+        within_millis: u64,
+    },
+}
+
+/// One setting as it was asked for: nothing of it is checked yet.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Setting {
+    /// A node's election priority.
+    Priority {
+        /// The broker's name.
+        node: String,
+        /// 0 never, 1 normal, 2 high, 3 highest.
+        priority: u64,
+    },
+    /// How many nodes must have met the policy before a confirm; 0: a majority.
+    RequiredNodes(u64),
+    /// `system` only: who may join, by name, store id or cluster address; nobody named: everybody may.
+    PermittedNodes(BTreeSet<String>),
+}
+
+/// What became of a request.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct GroupReport {
+    /// The virtual host; `system` for that group.
+    pub vhost: String,
+    /// This request made it so; if not, it was so before.
+    pub changed: bool,
+    /// For people.
+    pub detail: String,
+}
+
+/// A group's audit, or the end of it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct AuditPage {
+    /// The virtual host; `system` for that group.
+    pub vhost: String,
+    /// Oldest first.
+    pub records: Vec<AuditRecord>,
+}

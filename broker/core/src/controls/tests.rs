@@ -1,0 +1,81 @@
+use bytes::Bytes;
+use proptest::prelude::*;
+
+use super::*;
+
+fn act(changes: Vec<Change>) -> Act {
+    let author = Author { who: "anna".into(), address: "127.0.0.1:1".into() };
+    Act { at_ms: 7, author, reason: "a test".into(), changes }
+}
+
+fn priority(node: u64, priority: u8) -> Change {
+    Change::Priority { node: RaftId(node), name: format!("b{node}"), priority }
+}
+
+fn every_change() -> Vec<Change> {
+    let weak = DurabilityPolicy { leader: Durability::Sync, replicas: Durability::NoSync };
+    vec![
+        priority(2, 3),
+        Change::RequiredNodes(3),
+        Change::Durability(weak),
+        Change::PermittedNodes(BTreeSet::from(["b1".to_owned(), "h2:1".to_owned()])),
+        Change::Transfer { to: RaftId(3), name: "b3".into() },
+    ]
+}
+
+#[test]
+fn an_act_and_the_controls_survive_their_encodings() {
+    let mut controls = Controls::default();
+    let act = act(every_change());
+    assert_eq!(controls.apply(Index(9), &act).len(), 5);
+    let mut out = BytesMut::new();
+    act.encode(&mut out);
+    assert_eq!(Act::decode(&mut Reader::new(out.freeze())), Ok(act));
+    let mut out = BytesMut::new();
+    controls.encode(&mut out);
+    let whole = out.freeze();
+    assert_eq!(Controls::decode(&mut Reader::new(whole.clone())), Ok(controls));
+    for length in 0..whole.len() {
+        assert!(Controls::decode(&mut Reader::new(whole.slice(..length))).is_err(), "cut at {length}");
+    }
+}
+
+#[test]
+fn what_is_so_already_leaves_no_trace() {
+    let mut controls = Controls::default();
+    let normal =
+        act(vec![priority(1, PRIORITY_NORMAL), Change::RequiredNodes(0), priority(1, PRIORITY_MAX + 1)]);
+    assert!(controls.apply(Index(1), &normal).is_empty());
+    assert_eq!(controls, Controls::default());
+}
+
+#[test]
+fn the_audit_tells_who_when_what_before_and_after() {
+    let mut controls = Controls::default();
+    controls.apply(Index(4), &act(vec![priority(1, 2)]));
+    controls.apply(Index(5), &act(vec![priority(1, 0)]));
+    let last = controls.audit().next_back().unwrap();
+    assert_eq!((last.index, last.at_ms, last.author.who.as_str()), (Index(5), 7, "anna"));
+    assert_eq!((last.what.as_str(), last.before.as_str(), last.after.as_str()), ("priority of b1", "2", "0"));
+    for index in 0..2 * MAX_AUDIT as u64 {
+        controls
+            .apply(Index(index), &act(vec![Change::RequiredNodes(u32::try_from(index % 2).unwrap() + 1)]));
+    }
+    assert_eq!(controls.audit().count(), MAX_AUDIT);
+}
+
+#[test]
+fn an_empty_list_permits_everybody() {
+    let mut controls = Controls::default();
+    assert!(controls.permits(["b9"]));
+    controls.apply(Index(1), &act(every_change()));
+    assert!(controls.permits(["b9", "b1"]) && controls.permits(["h2:1"]) && !controls.permits(["b9"]));
+}
+
+proptest! {
+    #[test]
+    fn any_bytes_are_read_without_harm(bytes in proptest::collection::vec(any::<u8>(), 0..200)) {
+        let _ = Act::decode(&mut Reader::new(Bytes::from(bytes.clone())));
+        let _ = Controls::decode(&mut Reader::new(Bytes::from(bytes)));
+    }
+}

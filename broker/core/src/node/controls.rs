@@ -1,0 +1,400 @@
+//! Operators' commands about one group: checked by its leader, decided in its log, answered when it is so.
+//!
+//! ```text
+//!  request ──> leader: checked against the group as it is ──> act in the group's log ──> applied everywhere: events, audit
+//!     set       answered when applied
+//!     transfer  then the target catches up, then it is told to ask for votes; answered when it leads
+//! ```
+
+use std::collections::BTreeSet;
+
+use quorate_store::ids::{GroupId, Index, RaftId, StoreId, Term};
+
+use super::Node;
+use super::group::Group;
+use super::standing::CLOSE_BEHIND;
+use crate::admin::{AdminReply, AuditPage, GroupAct, GroupReport, GroupRequest, Setting};
+use crate::control::Control;
+use crate::controls::{
+    Act, Change, Changed, MAX_CHANGES, MAX_PERMITTED, MAX_TEXT_BYTES, PRIORITY_MAX, PRIORITY_NEVER,
+    policy_text,
+};
+use crate::event::Event;
+use crate::io::{AdminId, Output, Tick};
+
+/// A change that is not decided after this is given up, in milliseconds. It may still be decided.
+const DECIDE_MILLIS: u64 = 20_000;
+/// How long a transfer may take, in milliseconds.
+const TRANSFER_MILLIS: std::ops::RangeInclusive<u64> = 100..=600_000;
+/// Commands about groups that wait for an answer at a time.
+const MAX_ASKS: usize = 64;
+
+/// A command that is on its way.
+#[derive(Debug)]
+pub(crate) struct Ask {
+    id: AdminId,
+    group: GroupId,
+    until: Tick,
+    /// Whom leadership goes to.
+    to: Option<(RaftId, String)>,
+    within_millis: u64,
+    step: Step,
+}
+
+#[derive(Debug)]
+enum Step {
+    /// Cannot be proposed at this moment.
+    Waiting(Act),
+    /// Proposed as this entry.
+    Proposed(Term, Index),
+    /// Decided; leadership is on its way.
+    Moving,
+}
+
+impl Node {
+    /// An operator wants something of a group.
+    pub(super) fn ask_group(&mut self, id: AdminId, request: GroupRequest) -> Result<(), AdminReply> {
+        if self.is_closing() {
+            return Err(refused("SHUTTING_DOWN", "the cluster is being shut down".into(), &[]));
+        }
+        if self.asks.len() >= MAX_ASKS {
+            return Err(refused("OVERLOADED", "too many commands about groups wait already".into(), &[]));
+        }
+        if request.reason.len() > MAX_TEXT_BYTES {
+            return Err(invalid(format!("a reason has at most {MAX_TEXT_BYTES} bytes")));
+        }
+        let group_id = self.group_asked(request.vhost.as_deref())?;
+        self.require_leader(group_id)?;
+        let Some(group) = self.groups.get(group_id) else { return Err(no_group("system")) };
+        let (changes, to, within_millis) = match request.act {
+            GroupAct::Set(settings) => (self.changes(group, settings)?, None, DECIDE_MILLIS),
+            GroupAct::Transfer { to, within_millis } => {
+                if !TRANSFER_MILLIS.contains(&within_millis) {
+                    return Err(invalid("a transfer may take from 100ms to 10min".into()));
+                }
+                let node = self.transferee(group, &to)?;
+                (vec![Change::Transfer { to: node, name: to.clone() }], Some((node, to)), within_millis)
+            }
+        };
+        let at_ms = self.config.tick_zero_ms.saturating_add(self.now.0);
+        let act = Act { at_ms, author: request.author, reason: request.reason, changes };
+        if group.controls.clone().apply(Index(0), &act).is_empty() {
+            let report =
+                GroupReport { vhost: group.vhost.clone(), changed: false, detail: "it was so before".into() };
+            self.emit(Output::AdminReply { id, reply: AdminReply::Group(Box::new(report)) });
+            return Ok(());
+        }
+        let until = self.now.plus(within_millis.max(DECIDE_MILLIS));
+        self.asks.push(Ask { id, group: group_id, until, to, within_millis, step: Step::Waiting(act) });
+        Ok(())
+    }
+
+    fn group_asked(&self, vhost: Option<&str>) -> Result<GroupId, AdminReply> {
+        let Some(vhost) = vhost else { return Ok(GroupId::SYSTEM) };
+        let known = self.system().filter(|system| system.cluster().is_some());
+        let Some(system) = known else {
+            return Err(refused("NO_QUORUM", "this broker is not active".into(), &[]));
+        };
+        system.vhost_group(vhost).filter(|id| self.groups.contains_key(*id)).ok_or_else(|| no_group(vhost))
+    }
+
+    /// What the settings come to, or why they are refused. All are judged as they will be together.
+    fn changes(&self, group: &Group, settings: Vec<Setting>) -> Result<Vec<Change>, AdminReply> {
+        if settings.is_empty() || settings.len() > MAX_CHANGES {
+            return Err(invalid(format!("a request has 1 to {MAX_CHANGES} settings")));
+        }
+        let changes: Vec<Change> =
+            settings.into_iter().map(|setting| self.change(group, setting)).collect::<Result<_, _>>()?;
+        let never: BTreeSet<u64> = group
+            .configuration
+            .voters
+            .iter()
+            .copied()
+            .filter(|id| {
+                let set = changes.iter().rev().find_map(|change| match change {
+                    Change::Priority { node, priority, .. } if node.0 == *id => Some(*priority),
+                    _ => None,
+                });
+                set.unwrap_or_else(|| group.controls.priority(RaftId(*id))) == PRIORITY_NEVER
+            })
+            .collect();
+        let sets_never =
+            changes.iter().any(|change| matches!(change, Change::Priority { priority: PRIORITY_NEVER, .. }));
+        let left = |id: &&u64| !never.contains(id) && self.could_lead(group, RaftId(**id));
+        if sets_never && !group.configuration.voters.iter().any(|id| left(&id)) {
+            let text = format!(
+                "nobody that is here could lead virtual host {} any more: no other voter is in contact, of a priority \
+                 above 0 and not drained",
+                group.vhost
+            );
+            return Err(refused("GROUP_NEEDS_LEADER", text, &["quorate group status"]));
+        }
+        Ok(changes)
+    }
+
+    fn change(&self, group: &Group, setting: Setting) -> Result<Change, AdminReply> {
+        match setting {
+            Setting::Priority { node: name, priority } => {
+                let node = self.voter_named(group, &name)?;
+                let priority = u8::try_from(priority).ok().filter(|priority| *priority <= PRIORITY_MAX);
+                let priority = priority.ok_or_else(|| {
+                    invalid(format!(
+                        "a priority is 0 (never), 1 (normal), 2 (high) or {PRIORITY_MAX} (highest)"
+                    ))
+                })?;
+                Ok(Change::Priority { node, name, priority })
+            }
+            Setting::RequiredNodes(required) => {
+                if group.id == GroupId::SYSTEM {
+                    return Err(invalid("required nodes are set for virtual hosts, not for `system`".into()));
+                }
+                let (voters, majority) = (group.configuration.voters.len(), group.configuration.majority());
+                let count = usize::try_from(required).unwrap_or(usize::MAX);
+                if required != 0 && count > voters {
+                    return Err(invalid(format!(
+                        "virtual host {} has {voters} voters: required nodes are 0 (a majority) or up to {voters}",
+                        group.vhost
+                    )));
+                }
+                if required != 0 && count < majority {
+                    let text = format!(
+                        "{required} nodes are less than the majority of {majority} of {voters} voters of virtual host {}, which \
+                         is in contact: going on with fewer is for when it is not",
+                        group.vhost
+                    );
+                    return Err(refused("GROUP_HAS_QUORUM", text, &["quorate group status"]));
+                }
+                Ok(Change::RequiredNodes(u32::try_from(required).unwrap_or(u32::MAX)))
+            }
+            Setting::PermittedNodes(permitted) => permission(group, permitted),
+        }
+    }
+
+    fn voter_named(&self, group: &Group, name: &str) -> Result<RaftId, AdminReply> {
+        let member = self.system().and_then(|system| system.named(name)).ok_or_else(|| {
+            let text = format!("no member of the cluster has the name {name}");
+            refused("MEMBER_NOT_FOUND", text, &["quorate member list"])
+        })?;
+        if group.configuration.voters.contains(&member.raft_id.0) {
+            return Ok(member.raft_id);
+        }
+        let text = format!("{name} is no voter of virtual host {}", group.vhost);
+        Err(refused("MEMBER_NO_VOTER", text, &["quorate group status"]))
+    }
+
+    /// Whom to hand over to, if it may lead and does not.
+    fn transferee(&self, group: &Group, name: &str) -> Result<RaftId, AdminReply> {
+        let node = self.voter_named(group, name)?;
+        let next = &["quorate group status"];
+        if group.replica.as_ref().is_some_and(|replica| replica.id() == node) {
+            let text = format!("{name} leads virtual host {} already", group.vhost);
+            return Err(refused("MEMBER_LEADS", text, next));
+        }
+        if Self::never_leads(group, node) {
+            let text = format!("{name} has priority 0 in virtual host {}: it never leads", group.vhost);
+            return Err(refused("MEMBER_NEVER_LEADS", text, next));
+        }
+        if self.steps.roster.drained.contains(&node) {
+            let text = format!("{name} is drained");
+            return Err(refused("MEMBER_DRAINED", text, &["quorate member resume --name NAME"]));
+        }
+        if !self.could_lead(group, node) {
+            let text = format!("{name} is not in contact, or on its way out");
+            return Err(refused("MEMBER_AWAY", text, &["quorate cluster status"]));
+        }
+        Ok(node)
+    }
+
+    /// An act is decided.
+    pub(super) fn act_applied(&mut self, group: &mut Group, at: (Term, Index), act: &Act) {
+        let changed = group.controls.apply(at.1, act);
+        for one in &changed {
+            let leads = group.is_leader();
+            if let Some(event) = event_of(&group.vhost, one, act, leads) {
+                self.event(event);
+            }
+        }
+        self.facts_changed |= !changed.is_empty();
+        self.take_stand(group);
+        self.review_all = true;
+        let own = |ask: &&mut Ask| {
+            ask.group == group.id && matches!(ask.step, Step::Proposed(term, index) if (term, index) == at)
+        };
+        let Some(ask) = self.asks.iter_mut().find(own) else { return };
+        if ask.to.is_some() {
+            ask.step = Step::Moving;
+            ask.until = self.now.plus(ask.within_millis);
+            return;
+        }
+        let id = ask.id;
+        self.asks.retain(|ask| ask.id != id);
+        let detail = changed.iter().map(told).collect::<Vec<_>>().join("; ");
+        let report = GroupReport { vhost: group.vhost.clone(), changed: !changed.is_empty(), detail };
+        self.emit(Output::AdminReply { id, reply: AdminReply::Group(Box::new(report)) });
+    }
+
+    /// Goes on with what operators wait for. Called once a round.
+    pub(super) fn drive_asks(&mut self) {
+        for mut ask in std::mem::take(&mut self.asks) {
+            let reply = self.with_group(ask.group, |node, group| node.drive_ask(group, &mut ask));
+            match reply.unwrap_or_else(|| Some(no_group("-"))) {
+                Some(reply) => self.emit(Output::AdminReply { id: ask.id, reply }),
+                None => self.asks.push(ask),
+            }
+        }
+    }
+
+    /// The answer, once there is one.
+    fn drive_ask(&mut self, group: &mut Group, ask: &mut Ask) -> Option<AdminReply> {
+        match &ask.step {
+            Step::Moving => return self.drive_move(group, ask),
+            Step::Waiting(_) => {
+                if !group.leads_surely() {
+                    let text = format!("this broker does not lead virtual host {} any more", group.vhost);
+                    return Some(self.elsewhere(group, "NOT_LEADER", text));
+                }
+            }
+            Step::Proposed(term, _) => {
+                let replica = group.replica.as_ref();
+                if replica.is_none_or(|replica| !replica.is_leader() || replica.term() != *term) {
+                    return Some(self.undecided(group));
+                }
+            }
+        }
+        if self.now >= ask.until || self.is_closing() {
+            return Some(self.undecided(group));
+        }
+        if let Step::Waiting(act) = &ask.step {
+            group.flush_proposals();
+            let replica = group.replica.as_mut()?;
+            let at = (replica.term(), replica.last().next());
+            if replica.propose_control(Control::Act(act.clone()).encode()) {
+                ask.step = Step::Proposed(at.0, at.1);
+            }
+        }
+        None
+    }
+
+    fn drive_move(&mut self, group: &mut Group, ask: &Ask) -> Option<AdminReply> {
+        let (to, name) = ask.to.as_ref()?;
+        let leader = self.active_leader(group).map(|active| active.leader);
+        if leader.is_some() && leader == self.store_numbered(*to) {
+            let detail = format!("{name} leads virtual host {}", group.vhost);
+            let report = GroupReport { vhost: group.vhost.clone(), changed: true, detail };
+            return Some(AdminReply::Group(Box::new(report)));
+        }
+        let late = self.now >= ask.until || self.is_closing();
+        let replica = group.replica.as_mut()?;
+        let behind = replica.matched(*to).map(|matched| replica.last().0.saturating_sub(matched.0));
+        if late {
+            let how_far = match behind {
+                Some(behind) => format!("{name} lacks {behind} entries"),
+                None => "nobody is known to lead".to_owned(),
+            };
+            let text = format!(
+                "virtual host {} is not led by {name} in time: {how_far}; nothing is lost by it",
+                group.vhost
+            );
+            return Some(refused("TRANSFER_TIMEOUT", text, &["quorate group status"]));
+        }
+        if behind.is_some_and(|behind| behind <= CLOSE_BEHIND) && !replica.hands_over() {
+            replica.transfer(*to);
+        }
+        None
+    }
+
+    fn store_numbered(&self, id: RaftId) -> Option<StoreId> {
+        if self.raft_id == Some(id) { Some(self.own.store) } else { self.peers.store_of(id) }
+    }
+
+    fn undecided(&self, group: &Group) -> AdminReply {
+        let text =
+            format!("not decided in virtual host {} while this broker led it; it may still be", group.vhost);
+        self.elsewhere(group, "UNDECIDED", text)
+    }
+
+    /// Whoever leads now has to be asked.
+    fn elsewhere(&self, group: &Group, code: &'static str, message: String) -> AdminReply {
+        let leader = self.active_leader(group).and_then(|active| self.peers.get(active.leader));
+        let leader_admin_address = leader.map(|peer| peer.identity.admin_address.clone());
+        AdminReply::Failed {
+            code,
+            message,
+            next: vec!["quorate group status".to_owned()],
+            leader_admin_address,
+        }
+    }
+
+    /// What operators changed, group by group.
+    pub(super) fn audit(&self) -> Vec<AuditPage> {
+        let page = |group: &Group| AuditPage {
+            vhost: group.vhost.clone(),
+            records: group.controls.audit().cloned().collect(),
+        };
+        self.groups.values().map(page).filter(|page| !page.records.is_empty()).collect()
+    }
+}
+
+/// A list of permitted nodes names every member there is.
+fn permission(group: &Group, permitted: BTreeSet<String>) -> Result<Change, AdminReply> {
+    let Some(system) = group.machine.system() else {
+        return Err(invalid("permitted nodes are set for the cluster, not for a virtual host".into()));
+    };
+    let fits = |text: &String| !text.is_empty() && text.len() <= 255 && !text.chars().any(char::is_control);
+    if permitted.len() > MAX_PERMITTED || !permitted.iter().all(fits) {
+        return Err(invalid(format!(
+            "permitted nodes are up to {MAX_PERMITTED} names, store ids or cluster addresses of 1 to 255 bytes"
+        )));
+    }
+    let is_named =
+        |names: [&str; 3]| permitted.is_empty() || names.iter().any(|name| permitted.contains(*name));
+    let dropped = system
+        .members()
+        .find(|member| !is_named([&member.name, &member.store.to_string(), &member.cluster_address]));
+    if let Some(member) = dropped {
+        let text = format!("{} is a member and not in the list: remove it first, or name it", member.name);
+        return Err(refused("MEMBER_NEEDED", text, &["quorate member remove --name NAME"]));
+    }
+    Ok(Change::PermittedNodes(permitted))
+}
+
+/// What is told of a change where it is applied. A transfer is told by the leader that hands over.
+fn event_of(vhost: &str, changed: &Changed, act: &Act, leads: bool) -> Option<Event> {
+    let vhost = vhost.to_owned();
+    Some(match changed.clone() {
+        Changed::Priority { name, before, after } => {
+            Event::PriorityChanged { vhost, member: name, before, after }
+        }
+        Changed::RequiredNodes { before, after } => Event::RequiredNodesChanged { vhost, before, after },
+        Changed::Durability { before, after } => {
+            let (before, after) = (policy_text(before), policy_text(after));
+            Event::AttributeUpdated { vhost, attribute: "durability", before, after }
+        }
+        Changed::PermittedNodes { .. } => {
+            let (_, before, after) = changed.texts();
+            Event::AttributeUpdated { vhost, attribute: "permitted nodes", before, after }
+        }
+        Changed::Leader { after } if leads => {
+            Event::TransferRequested { vhost, to: after, who: act.author.to_string() }
+        }
+        Changed::Leader { .. } => return None,
+    })
+}
+
+fn told(changed: &Changed) -> String {
+    let (what, before, after) = changed.texts();
+    format!("{what}: {before} -> {after}")
+}
+
+fn no_group(vhost: &str) -> AdminReply {
+    refused("VHOST_NOT_FOUND", format!("there is no virtual host {vhost:?}"), &["quorate vhost list"])
+}
+
+fn invalid(message: String) -> AdminReply {
+    refused("INVALID", message, &["quorate group set --help"])
+}
+
+fn refused(code: &'static str, message: String, next: &[&str]) -> AdminReply {
+    let next = next.iter().map(|text| (*text).to_owned()).collect();
+    AdminReply::Failed { code, message, next, leader_admin_address: None }
+}
