@@ -48,7 +48,16 @@ pub enum Command {
         #[command(subcommand)]
         command: commands::cluster::ClusterCommand,
     },
-    /// Members: list, add, remove, replace, drain, resume
+    /// Replication groups: status, set, transfer, audit
+    #[command(
+        after_help = "Examples:\n  quorate group status\n  quorate group set --vhost / --node b2 --priority 3\n  quorate group transfer --vhost / --to b2"
+    )]
+    Group {
+        /// What to do.
+        #[command(subcommand)]
+        command: commands::group::GroupCommand,
+    },
+    /// Members: list, add, remove, replace, drain, resume, permit
     #[command(after_help = "Examples:\n  quorate member list\n  quorate member replace --name b3")]
     Member {
         /// What to do.

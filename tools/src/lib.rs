@@ -86,6 +86,7 @@ fn dispatch(
         Command::Exchange { command } => commands::exchange::run(command, settings, console),
         Command::Binding { command } => commands::binding::run(command, settings, console),
         Command::Vhost { command } => commands::vhost::run(command, settings, console),
+        Command::Group { command } => commands::group::run(command, settings, console),
         Command::Member { command } => commands::member::run(command, settings, console),
         Command::Cluster { command } => commands::cluster::run(&command, settings, console),
         Command::Loss { command } => commands::loss::run(&command, settings, console),

@@ -96,7 +96,10 @@ pub(super) fn failed(
         Some(fault) if fault.is_retryable() => StatusCode::SERVICE_UNAVAILABLE,
         Some(_) if code.ends_with("_EXISTS") => StatusCode::CONFLICT,
         _ if code.ends_with("_NOT_FOUND") => StatusCode::NOT_FOUND,
-        None if code.starts_with("MEMBER_") => StatusCode::CONFLICT,
+        None if ["MEMBER_", "GROUP_", "TRANSFER_"].iter().any(|of| code.starts_with(of)) => {
+            StatusCode::CONFLICT
+        }
+        None if code == "INVALID" => StatusCode::BAD_REQUEST,
         Some(fault) if fault.blame() == Blame::Caller => StatusCode::BAD_REQUEST,
         Some(fault) if fault.blame() == Blame::Bug => StatusCode::INTERNAL_SERVER_ERROR,
         _ => StatusCode::SERVICE_UNAVAILABLE,

@@ -4,6 +4,7 @@ mod answers;
 mod author;
 mod events;
 mod explain_json;
+mod groups;
 mod health;
 mod losses;
 mod members;
@@ -78,7 +79,7 @@ struct Route {
 }
 
 /// What is served. The test compares it with `openapi.json`.
-const ROUTES: [Route; 21] = [
+const ROUTES: [Route; 26] = [
     Route { method: "get", path: "/health/startup", handler: || get(health::startup) },
     Route { method: "get", path: "/health/live", handler: || get(health::live) },
     Route { method: "get", path: "/health/ready", handler: || get(health::ready) },
@@ -95,6 +96,11 @@ const ROUTES: [Route; 21] = [
     Route { method: "post", path: "/api/v1/members/replace", handler: || post(members::replace) },
     Route { method: "post", path: "/api/v1/members/drain", handler: || post(members::drain) },
     Route { method: "post", path: "/api/v1/members/resume", handler: || post(members::resume) },
+    Route { method: "post", path: "/api/v1/members/permit", handler: || post(groups::permit) },
+    Route { method: "get", path: "/api/v1/groups", handler: || get(groups::list) },
+    Route { method: "post", path: "/api/v1/groups/set", handler: || post(groups::set) },
+    Route { method: "post", path: "/api/v1/groups/transfer", handler: || post(groups::transfer) },
+    Route { method: "get", path: "/api/v1/audit", handler: || get(groups::audit) },
     Route { method: "get", path: "/api/v1/losses", handler: || get(losses::list) },
     Route { method: "get", path: "/api/v1/vhosts", handler: || get(answers::list_vhosts) },
     Route { method: "post", path: "/api/v1/vhosts", handler: || post(answers::create_vhost) },

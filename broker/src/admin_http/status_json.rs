@@ -23,6 +23,8 @@ pub(super) struct StatusJson {
     insecure: bool,
     space_low: bool,
     members: Vec<MemberJson>,
+    /// Who may join; empty: everybody.
+    permitted_nodes: Vec<String>,
     quarantine_bytes: u64,
     log_bytes: u64,
     groups: Vec<GroupJson>,
@@ -46,8 +48,9 @@ pub(super) struct MemberJson {
     change: Option<String>,
 }
 
+/// One group.
 #[derive(Debug, Serialize)]
-struct GroupJson {
+pub(super) struct GroupJson {
     group: u32,
     vhost: String,
     leader: Option<String>,
@@ -62,6 +65,12 @@ struct GroupJson {
     /// Text, because JavaScript's numbers do not hold 64 bits.
     digest: String,
     updating: Option<u64>,
+    /// As set; 0: a majority.
+    required_nodes: u32,
+    /// How many voters a confirm needs now.
+    needed_voters: usize,
+    /// On the leader: why it serves no clients.
+    gate: Option<String>,
     nodes: Vec<NodeJson>,
     /// None: as the broker's.
     verdict: Option<&'static str>,
@@ -108,6 +117,7 @@ impl StatusJson {
             insecure,
             space_low: status.space_low,
             members: status.members.into_iter().map(MemberJson::from).collect(),
+            permitted_nodes: status.permitted_nodes,
             quarantine_bytes: status.quarantine_bytes,
             log_bytes: status.log_bytes,
             groups: status.groups.into_iter().map(GroupJson::from).collect(),
@@ -153,6 +163,9 @@ impl From<GroupStatusView> for GroupJson {
             own_lag: group.own_lag,
             digest: format!("{:016x}", group.digest),
             updating: group.updating,
+            required_nodes: group.required_nodes,
+            needed_voters: group.needed_voters,
+            gate: group.gate,
             nodes: group.nodes.into_iter().map(NodeJson::from).collect(),
             verdict,
             row,
@@ -172,6 +185,11 @@ impl From<NodeStatus> for NodeJson {
             priority: node.priority,
         }
     }
+}
+
+/// The groups, `system` among them.
+pub(super) fn groups(status: Status) -> Vec<GroupJson> {
+    status.groups.into_iter().map(GroupJson::from).collect()
 }
 
 /// The virtual hosts among the groups.

@@ -5,9 +5,11 @@ use std::thread;
 use std::time::Instant;
 
 use quorate_core::admin::{
-    AdminReply, AdminRequest, Explanation, GroupStatusView, GroupVerdict, MemberAct, MemberReport,
-    MemberShutdown, MemberStatus, Metrics, NodeStatus, ShutdownReport, Status, VerdictWord,
+    AdminReply, AdminRequest, AuditPage, Author, Explanation, GroupReport, GroupStatusView, GroupVerdict,
+    MemberAct, MemberReport, MemberShutdown, MemberStatus, Metrics, NodeStatus, ShutdownReport, Status,
+    VerdictWord,
 };
+use quorate_core::controls::AuditRecord;
 use quorate_core::formation::status::{GroupStatus, RecoveryMode, StoreState, VoterRef};
 use quorate_core::formation::{Facts, InitialStatus};
 use quorate_core::io::{Input, PeerKey};
@@ -51,6 +53,7 @@ fn sample_status() -> Status {
             drained: false,
             change: None,
         }],
+        permitted_nodes: vec!["b1".into()],
         quarantine_bytes: 4,
         log_bytes: 5,
         space_low: false,
@@ -73,6 +76,9 @@ fn group(number: u32, vhost: &str, role: &'static str, quorum: bool) -> GroupSta
         own_lag: 10,
         digest: 0xabc,
         updating: None,
+        required_nodes: 0,
+        needed_voters: 2,
+        gate: None,
         nodes: vec![NodeStatus {
             name: "b1".into(),
             role: "leader",
@@ -201,6 +207,29 @@ fn answer(desk: &AdminDesk, arrivals: &mut Arrivals, status: &Status) {
                 complete: request.act == MemberAct::Add,
                 detail: format!("{:?} {:?}", request.act, request.address),
             })),
+            AdminRequest::Group(request) if request.vhost.as_deref() == Some("none") => AdminReply::Failed {
+                code: "VHOST_NOT_FOUND",
+                message: "no".into(),
+                next: Vec::new(),
+                leader_admin_address: None,
+            },
+            AdminRequest::Group(request) => AdminReply::Group(Box::new(GroupReport {
+                vhost: request.vhost.unwrap_or_else(|| "system".into()),
+                changed: true,
+                detail: format!("{:?} for {}: {}", request.act, request.author.who, request.reason),
+            })),
+            AdminRequest::Audit => AdminReply::Audit(vec![AuditPage {
+                vhost: "/".into(),
+                records: vec![AuditRecord {
+                    index: Index(9),
+                    at_ms: 1000,
+                    author: Author::local("h:1"),
+                    reason: "why".into(),
+                    what: "required nodes".into(),
+                    before: "0".into(),
+                    after: "3".into(),
+                }],
+            }]),
             AdminRequest::Shutdown { .. } => AdminReply::ShutDown(Box::new(ShutdownReport {
                 id: Uuid::from_u128(7),
                 transient: false,
@@ -265,7 +294,8 @@ fn the_status_has_the_promised_shape() {
             json!({"verdict": shown("active"), "row": shown("J1"), "reason": shown("led"), "next": next,
                 "group": number, "vhost": vhost, "leader": "b1", "leader_client_address": "h:2", "epoch": 1, "term": 6,
                 "commit": 7, "applied": 7, "quorum": quorum, "role": role, "own_lag": 10, "digest": "0000000000000abc",
-                "updating": null, "nodes": [{"name": "b1", "role": "leader", "match": 7, "lag": 0, "priority": 1}]})
+                "updating": null, "required_nodes": 0, "needed_voters": 2, "gate": null,
+                "nodes": [{"name": "b1", "role": "leader", "match": 7, "lag": 0, "priority": 1}]})
         };
         assert_eq!(
             status,
@@ -273,7 +303,8 @@ fn the_status_has_the_promised_shape() {
                 "notes": ["b2 is missing"], "name": "b1",
                 "store_id": "00000000-0000-0000-0000-000000000001", "cluster_name": "quorate",
                 "cluster_id": "00000000-0000-0000-0000-000000000002", "epoch": 1, "kind": "persistent", "wait_for": 2,
-                "insecure": false, "space_low": false, "members": [member], "quarantine_bytes": 4, "log_bytes": 5,
+                "insecure": false, "space_low": false, "members": [member], "permitted_nodes": ["b1"],
+                "quarantine_bytes": 4, "log_bytes": 5,
                 "groups": [group(0, "system", "replica", false), group(1, "/", "leader", true)]})
         );
         assert_eq!(get(&format!("{address}/api/v1/members")).1, json!({"members": [member]}));
@@ -459,6 +490,43 @@ fn a_change_of_membership_says_whether_it_is_complete() {
             assert_eq!(post(act, json!({"name": ""})).0, 400);
             assert_eq!(post(act, json!({"name": "b1", "address": "h4:1"})).0, 400);
         }
+    });
+}
+
+#[test]
+fn the_controls_of_a_group_are_set_and_their_audit_is_read() {
+    with_server(sample_status(), |address| {
+        let address = address.to_owned();
+        let send = |path: &str, body: Value| {
+            post(&format!("{address}/api/v1/{path}"), "application/json", &body.to_string())
+        };
+        let (status, report) = send(
+            "groups/set",
+            json!({"vhost": "/", "priorities": [{"node": "b2", "priority": 3}], "required_nodes": 3, "reason": "r"}),
+        );
+        assert_eq!((status, &report["vhost"], &report["changed"]), (200, &json!("/"), &json!(true)));
+        let told = report["detail"].as_str().unwrap();
+        assert!(told.contains("Priority { node: \"b2\", priority: 3 }, RequiredNodes(3)"), "{told}");
+        assert!(told.ends_with("for local: r"), "{told}");
+        assert_eq!(send("groups/set", json!({"vhost": "none", "required_nodes": 1})).0, 404);
+        assert_eq!(send("groups/set", json!({"vhost": "/", "required_nodes": -1})).0, 400);
+        assert_eq!(send("groups/set", json!({"vhost": "/", "colour": 1})).0, 400);
+        let (status, report) = send("groups/transfer", json!({"to": "b2", "timeout_ms": 50}));
+        assert_eq!((status, &report["vhost"]), (200, &json!("system")));
+        assert!(report["detail"].as_str().unwrap().contains("within_millis: 50"), "{report}");
+        assert_eq!(send("groups/transfer", json!({"vhost": "/"})).0, 400, "to whom?");
+        let (status, report) = send("members/permit", json!({"nodes": ["b1", "b1"]}));
+        assert_eq!((status, &report["vhost"]), (200, &json!("system")));
+        let (_, groups) = get(&format!("{address}/api/v1/groups"));
+        let group = &groups["groups"][1];
+        assert_eq!(
+            (&group["required_nodes"], &group["needed_voters"], &group["gate"]),
+            (&json!(0), &json!(2), &Value::Null)
+        );
+        let (_, audit) = get(&format!("{address}/api/v1/audit"));
+        let record = json!({"vhost": "/", "index": 9, "at_ms": 1000, "time": "1970-01-01T00:00:01.000Z", "who": "local",
+            "address": "h:1", "reason": "why", "what": "required nodes", "before": "0", "after": "3"});
+        assert_eq!(audit["records"][0], record);
     });
 }
 

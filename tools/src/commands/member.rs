@@ -47,6 +47,24 @@ pub enum MemberCommand {
     /// Let a drained broker lead again
     #[command(after_help = "Example:\n  quorate member resume --name b1")]
     Resume(Named),
+    /// Say who may join: nobody else is let in, by whatever name
+    #[command(
+        after_help = "Examples:\n  quorate member permit --node b1 --node b2 --node b3 --node h4:7421\n  \
+        quorate member permit --everybody\n\n\
+        A broker that is not permitted ends with status 3, and the brokers that are here go on.\n\
+        Exit status: 0 it is so, 2 refused: a member is not in the list, 3 nobody answers."
+    )]
+    Permit {
+        /// A name, store id or cluster address; may be given again. Every member there is has to be among them
+        #[arg(long = "node", value_name = "NAME", required_unless_present = "everybody")]
+        nodes: Vec<String>,
+        /// There is no list
+        #[arg(long, conflicts_with = "nodes")]
+        everybody: bool,
+        /// Why, for the audit
+        #[arg(long, default_value = "")]
+        reason: String,
+    },
 }
 
 /// Which member.
@@ -97,7 +115,24 @@ pub fn run(command: MemberCommand, settings: &Settings, console: &mut Console) -
         MemberCommand::Resume(Named { name }) => {
             change(&admin, "resume", &json!({ "name": name }), settings, console)
         }
+        MemberCommand::Permit { nodes, everybody: _, reason } => {
+            permit(&admin, &json!({ "nodes": nodes, "reason": reason }), console)
+        }
     }
+}
+
+fn permit(admin: &Admin, body: &Value, console: &mut Console) -> Result<Status, Failure> {
+    let (answer, _) = admin.post("/api/v1/members/permit", body)?;
+    if answer.status >= 300 {
+        return Err(admin::refused(&answer));
+    }
+    if console.is_json() {
+        console.json(&answer.body)?;
+        return Ok(Status::Done);
+    }
+    let word = if answer.body["changed"] == true { "DONE" } else { "NOTHING TO DO" };
+    console.verdict(Status::Done, word, answer.body["detail"].as_str().unwrap_or_default())?;
+    Ok(Status::Done)
 }
 
 /// Asks until it is so in every group or the time is over; whoever leads goes on with it in any case.

@@ -6,6 +6,7 @@ pub mod cluster;
 pub mod completion;
 pub mod consume;
 pub mod exchange;
+pub mod group;
 pub mod loss;
 pub mod member;
 pub mod publish;

@@ -96,8 +96,12 @@ pub(crate) fn stamp(state: StampState) -> Stamp {
 fn write_state(dir: &Path) {
     let space = GroupId(1);
     // Version, applied index and term, nobody votes, learns or is gone, the most voters, the last epoch with clients' work.
-    let mut meta = vec![2];
+    // Then no priorities, no more nodes required than a majority, to sync on both sides, everybody permitted, no audit.
+    let mut meta = vec![3];
     meta.extend_from_slice(&[0; 8 + 8 + 4 + 4 + 4 + 4 + 4]);
+    meta.extend_from_slice(&[0; 4 + 4]);
+    meta.extend_from_slice(&[2, 2]);
+    meta.extend_from_slice(&[0; 4 + 4]);
     let mut batch = VhostMachine::new().checkpoint(space, meta.into());
     let mut key = b"space/".to_vec();
     key.extend_from_slice(&1_u32.to_be_bytes());

@@ -1,0 +1,166 @@
+//! `/api/v1/groups/…`, `/api/v1/members/permit`, `/api/v1/audit`: the controls of a group, and who changed what.
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use axum::Json;
+use axum::body::Bytes;
+use axum::extract::State;
+use axum::http::HeaderMap;
+use quorate_core::admin::{AdminReply, AdminRequest, AuditPage, GroupAct, GroupRequest, Setting};
+use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
+
+use super::answers::{ApiError, ask_status, failed, read_json, unexpected};
+use super::author::By;
+use super::status_json::{GroupJson, groups};
+use super::{AdminState, COMMAND_TIMEOUT, QUESTION_TIMEOUT};
+use crate::wall_time;
+
+/// How long a transfer may take if nobody says.
+const TRANSFER_MILLIS: u64 = 30_000;
+/// Beyond what a transfer may take, until it is answered.
+const TRANSFER_SLACK: Duration = Duration::from_secs(25);
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Priority {
+    node: String,
+    priority: u64,
+}
+
+/// What may be set; what is absent stays. No virtual host: the group `system`.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Set {
+    vhost: Option<String>,
+    #[serde(default)]
+    priorities: Vec<Priority>,
+    required_nodes: Option<u64>,
+    #[serde(default)]
+    reason: String,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Transfer {
+    vhost: Option<String>,
+    to: String,
+    timeout_ms: Option<u64>,
+    #[serde(default)]
+    reason: String,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Permit {
+    /// Names, store ids or cluster addresses; none: everybody.
+    nodes: BTreeSet<String>,
+    #[serde(default)]
+    reason: String,
+}
+
+/// One change, as the audit keeps it.
+#[derive(Debug, Serialize)]
+struct AuditJson {
+    vhost: String,
+    index: u64,
+    at_ms: u64,
+    time: String,
+    who: String,
+    address: String,
+    reason: String,
+    what: String,
+    before: String,
+    after: String,
+}
+
+type Answered = Result<Json<Value>, ApiError>;
+
+pub(super) async fn list(State(state): State<AdminState>) -> Answered {
+    let shown: Vec<GroupJson> = groups(ask_status(&state).await?);
+    Ok(Json(json!({ "groups": shown })))
+}
+
+pub(super) async fn set(
+    State(state): State<AdminState>,
+    By(author): By,
+    headers: HeaderMap,
+    body: Bytes,
+) -> Answered {
+    let Set { vhost, priorities, required_nodes, reason } = read_json(&headers, &body)?;
+    let priorities =
+        priorities.into_iter().map(|Priority { node, priority }| Setting::Priority { node, priority });
+    let settings = priorities.chain(required_nodes.map(Setting::RequiredNodes)).collect();
+    let request = GroupRequest { vhost, act: GroupAct::Set(settings), author, reason };
+    ask(&state, request, COMMAND_TIMEOUT).await
+}
+
+pub(super) async fn transfer(
+    State(state): State<AdminState>,
+    By(author): By,
+    headers: HeaderMap,
+    body: Bytes,
+) -> Answered {
+    let Transfer { vhost, to, timeout_ms, reason } = read_json(&headers, &body)?;
+    let within_millis = timeout_ms.unwrap_or(TRANSFER_MILLIS);
+    let act = GroupAct::Transfer { to, within_millis };
+    let patience = Duration::from_millis(within_millis.min(600_000)) + TRANSFER_SLACK;
+    ask(&state, GroupRequest { vhost, act, author, reason }, patience).await
+}
+
+pub(super) async fn permit(
+    State(state): State<AdminState>,
+    By(author): By,
+    headers: HeaderMap,
+    body: Bytes,
+) -> Answered {
+    let Permit { nodes, reason } = read_json(&headers, &body)?;
+    let act = GroupAct::Set(vec![Setting::PermittedNodes(nodes)]);
+    ask(&state, GroupRequest { vhost: None, act, author, reason }, COMMAND_TIMEOUT).await
+}
+
+async fn ask(state: &AdminState, request: GroupRequest, patience: Duration) -> Answered {
+    match state.desk.ask(AdminRequest::Group(request), patience).await? {
+        AdminReply::Group(report) => Ok(Json(json!({
+            "vhost": report.vhost,
+            "changed": report.changed,
+            "detail": report.detail,
+        }))),
+        AdminReply::Failed { code, message, next, leader_admin_address } => {
+            Err(failed(code, message, next, leader_admin_address))
+        }
+        _ => Err(unexpected()),
+    }
+}
+
+/// The newest last, of all groups that this broker has.
+pub(super) async fn audit(State(state): State<AdminState>) -> Answered {
+    match state.desk.ask(AdminRequest::Audit, QUESTION_TIMEOUT).await? {
+        AdminReply::Audit(pages) => {
+            let mut records: Vec<AuditJson> = pages.into_iter().flat_map(audit_json).collect();
+            records.sort_by(|a, b| (a.at_ms, &a.vhost, a.index).cmp(&(b.at_ms, &b.vhost, b.index)));
+            Ok(Json(json!({ "records": records })))
+        }
+        AdminReply::Failed { code, message, next, leader_admin_address } => {
+            Err(failed(code, message, next, leader_admin_address))
+        }
+        _ => Err(unexpected()),
+    }
+}
+
+fn audit_json(page: AuditPage) -> impl Iterator<Item = AuditJson> {
+    let vhost = page.vhost;
+    page.records.into_iter().map(move |record| AuditJson {
+        vhost: vhost.clone(),
+        index: record.index.0,
+        at_ms: record.at_ms,
+        time: wall_time::rfc3339(record.at_ms),
+        who: record.author.who,
+        address: record.author.address,
+        reason: record.reason,
+        what: record.what,
+        before: record.before,
+        after: record.after,
+    })
+}
