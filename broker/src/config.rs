@@ -8,6 +8,7 @@ use thiserror::Error;
 use uuid::Uuid;
 
 use crate::address::{AddressList, HostPort};
+use crate::admin_http::Tokens;
 use crate::flags::{Flags, LogFormat, Recovery, Settings};
 use crate::logging;
 use crate::secret::Secret;
@@ -22,13 +23,39 @@ pub enum StoreChoice {
     Transient,
 }
 
-/// Certificate and key of the client listener.
+/// Certificate and key of a listener.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TlsFiles {
+    /// What the flags that named them begin with.
+    pub flags: &'static str,
     /// Chain, leaf first, PEM.
     pub certificate: PathBuf,
     /// Private key, PEM.
     pub key: PathBuf,
+}
+
+impl TlsFiles {
+    /// Both, or none.
+    fn of(
+        flags: &'static str,
+        certificate: Option<PathBuf>,
+        key: Option<PathBuf>,
+        wrong: &mut Vec<String>,
+    ) -> Option<Self> {
+        match (certificate, key) {
+            (Some(certificate), Some(key)) => Some(Self { flags, certificate, key }),
+            (None, None) => None,
+            _ => {
+                wrong.push(format!("{flags}-cert and {flags}-key go together: one is missing"));
+                None
+            }
+        }
+    }
+
+    /// The flag that named one of them: `cert` or `key`.
+    pub fn flag(&self, which: &str) -> String {
+        format!("{}-{which}", self.flags)
+    }
 }
 
 /// Everything the broker was told, checked. Fields are named after their flags.
@@ -72,6 +99,10 @@ pub struct Config {
     pub cluster_secret: Option<Secret>,
     /// For clients.
     pub tls: Option<TlsFiles>,
+    /// For operators.
+    pub admin_tls: Option<TlsFiles>,
+    /// Tokens that operators must show.
+    pub admin_token_file: Option<PathBuf>,
     /// Bytes of log kept.
     pub log_retain: Size,
     /// RocksDB's buffers and cache.
@@ -160,14 +191,12 @@ impl Config {
             (false, Some(directory)) => StoreChoice::Directory(directory),
             (false, None) => StoreChoice::Directory(PathBuf::from("quorate-data")),
         };
-        let tls = match (settings.tls_cert, settings.tls_key) {
-            (Some(certificate), Some(key)) => Some(TlsFiles { certificate, key }),
-            (None, None) => None,
-            _ => {
-                wrong.push("--tls-cert and --tls-key go together: one is missing".to_owned());
-                None
-            }
-        };
+        let tls = TlsFiles::of("--tls", settings.tls_cert, settings.tls_key, &mut wrong);
+        let admin_tls =
+            TlsFiles::of("--admin-tls", settings.admin_tls_cert, settings.admin_tls_key, &mut wrong);
+        if let Some(Err(text)) = settings.admin_token_file.as_deref().map(Tokens::read) {
+            wrong.push(text);
+        }
         let mut seen = BTreeSet::new();
         let mut peers = settings.cluster_peers.unwrap_or_default().0;
         peers.retain(|peer| seen.insert(peer.clone()));
@@ -203,6 +232,8 @@ impl Config {
             cluster_secret_file: settings.cluster_secret_file,
             cluster_secret,
             tls,
+            admin_tls,
+            admin_token_file: settings.admin_token_file,
             log_retain: settings.log_retain.unwrap_or(if transient {
                 LOG_RETAIN_TRANSIENT
             } else {
@@ -283,11 +314,19 @@ impl Config {
                 self.cluster_listen
             ));
         }
-        if !self.admin_listen.is_loopback() {
+        let missing: Vec<&str> = [
+            (self.admin_tls.is_none(), "--admin-tls-cert and --admin-tls-key"),
+            (self.admin_token_file.is_none(), "--admin-token-file"),
+        ]
+        .into_iter()
+        .filter_map(|(is_missing, flags)| is_missing.then_some(flags))
+        .collect();
+        if !self.admin_listen.is_loopback() && !missing.is_empty() {
             wrong.push(format!(
-                "--admin-listen {} can be reached from other hosts; TLS and tokens for it come in a later release: keep it \
-                 on loopback, or accept plain text without authentication with --insecure",
-                self.admin_listen
+                "--admin-listen {} can be reached from other hosts, where it needs TLS and tokens: give {}, or accept plain \
+                 text without authentication with --insecure",
+                self.admin_listen,
+                missing.join(" and ")
             ));
         }
     }
@@ -344,6 +383,8 @@ impl Config {
             StoreChoice::Transient => (None, Some(true)),
         };
         let (tls_cert, tls_key) = self.tls.map(|files| (files.certificate, files.key)).unzip();
+        let (admin_tls_cert, admin_tls_key) =
+            self.admin_tls.map(|files| (files.certificate, files.key)).unzip();
         Settings {
             name: Some(self.name),
             data_dir,
@@ -364,6 +405,9 @@ impl Config {
             cluster_secret_file: self.cluster_secret_file,
             tls_cert,
             tls_key,
+            admin_tls_cert,
+            admin_tls_key,
+            admin_token_file: self.admin_token_file,
             log_retain: Some(self.log_retain),
             rocksdb_memory: Some(self.rocksdb_memory),
             update_rate: Some(self.update_rate),

@@ -146,6 +146,18 @@ pub struct Settings {
     #[arg(long, env = "QUORATE_TLS_KEY", value_name = "FILE", global = true)]
     #[serde(alias = "tls_key")]
     pub tls_key: Option<PathBuf>,
+    /// Certificate chain (PEM) for operators; with --admin-tls-key.
+    #[arg(long, env = "QUORATE_ADMIN_TLS_CERT", value_name = "FILE", global = true)]
+    #[serde(alias = "admin_tls_cert")]
+    pub admin_tls_cert: Option<PathBuf>,
+    /// Private key (PEM) of --admin-tls-cert.
+    #[arg(long, env = "QUORATE_ADMIN_TLS_KEY", value_name = "FILE", global = true)]
+    #[serde(alias = "admin_tls_key")]
+    pub admin_tls_key: Option<PathBuf>,
+    /// Lines NAME TOKEN [read|admin]: operators must show one of these tokens.
+    #[arg(long, env = "QUORATE_ADMIN_TOKEN_FILE", value_name = "FILE", global = true)]
+    #[serde(alias = "admin_token_file")]
+    pub admin_token_file: Option<PathBuf>,
     /// Bytes of log after which the oldest segment is retired [default: 4GiB; with --transient 256MiB].
     #[arg(long, env = "QUORATE_LOG_RETAIN", value_name = "SIZE", global = true)]
     #[serde(alias = "log_retain")]
@@ -216,6 +228,9 @@ impl Settings {
             cluster_secret_file,
             tls_cert,
             tls_key,
+            admin_tls_cert,
+            admin_tls_key,
+            admin_token_file,
             log_retain,
             rocksdb_memory,
             quarantine_max,

@@ -6,6 +6,7 @@ use quorate_core::io::Input;
 use sd_notify::NotifyState;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
+use crate::admin_http::Access;
 use crate::config::Config;
 use crate::flags::Flags;
 use crate::inbox::Inbox;
@@ -42,15 +43,15 @@ impl Signals {
     }
 
     /// Obeys them: SIGTERM and SIGINT stop the broker, once: the core hands over and ends the process. SIGHUP reads
-    /// certificates and the log level again; a mistake leaves what is in force.
-    pub async fn obey(self, inbox: Inbox, flags: Flags, tls: Option<Tls>, level: LogLevel) {
+    /// certificates, tokens and the log level again; a mistake leaves what is in force.
+    pub async fn obey(self, inbox: Inbox, reloaded: Reloaded) {
         let Self { mut terminate, mut interrupt, mut hangup } = self;
         let name = loop {
             tokio::select! {
                 biased;
                 _ = terminate.recv() => break "SIGTERM",
                 _ = interrupt.recv() => break "SIGINT",
-                _ = hangup.recv() => read_again(&flags, tls.as_ref(), &level),
+                _ = hangup.recv() => reloaded.read_again(),
             }
         };
         tracing::info!("{name}: stopping");
@@ -58,24 +59,43 @@ impl Signals {
         inbox.input(Input::Stop);
         // Handing over takes a moment, in which a SIGHUP still means nothing worse than to read again.
         while hangup.recv().await.is_some() {
-            read_again(&flags, tls.as_ref(), &level);
+            reloaded.read_again();
         }
     }
 }
 
-fn read_again(flags: &Flags, tls: Option<&Tls>, level: &LogLevel) {
-    if let Some(tls) = tls {
-        match tls.reload() {
-            Ok(()) => tracing::info!("SIGHUP: certificate read again"),
-            Err(error) => tracing::error!("SIGHUP: the old certificate stays: {error}"),
+/// What SIGHUP reads again.
+pub struct Reloaded {
+    /// For the log level, in the file that they name.
+    pub flags: Flags,
+    /// The listeners' certificates.
+    pub certificates: Vec<Tls>,
+    /// Operators' tokens.
+    pub access: Access,
+    /// The level in force.
+    pub level: LogLevel,
+}
+
+impl Reloaded {
+    fn read_again(&self) {
+        for tls in &self.certificates {
+            match tls.reload() {
+                Ok(()) => tracing::info!("SIGHUP: certificate of {} read again", tls.flag()),
+                Err(error) => tracing::error!("SIGHUP: the old certificate stays: {error}"),
+            }
         }
-    }
-    match Config::load(flags) {
-        Ok(config) => match level.set(&config.log_level) {
-            Ok(()) => tracing::info!("SIGHUP: log level {}", config.log_level),
-            Err(error) => tracing::error!("SIGHUP: the old log level stays: {error}"),
-        },
-        Err(error) => tracing::error!("SIGHUP: the old configuration stays: {error}"),
+        match self.access.reload() {
+            Ok(None) => {}
+            Ok(Some(count)) => tracing::info!("SIGHUP: {count} tokens of operators read again"),
+            Err(error) => tracing::error!("SIGHUP: the old tokens stay: {error}"),
+        }
+        match Config::load(&self.flags) {
+            Ok(config) => match self.level.set(&config.log_level) {
+                Ok(()) => tracing::info!("SIGHUP: log level {}", config.log_level),
+                Err(error) => tracing::error!("SIGHUP: the old log level stays: {error}"),
+            },
+            Err(error) => tracing::error!("SIGHUP: the old configuration stays: {error}"),
+        }
     }
 }
 

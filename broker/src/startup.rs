@@ -24,7 +24,7 @@ use tokio::time::timeout;
 
 use crate::address::HostPort;
 use crate::admin_desk::AdminDesk;
-use crate::admin_http::{self, AdminState};
+use crate::admin_http::{self, Access, AdminState};
 use crate::clients::{Clients, Places};
 use crate::config::{Config, StoreChoice, host_name};
 use crate::counters::Counters;
@@ -40,7 +40,7 @@ use crate::open_store::{Opened, open_store};
 use crate::peers::{LinkTiming, Peers};
 use crate::pulse::Pulse;
 use crate::ready_file::{self, Ready};
-use crate::signals::{self, Signals};
+use crate::signals::{self, Reloaded, Signals};
 use crate::state_thread::StateThread;
 use crate::storage::Storage;
 use crate::tls::Tls;
@@ -81,13 +81,19 @@ fn start_and_run(
     }
     let tls =
         config.tls.as_ref().map(Tls::load).transpose().map_err(|text| Exit::new(ExitStatus::Usage, text))?;
+    let usage = |text| Exit::new(ExitStatus::Usage, text);
+    let admin_tls = config.admin_tls.as_ref().map(Tls::load).transpose().map_err(usage)?;
+    let access = config.admin_token_file.as_deref().map(Access::by).transpose().map_err(usage)?;
     let opened = open_store(config)?;
     let ports = Ports {
         client: bind("--listen", &config.listen)?,
         cluster: bind("--cluster-listen", &config.cluster_listen)?,
         admin: bind("--admin-listen", &config.admin_listen)?,
     };
-    let settings = Settings { flags, config, level, tls };
+    let access = access.unwrap_or_else(Access::open);
+    let certificates = tls.iter().chain(&admin_tls).cloned().collect();
+    let reloaded = Reloaded { flags: flags.clone(), certificates, access: access.clone(), level };
+    let settings = Settings { config, tls, admin_tls, access, reloaded };
     let exit = serve(settings, opened, ports, &runtime, signals)?;
     if let Some(path) = &config.ready_file
         && let Err(error) = ready_file::remove(path)
@@ -110,10 +116,11 @@ fn advertised(listen: &HostPort, told: Option<&HostPort>, bound: SocketAddr) -> 
 
 /// What the broker was told.
 struct Settings<'a> {
-    flags: &'a Flags,
     config: &'a Config,
-    level: LogLevel,
     tls: Option<Tls>,
+    admin_tls: Option<Tls>,
+    access: Access,
+    reloaded: Reloaded,
 }
 
 fn serve(
@@ -123,7 +130,7 @@ fn serve(
     runtime: &Runtime,
     signals: Signals,
 ) -> Result<Exit, Exit> {
-    let Settings { flags, config, level, tls } = settings;
+    let Settings { config, tls, admin_tls, access, reloaded } = settings;
     let internal = |error: std::io::Error| Exit::new(ExitStatus::Internal, format!("cannot start: {error}"));
     let bound = |listener: &StdListener| listener.local_addr().map_err(internal);
     let (client, cluster, admin) = (bound(&ports.client)?, bound(&ports.cluster)?, bound(&ports.admin)?);
@@ -194,19 +201,19 @@ fn serve(
     };
     // What has to be encrypted takes the processor for longer than a round may wait.
     let clients_at = if tls.is_some() { runtime } else { &core };
-    let data_dir = match &config.store {
-        StoreChoice::Directory(directory) => Some(directory.clone()),
-        StoreChoice::Transient => None,
-    };
     let mut state = AdminState::new(desk, counters, events, Arc::clone(&pulse));
     state.insecure = config.insecure;
-    state.data_dir = data_dir;
-    runtime.spawn(signals.obey(inbox, flags.clone(), tls, level));
+    if let StoreChoice::Directory(directory) = &config.store {
+        state.data_dir = Some(directory.clone());
+    }
+    state.access = access;
+    runtime.spawn(signals.obey(inbox, reloaded));
     runtime.spawn(signals::watchdog(pulse));
     clients_at.spawn(clients.serve(listener(clients_at, ports.client)?));
     core.spawn(peers.serve(listener(&core, ports.cluster)?));
     let (last_words, closing) = tokio::sync::oneshot::channel();
-    let admin_server = runtime.spawn(admin_http::serve(listener(runtime, ports.admin)?, state, closing));
+    let admin_server =
+        runtime.spawn(admin_http::serve(listener(runtime, ports.admin)?, admin_tls, state, closing));
     let ready = Ready {
         pid: std::process::id(),
         client: client.to_string(),
@@ -314,6 +321,11 @@ fn announce(
     );
     if config.insecure {
         tracing::warn!("--insecure: plain text and unauthenticated peers are accepted from other hosts");
+    }
+    if config.admin_token_file.is_some() && config.admin_tls.is_none() && !config.admin_listen.is_loopback() {
+        tracing::warn!(
+            "operators show their tokens in plain text: give --admin-tls-cert and --admin-tls-key"
+        );
     }
     if let Some(path) = &config.ready_file {
         ready_file::write(path, ready).map_err(|error| {

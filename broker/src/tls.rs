@@ -1,4 +1,4 @@
-//! TLS for clients: certificate and key from PEM files, exchanged while running.
+//! TLS for clients and operators: certificate and key from PEM files, exchanged while running.
 
 use std::path::Path;
 use std::sync::{Arc, PoisonError, RwLock};
@@ -35,6 +35,11 @@ impl Tls {
         Ok(())
     }
 
+    /// The flag that named the certificate.
+    pub fn flag(&self) -> String {
+        self.files.flag("cert")
+    }
+
     /// For the next connection.
     pub fn acceptor(&self) -> TlsAcceptor {
         self.acceptor.read().unwrap_or_else(PoisonError::into_inner).clone()
@@ -46,23 +51,24 @@ fn read_pem(flag: &str, path: &Path) -> Result<String, String> {
 }
 
 fn acceptor(files: &TlsFiles) -> Result<TlsAcceptor, String> {
+    let (cert_flag, key_flag) = (files.flag("cert"), files.flag("key"));
     let certificate_path = files.certificate.display();
     let key_path = files.key.display();
-    let chain = CertificateDer::pem_slice_iter(read_pem("--tls-cert", &files.certificate)?.as_bytes())
+    let chain = CertificateDer::pem_slice_iter(read_pem(&cert_flag, &files.certificate)?.as_bytes())
         .collect::<Result<Vec<_>, _>>()
-        .map_err(|error| format!("--tls-cert {certificate_path}: {error}"))?;
+        .map_err(|error| format!("{cert_flag} {certificate_path}: {error}"))?;
     if chain.is_empty() {
-        return Err(format!("--tls-cert {certificate_path}: no certificate in it"));
+        return Err(format!("{cert_flag} {certificate_path}: no certificate in it"));
     }
-    let key = PrivateKeyDer::from_pem_slice(read_pem("--tls-key", &files.key)?.as_bytes())
-        .map_err(|error| format!("--tls-key {key_path}: {error}"))?;
+    let key = PrivateKeyDer::from_pem_slice(read_pem(&key_flag, &files.key)?.as_bytes())
+        .map_err(|error| format!("{key_flag} {key_path}: {error}"))?;
     // The provider is named here and nowhere taken from a process-wide default, which another crate could set.
     let config = ServerConfig::builder_with_provider(Arc::new(ring::default_provider()))
         .with_safe_default_protocol_versions()
         .map_err(|error| format!("TLS cannot be set up: {error}"))?
         .with_no_client_auth()
         .with_single_cert(chain, key)
-        .map_err(|error| format!("--tls-cert {certificate_path} with --tls-key {key_path}: {error}"))?;
+        .map_err(|error| format!("{cert_flag} {certificate_path} with {key_flag} {key_path}: {error}"))?;
     Ok(TlsAcceptor::from(Arc::new(config)))
 }
 
@@ -71,7 +77,7 @@ mod tests {
     use super::*;
 
     fn files(directory: &Path) -> TlsFiles {
-        TlsFiles { certificate: directory.join("cert.pem"), key: directory.join("key.pem") }
+        TlsFiles { flags: "--tls", certificate: directory.join("cert.pem"), key: directory.join("key.pem") }
     }
 
     fn write_certificate(files: &TlsFiles) {

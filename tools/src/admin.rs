@@ -6,8 +6,10 @@ use std::time::{Duration, Instant};
 
 use serde::Deserialize;
 use serde_json::Value;
-use ureq::Agent;
+use ureq::typestate::WithoutBody;
+use ureq::{Agent, RequestBuilder};
 
+use crate::approach::Approach;
 use crate::exit::{Failure, Status};
 use crate::settings::Settings;
 
@@ -25,6 +27,7 @@ const RETRY: Duration = Duration::from_millis(200);
 pub struct Admin {
     agent: Agent,
     addresses: Vec<String>,
+    approach: Approach,
     timeout: Duration,
 }
 
@@ -72,14 +75,47 @@ struct ErrorBody {
 
 impl Admin {
     /// The brokers in force.
-    pub fn new(settings: &Settings) -> Self {
-        let config = Agent::config_builder()
+    ///
+    /// # Errors
+    /// The certificates that are to be trusted cannot be read.
+    pub fn new(settings: &Settings) -> Result<Self, Failure> {
+        let mut config = Agent::config_builder()
             .timeout_connect(Some(Duration::from_secs(2)))
             .http_status_as_error(false)
             .max_redirects(0)
-            .proxy(None)
-            .build();
-        Self { agent: config.into(), addresses: settings.admin.clone(), timeout: settings.timeout }
+            .proxy(None);
+        if let Some(tls) = settings.approach.tls()? {
+            config = config.tls_config(tls);
+        }
+        Ok(Self {
+            agent: config.build().into(),
+            addresses: settings.admin.clone(),
+            approach: settings.approach.clone(),
+            timeout: settings.timeout,
+        })
+    }
+
+    fn url(&self, address: &str, path: &str) -> String {
+        format!("{}://{address}{path}", self.approach.scheme())
+    }
+
+    /// The request with the token, if there is one and it may go there.
+    fn shown<B>(&self, address: &str, request: RequestBuilder<B>) -> Result<RequestBuilder<B>, Silent> {
+        match self.approach.shown_to(address) {
+            Ok(Some(token)) => Ok(request.header("authorization", token)),
+            Ok(None) => Ok(request),
+            Err(error) => Err(Silent { address: address.to_owned(), error }),
+        }
+    }
+
+    fn get_request(&self, address: &str, path: &str) -> Result<RequestBuilder<WithoutBody>, Silent> {
+        let request = self.shown(address, self.agent.get(self.url(address, path)))?;
+        Ok(request.config().timeout_global(Some(QUESTION_TIMEOUT.min(self.timeout))).build())
+    }
+
+    fn post_json(&self, address: &str, path: &str, body: &Value, limit: Duration) -> Result<Answer, Silent> {
+        let request = self.shown(address, self.agent.post(self.url(address, path)))?;
+        answer(address, request.config().timeout_global(Some(limit)).build().send_json(body))
     }
 
     /// Their addresses.
@@ -92,9 +128,7 @@ impl Admin {
     /// # Errors
     /// It does not answer.
     pub fn get(&self, address: &str, path: &str) -> Result<Answer, Silent> {
-        let request = self.agent.get(format!("http://{address}{path}"));
-        let request = request.config().timeout_global(Some(QUESTION_TIMEOUT.min(self.timeout))).build();
-        answer(address, request.call())
+        answer(address, self.get_request(address, path)?.call())
     }
 
     /// The text of a broker's `/metrics`.
@@ -102,8 +136,7 @@ impl Admin {
     /// # Errors
     /// It does not answer.
     pub fn metrics(&self, address: &str) -> Result<String, Silent> {
-        let request = self.agent.get(format!("http://{address}/metrics"));
-        let request = request.config().timeout_global(Some(QUESTION_TIMEOUT.min(self.timeout))).build();
+        let request = self.get_request(address, "/metrics")?;
         let silent = |error: ureq::Error| Silent { address: address.to_owned(), error: error.to_string() };
         let mut response = request.call().map_err(silent)?;
         response.body_mut().with_config().limit(ANSWER_BYTES_MAX).read_to_string().map_err(silent)
@@ -152,9 +185,7 @@ impl Admin {
                 if left.is_zero() {
                     return Err(last);
                 }
-                let request = self.agent.post(format!("http://{address}{path}"));
-                let request = request.config().timeout_global(Some(left)).build();
-                match answer(&address, request.send_json(body)) {
+                match self.post_json(&address, path, body, left) {
                     Ok(answer) if answer.status < 300 || is_final(&answer) => return Ok((answer, earlier)),
                     Ok(answer) => {
                         earlier = earlier.max(effect_of(&answer));
@@ -186,9 +217,7 @@ impl Admin {
         let mut asked = 0;
         while let Some(address) = addresses.pop_front() {
             asked += 1;
-            let request = self.agent.post(format!("http://{address}{path}"));
-            let request = request.config().timeout_global(Some(self.timeout)).build();
-            match answer(&address, request.send_json(body)) {
+            match self.post_json(&address, path, body, self.timeout) {
                 Ok(answer) => match leader(&answer).filter(|_| asked < HOPS_MAX) {
                     Some(leader) => addresses.push_front(leader),
                     None => return Ok(answer),

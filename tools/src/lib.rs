@@ -10,6 +10,7 @@
 //! result and gives a [`exit::Status`], or fails with an [`exit::Failure`], which is printed here.
 
 pub mod admin;
+pub mod approach;
 pub mod base64;
 pub mod bench;
 pub mod cli;

@@ -7,6 +7,7 @@ use std::time::Duration;
 use clap::{Args, ValueEnum};
 use serde::Deserialize;
 
+use crate::approach::{Approach, Token};
 use crate::exit::Failure;
 use crate::sandbox;
 use crate::store::confined;
@@ -38,6 +39,12 @@ pub struct Globals {
     /// Admin addresses of any brokers, comma-separated [env: QUORATE_ADMIN] [default: 127.0.0.1:7422]
     #[arg(long, global = true, value_name = "HOST:PORT,...")]
     pub admin: Option<String>,
+    /// A token for the admin ports, in a file: alone, or a line NAME TOKEN as brokers have it [env: QUORATE_ADMIN_TOKEN: the token itself]
+    #[arg(long, global = true, value_name = "FILE")]
+    pub admin_token_file: Option<PathBuf>,
+    /// Speak TLS to the admin ports, trusting the certificates (PEM) in this file [env: QUORATE_ADMIN_TLS_CA]
+    #[arg(long, global = true, value_name = "FILE")]
+    pub admin_tls_ca: Option<PathBuf>,
     /// Take addresses from this context of $XDG_CONFIG_HOME/quorate/config.toml; `sandbox` is the sandbox's [env: QUORATE_CONTEXT]
     #[arg(long, global = true, value_name = "NAME")]
     pub context: Option<String>,
@@ -56,6 +63,10 @@ pub struct Environment {
     pub url: Option<String>,
     /// `QUORATE_ADMIN`.
     pub admin: Option<String>,
+    /// `QUORATE_ADMIN_TOKEN`.
+    pub admin_token: Option<String>,
+    /// `QUORATE_ADMIN_TLS_CA`.
+    pub admin_tls_ca: Option<PathBuf>,
     /// `QUORATE_CONTEXT`.
     pub context: Option<String>,
     /// The configuration file, which need not exist; none if there is no place for one.
@@ -75,6 +86,8 @@ impl Environment {
         Self {
             url: text("QUORATE_URL"),
             admin: text("QUORATE_ADMIN"),
+            admin_token: text("QUORATE_ADMIN_TOKEN"),
+            admin_tls_ca: text("QUORATE_ADMIN_TLS_CA").map(PathBuf::from),
             context: text("QUORATE_CONTEXT"),
             config: config_path(),
             sandbox: sandbox::usual_directory(),
@@ -91,6 +104,8 @@ pub struct Settings {
     pub url: String,
     /// Admin addresses, `host:port` each.
     pub admin: Vec<String>,
+    /// How admin ports are spoken to.
+    pub approach: Approach,
     /// How long to look for a leader, and to wait for an answer.
     pub timeout: Duration,
     /// None if nothing was said.
@@ -110,10 +125,12 @@ struct File {
 }
 
 #[derive(Clone, Debug, Default, Deserialize)]
-#[serde(deny_unknown_fields)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
 struct Context {
     url: Option<String>,
     admin: Option<String>,
+    admin_token_file: Option<PathBuf>,
+    admin_tls_ca: Option<PathBuf>,
     timeout: Option<String>,
     #[serde(skip)]
     pids: Vec<u32>,
@@ -128,10 +145,12 @@ impl Settings {
         let flags = Globals {
             url: flags.url.clone().or(environment.url.clone()),
             admin: flags.admin.clone().or(environment.admin.clone()),
+            admin_tls_ca: flags.admin_tls_ca.clone().or(environment.admin_tls_ca.clone()),
             context: flags.context.clone().or(environment.context.clone()),
             ..flags.clone()
         };
-        Self::over(&flags, context(&flags, environment.config.as_deref(), &environment.sandbox)?)
+        let context = context(&flags, environment.config.as_deref(), &environment.sandbox)?;
+        Self::over(&flags, environment.admin_token.as_deref(), context)
     }
 
     /// For commands that work on this machine alone: a context that is not there, or not yet, does not matter to them.
@@ -139,10 +158,10 @@ impl Settings {
     /// # Errors
     /// The flags are wrong.
     pub fn local(flags: &Globals) -> Result<Self, Failure> {
-        Self::over(flags, Context::default())
+        Self::over(flags, None, Context::default())
     }
 
-    fn over(flags: &Globals, context: Context) -> Result<Self, Failure> {
+    fn over(flags: &Globals, token: Option<&str>, context: Context) -> Result<Self, Failure> {
         let url = flags.url.clone().or(context.url).unwrap_or_else(|| DEFAULT_URL.to_owned());
         let admin = flags.admin.clone().or(context.admin).unwrap_or_else(|| DEFAULT_ADMIN.to_owned());
         let timeout = match (flags.timeout, context.timeout) {
@@ -154,8 +173,16 @@ impl Settings {
             }
             (None, None) => DEFAULT_TIMEOUT,
         };
+        let ca = flags.admin_tls_ca.clone().or(context.admin_tls_ca);
+        let tls = speaks_tls(&admin, ca.as_deref())?;
         let admin = admin.split(',').map(admin_address).collect::<Result<_, _>>()?;
-        Ok(Self { url, admin, timeout, format: flags.format, pids: context.pids })
+        let token = match (&flags.admin_token_file, token, &context.admin_token_file) {
+            (Some(path), _, _) | (None, None, Some(path)) => Some(Token::read(path)?),
+            (None, Some(text), _) => Some(Token::new(text, "QUORATE_ADMIN_TOKEN")?),
+            (None, None, None) => None,
+        };
+        let approach = Approach { roots: if tls { ca } else { None }, token };
+        Ok(Self { url, admin, approach, timeout, format: flags.format, pids: context.pids })
     }
 }
 
@@ -176,8 +203,8 @@ fn context(flags: &Globals, config: Option<&Path>, sandbox: &Path) -> Result<Con
         return Ok(Context {
             url: Some(state.client_addresses()),
             admin: Some(state.admin_addresses()),
-            timeout: None,
             pids: state.live_pids(),
+            ..Context::default()
         });
     }
     let known: Vec<&str> = file.contexts.keys().map(String::as_str).chain([SANDBOX_CONTEXT]).collect();
@@ -205,12 +232,33 @@ pub(crate) fn absolute(variable: &str) -> Option<PathBuf> {
     std::env::var_os(variable).map(PathBuf::from).filter(|path| path.is_absolute())
 }
 
+/// Whether admin ports are spoken to by TLS: all of them or none.
+fn speaks_tls(admin: &str, ca: Option<&Path>) -> Result<bool, Failure> {
+    let schemes: Vec<Option<&str>> =
+        admin.split(',').map(|address| address.trim().split_once("://").map(|(scheme, _)| scheme)).collect();
+    let any = |scheme| schemes.contains(&Some(scheme));
+    match (any("https"), any("http"), ca) {
+        (true, true, _) => {
+            Err(Failure::usage(format!("--admin '{admin}': either http:// or https:// for all")))
+        }
+        (false, true, Some(ca)) => Err(Failure::usage(format!(
+            "--admin '{admin}' asks for plain text, --admin-tls-ca {} for TLS: leave one of them out",
+            ca.display()
+        ))),
+        (true, _, None) => Err(Failure::usage(format!(
+            "--admin '{admin}': whose certificates are to be trusted? give --admin-tls-ca FILE"
+        ))),
+        (https, _, ca) => Ok(https || ca.is_some()),
+    }
+}
+
 /// `host:port` as HTTP needs it.
 fn admin_address(text: &str) -> Result<String, Failure> {
     let wrong =
         || Failure::usage(format!("--admin '{text}': expected HOST:PORT, or several with commas between"));
     let address = text.trim();
-    let address = address.strip_prefix("http://").unwrap_or(address).trim_end_matches('/');
+    let plain = address.strip_prefix("http://").or(address.strip_prefix("https://"));
+    let address = plain.unwrap_or(address).trim_end_matches('/');
     let (host, port) = match address.rsplit_once(':') {
         Some((host, port)) if !host.contains(':') || (host.starts_with('[') && host.ends_with(']')) => {
             (host, port)
@@ -265,6 +313,46 @@ mod tests {
         assert_eq!(resolve(&Globals::default(), "").unwrap().url, DEFAULT_URL);
         let nothing = Settings::new(&Globals::default(), &Environment::default()).unwrap();
         assert_eq!(nothing.admin, [DEFAULT_ADMIN]);
+    }
+
+    #[test]
+    fn tokens_and_certificates_come_from_flags_environment_or_context() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("token");
+        std::fs::write(&path, "0123456789abcdef\n").unwrap();
+        let config = directory.path().join("config.toml");
+        let text = format!(
+            "[contexts.a]\nadmin = 'h1,h2'\nadmin-token-file = {0:?}\nadmin-tls-ca = {0:?}\n",
+            path.display().to_string()
+        );
+        std::fs::write(&config, text).unwrap();
+        let mut environment = Environment { config: Some(config), ..Environment::default() };
+        let named = Globals { context: Some("a".into()), ..Globals::default() };
+        let settings = Settings::new(&named, &environment).unwrap();
+        assert_eq!(settings.approach.roots.as_deref(), Some(path.as_path()));
+        assert_eq!(settings.approach.token, Some(Token::new("0123456789abcdef", "").unwrap()));
+        assert!(!format!("{settings:?}").contains("0123456789abcdef"), "no token in any message");
+        environment.admin_token = Some("another-token-of-16".into());
+        let settings = Settings::new(&named, &environment).unwrap();
+        assert_eq!(settings.approach.token, Some(Token::new("another-token-of-16", "").unwrap()));
+        let flag = Globals { admin_token_file: Some(path), ..named };
+        let settings = Settings::new(&flag, &environment).unwrap();
+        assert_eq!(settings.approach.token, Some(Token::new("0123456789abcdef", "").unwrap()));
+    }
+
+    #[test]
+    fn either_all_admin_ports_speak_tls_or_none() {
+        let ca = Path::new("ca.pem");
+        assert!(!speaks_tls("h1:1,h2:2", None).unwrap());
+        assert!(!speaks_tls("http://h1:1,h2:2", None).unwrap());
+        assert!(speaks_tls("h1:1,h2:2", Some(ca)).unwrap());
+        assert!(speaks_tls("https://h1:1,https://h2:2", Some(ca)).unwrap());
+        for (admin, ca) in
+            [("https://h1:1,http://h2:2", Some(ca)), ("http://h1:1", Some(ca)), ("https://h1:1", None)]
+        {
+            assert_eq!(speaks_tls(admin, ca).unwrap_err().status.code(), 64, "{admin}");
+        }
+        assert_eq!(admin_address("https://h:2/").unwrap(), "h:2");
     }
 
     #[test]

@@ -11,7 +11,7 @@ use quorate_protocol::fault::{Blame, FaultCode};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
-use super::author::By;
+use super::access::By;
 use super::explain_json::ExplanationJson;
 use super::status_json::{self, StatusJson};
 use super::{AdminState, COMMAND_TIMEOUT, QUESTION_TIMEOUT, metrics};

@@ -5,13 +5,13 @@ use std::fmt::Write as _;
 use std::sync::Arc;
 use std::time::Duration;
 
-use axum::Json;
 use axum::body::{Body, Bytes};
 use axum::extract::rejection::QueryRejection;
 use axum::extract::{Query, State};
 use axum::http::header::{CACHE_CONTROL, CONTENT_TYPE, HeaderMap};
 use axum::http::{HeaderValue, StatusCode};
 use axum::response::{IntoResponse, Response};
+use axum::{Extension, Json};
 use quorate_core::event::Code;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
@@ -19,6 +19,7 @@ use serde_json::value::RawValue;
 use tokio::sync::{OwnedSemaphorePermit, watch};
 
 use super::AdminState;
+use super::access::{Shown, Watch};
 use super::answers::ApiError;
 use crate::event_log::{EventLog, Latest, Missed, Page, Record, VERDICT};
 
@@ -112,6 +113,7 @@ pub(super) async fn page(State(state): State<AdminState>, asked: Asked) -> Resul
 
 pub(super) async fn stream(
     State(state): State<AdminState>,
+    Extension(shown): Extension<Shown>,
     headers: HeaderMap,
     asked: Asked,
 ) -> Result<Response, ApiError> {
@@ -130,6 +132,7 @@ pub(super) async fn stream(
     let listener = Listener {
         changes: state.events.listen(),
         log: Arc::clone(&state.events),
+        watch: state.access.watch(shown),
         filter,
         after,
         stage: Stage::Greeting,
@@ -150,6 +153,7 @@ pub(super) async fn stream(
 struct Listener {
     log: Arc<EventLog>,
     changes: watch::Receiver<Latest>,
+    watch: Watch,
     filter: Filter,
     /// Has been told up to here.
     after: u64,
@@ -204,10 +208,14 @@ impl Listener {
             if seen.ended {
                 return None;
             }
-            match tokio::time::timeout(KEEP_ALIVE, self.changes.changed()).await {
-                Ok(Ok(())) => {}
-                Ok(Err(_)) => return None,
-                Err(_) => return Some(": still here\n\n".to_owned()),
+            tokio::select! {
+                changed = self.changes.changed() => changed.ok()?,
+                () = self.watch.withdrawn() => {
+                    self.stage = Stage::Over;
+                    let text = "the token of this listener was withdrawn";
+                    return Some(format!("event: cut\ndata: {}\n\n", json!({ "missed": 0, "text": text })));
+                }
+                () = tokio::time::sleep(KEEP_ALIVE) => return Some(": still here\n\n".to_owned()),
             }
         }
     }
@@ -244,12 +252,14 @@ mod tests {
     use quorate_core::event::Event;
     use tokio::sync::Semaphore;
 
+    use super::super::access::Access;
     use super::*;
 
     fn listener(log: &Arc<EventLog>, after: u64, codes: &[&'static str]) -> Listener {
         Listener {
             log: Arc::clone(log),
             changes: log.listen(),
+            watch: Access::open().watch(Shown::default()),
             filter: Filter { codes: codes.to_vec(), vhost: None },
             after,
             stage: Stage::Greeting,

@@ -11,8 +11,9 @@ use quorate_core::admin::{AdminReply, AdminRequest, AuditPage, GroupAct, GroupRe
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
+use super::access::By;
 use super::answers::{ApiError, ask_status, failed, read_json, unexpected};
-use super::author::By;
+
 use super::status_json::{GroupJson, groups};
 use super::{AdminState, COMMAND_TIMEOUT, QUESTION_TIMEOUT};
 use crate::wall_time;

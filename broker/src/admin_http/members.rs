@@ -8,8 +8,8 @@ use quorate_core::admin::{AdminReply, AdminRequest, MemberAct, MemberReport, Mem
 use serde::Deserialize;
 use serde_json::{Value, json};
 
+use super::access::By;
 use super::answers::{ApiError, failed, read_json, unexpected};
-use super::author::By;
 use super::{AdminState, COMMAND_TIMEOUT};
 
 /// Longest name or address that is taken, in bytes.

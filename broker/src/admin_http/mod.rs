@@ -1,7 +1,7 @@
 //! HTTP on the admin port: health, metrics and the API. State never changes by GET.
 
+mod access;
 mod answers;
-mod author;
 mod events;
 mod explain_json;
 mod groups;
@@ -31,6 +31,7 @@ use crate::counters::Counters;
 use crate::event_log::EventLog;
 use crate::pulse::Pulse;
 
+pub use access::{Access, Tokens};
 pub use server::serve;
 
 use answers::ApiError;
@@ -50,15 +51,18 @@ pub struct AdminState {
     pub insecure: bool,
     /// The store's directory, if there is one.
     pub data_dir: Option<PathBuf>,
+    /// Who may ask.
+    pub access: Access,
     /// Who may listen to events.
     listeners: Arc<Semaphore>,
 }
 
 impl AdminState {
-    /// What the handlers of a broker need, which has no store and permits nothing off loopback.
+    /// What the handlers of a broker need that has no store, permits nothing off loopback, and asks for no token.
     pub fn new(desk: AdminDesk, counters: Arc<Counters>, events: Arc<EventLog>, pulse: Arc<Pulse>) -> Self {
         let listeners = Arc::new(Semaphore::new(events::LISTENERS_MAX));
-        Self { desk, counters, events, pulse, insecure: false, data_dir: None, listeners }
+        let access = Access::open();
+        Self { desk, counters, events, pulse, insecure: false, data_dir: None, access, listeners }
     }
 }
 
@@ -119,6 +123,7 @@ pub fn router(state: AdminState) -> Router {
         .fallback(answers::not_found)
         .method_not_allowed_fallback(answers::method_not_allowed)
         .layer(middleware::from_fn(whole))
+        .layer(middleware::from_fn_with_state(state.clone(), access::admit))
         .with_state(state)
 }
 

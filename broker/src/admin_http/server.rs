@@ -22,6 +22,7 @@ use tower_service::Service;
 use super::patient::Patient;
 use super::{AdminState, router};
 use crate::rarely::Rarely;
+use crate::tls::Tls;
 
 /// What a connection may take.
 #[derive(Clone, Copy, Debug)]
@@ -47,13 +48,19 @@ const HEADERS_MAX: usize = 64;
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
 /// Serves until the other end of `closing` is dropped; what was answered by then is written first.
-pub async fn serve(listener: TcpListener, state: AdminState, closing: oneshot::Receiver<()>) {
-    serve_within(Limits::default(), listener, state, closing).await;
+pub async fn serve(
+    listener: TcpListener,
+    tls: Option<Tls>,
+    state: AdminState,
+    closing: oneshot::Receiver<()>,
+) {
+    serve_within(Limits::default(), listener, tls, state, closing).await;
 }
 
 pub(super) async fn serve_within(
     limits: Limits,
     listener: TcpListener,
+    tls: Option<Tls>,
     state: AdminState,
     closing: oneshot::Receiver<()>,
 ) {
@@ -84,12 +91,14 @@ pub(super) async fn serve_within(
                     limits.connections
                 )
             });
-            turn_away(&stream);
+            if tls.is_none() {
+                turn_away(&stream);
+            }
             continue;
         };
-        let (router, ending) = (router.clone(), ending.clone());
+        let (tls, router, ending) = (tls.clone(), router.clone(), ending.clone());
         tokio::spawn(async move {
-            let end = handle(limits, stream, address, router, ending).await;
+            let end = handle(limits, stream, tls, address, router, ending).await;
             tracing::debug!("operator {address} disconnected: {end}");
             drop(place);
         });
@@ -111,6 +120,7 @@ fn turn_away(stream: &TcpStream) {
 async fn handle(
     limits: Limits,
     stream: TcpStream,
+    tls: Option<Tls>,
     address: SocketAddr,
     router: Router,
     ending: watch::Receiver<()>,
@@ -118,7 +128,12 @@ async fn handle(
     if let Err(error) = stream.set_nodelay(true) {
         return error.to_string();
     }
-    said(talk(limits, stream, address, router, ending).await)
+    let Some(tls) = tls else { return said(talk(limits, stream, address, router, ending).await) };
+    match tokio::time::timeout(limits.head, tls.acceptor().accept(stream)).await {
+        Ok(Ok(stream)) => said(talk(limits, stream, address, router, ending).await),
+        Ok(Err(error)) => format!("TLS: {error}"),
+        Err(_) => "TLS: no handshake in time".to_owned(),
+    }
 }
 
 fn said(end: Result<(), hyper::Error>) -> String {

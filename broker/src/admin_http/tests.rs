@@ -262,7 +262,7 @@ fn with_server_within(limits: server::Limits, status: Status, work: impl FnOnce(
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = format!("http://{}", listener.local_addr().unwrap());
         let (_open, closing) = oneshot::channel();
-        tokio::spawn(server::serve_within(limits, listener, state, closing));
+        tokio::spawn(server::serve_within(limits, listener, None, state, closing));
         tokio::task::spawn_blocking(move || work(&address)).await.unwrap();
     });
 }

@@ -207,8 +207,11 @@ fn half_a_frame_is_nobodys_input() {
 #[test]
 fn frames_go_over_tls() {
     let directory = tempfile::tempdir().unwrap();
-    let files =
-        TlsFiles { certificate: directory.path().join("cert.pem"), key: directory.path().join("key.pem") };
+    let files = TlsFiles {
+        flags: "--tls",
+        certificate: directory.path().join("cert.pem"),
+        key: directory.path().join("key.pem"),
+    };
     let signed = rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();
     std::fs::write(&files.certificate, signed.cert.pem()).unwrap();
     std::fs::write(&files.key, signed.signing_key.serialize_pem()).unwrap();

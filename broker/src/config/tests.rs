@@ -112,7 +112,7 @@ fn listeners_off_loopback_need_protection_or_insecure() {
     for (line, hint) in [
         ("listen = \"0.0.0.0:1\"", "--tls-cert"),
         ("cluster-listen = \"10.0.0.1:1\"", "--cluster-secret-file"),
-        ("admin-listen = \"broker.example:1\"", "later release"),
+        ("admin-listen = \"broker.example:1\"", "--admin-tls-key and --admin-token-file"),
     ] {
         assert!(refused(line).contains(hint), "{line}");
         assert!(Config::from_settings(settings(&format!("{line}\ninsecure = true")), None).is_ok(), "{line}");
@@ -122,6 +122,28 @@ fn listeners_off_loopback_need_protection_or_insecure() {
             .is_ok(),
         "the files themselves are read at the start"
     );
+}
+
+#[test]
+fn tokens_and_certificates_let_the_admin_listener_leave_loopback() {
+    use std::os::unix::fs::PermissionsExt;
+
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("tokens");
+    std::fs::write(&path, "ann 0123456789abcdef\n").unwrap();
+    std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o600)).unwrap();
+    let listen = "admin-listen = \"0.0.0.0:1\"\n";
+    let tls = "admin-tls-cert = \"c\"\nadmin-tls-key = \"k\"\n";
+    let tokens = format!("admin-token-file = {path:?}\n");
+    assert!(refused(&format!("{listen}{tls}")).contains("give --admin-token-file, or"));
+    assert!(refused(&format!("{listen}{tokens}")).contains("give --admin-tls-cert and --admin-tls-key, or"));
+    let config = Config::from_settings(settings(&format!("{listen}{tls}{tokens}")), None).unwrap();
+    let again = Config::from_settings(settings(&config.to_toml()), None).unwrap();
+    assert_eq!((again.admin_tls, again.admin_token_file), (config.admin_tls, config.admin_token_file));
+    assert!(refused("admin-tls-cert = \"c\"").contains("--admin-tls-cert and --admin-tls-key go together"));
+    std::fs::write(&path, "ann short\n").unwrap();
+    let text = refused(&tokens);
+    assert!(text.contains("--admin-token-file") && text.contains("line 1"), "{text}");
 }
 
 #[test]

@@ -101,7 +101,7 @@ impl Port {
         let events = Arc::new(EventLog::new("b1"));
         let state = AdminState::new(desk, Arc::default(), events, Arc::clone(&pulse));
         let (open, closing) = oneshot::channel();
-        runtime.spawn(serve(listener, state, closing));
+        runtime.spawn(serve(listener, None, state, closing));
         Self { runtime, address, asked, pulse, _open: open }
     }
 }

@@ -233,6 +233,11 @@ impl Broker {
         self.wait_end(PATIENCE)
     }
 
+    /// Has the process read again what it reads while running (SIGHUP).
+    pub fn hang_up(&self) {
+        self.signal(Signal::HUP);
+    }
+
     /// Makes the process stand still (SIGSTOP).
     pub fn freeze(&self) {
         self.signal(Signal::STOP);

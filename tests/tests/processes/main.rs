@@ -27,6 +27,7 @@ mod shrinking;
 mod shutting_down;
 mod stamps;
 mod stream;
+mod tokens;
 mod tool;
 mod under_way;
 mod updating;

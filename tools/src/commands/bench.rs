@@ -287,7 +287,7 @@ async fn measure(
         () = interrupts.next() => return Err(interrupted()),
     };
     let count = brokers.len().max(pids.len());
-    let meter = Meter::new(Admin::new(settings), brokers, pids);
+    let meter = Meter::new(Admin::new(settings)?, brokers, pids);
     let mut run = Run::new(&plan, settings, crew, control.clone(), meter, floor);
     let ended = tokio::select! {
         ended = run.all(console) => ended,
@@ -370,7 +370,7 @@ fn pids(arguments: &MeasureArguments, settings: &Settings) -> Result<Vec<u32>, F
 
 /// Admin addresses of the cluster's brokers, as far as somebody says.
 async fn addresses(settings: &Settings) -> Vec<String> {
-    let admin = Admin::new(settings);
+    let Ok(admin) = Admin::new(settings) else { return Vec::new() };
     let answer = tokio::task::spawn_blocking(move || ask(&admin)).await;
     let members = answer.ok().and_then(Result::ok).map(|(view, _)| view.members().to_vec());
     let members = members.unwrap_or_default();

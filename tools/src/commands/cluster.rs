@@ -74,7 +74,7 @@ const POLL: Duration = Duration::from_millis(100);
 /// # Errors
 /// Nobody answers.
 pub fn run(command: &ClusterCommand, settings: &Settings, console: &mut Console) -> Result<Status, Failure> {
-    let admin = Admin::new(settings);
+    let admin = Admin::new(settings)?;
     match command {
         ClusterCommand::Status => {
             let (view, silent) = ask(&admin)?;

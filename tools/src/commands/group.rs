@@ -85,14 +85,14 @@ const ALL: &str = "*";
 /// # Errors
 /// As the brokers say.
 pub fn run(command: GroupCommand, settings: &Settings, console: &mut Console) -> Result<Status, Failure> {
-    let admin = Admin::new(settings);
+    let admin = Admin::new(settings)?;
     match command {
         GroupCommand::Status { vhost } => status(&admin, vhost.as_deref(), console),
         GroupCommand::Set(arguments) => set(&admin, &arguments, console),
         GroupCommand::Transfer(arguments) => {
             let millis = u64::try_from(settings.timeout.as_millis()).unwrap_or(u64::MAX);
             let body = json!({ "to": arguments.to, "timeout_ms": millis, "reason": arguments.reason });
-            let patient = Admin::new(&Settings { timeout: settings.timeout * 2, ..settings.clone() });
+            let patient = Admin::new(&Settings { timeout: settings.timeout * 2, ..settings.clone() })?;
             let vhosts = vhosts(&admin, &arguments.vhost, true)?;
             change(&patient, "transfer", &vhosts, &body, console)
         }

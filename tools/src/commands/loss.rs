@@ -67,10 +67,10 @@ Exit status: 0 shown, 2 there is no such loss, or it is damaged.")]
 /// There is no such loss, it cannot be read, or nobody answers.
 pub fn run(command: &LossCommand, settings: &Settings, console: &mut Console) -> Result<Status, Failure> {
     match command {
-        LossCommand::List { store: None } => list(&Admin::new(settings), console),
+        LossCommand::List { store: None } => list(&Admin::new(settings)?, console),
         LossCommand::List { store: Some(dir) } => list_in(dir, console),
         LossCommand::Show { id, store: Some(dir), effort } => show(id, dir, *effort, console),
-        LossCommand::Show { id, store: None, .. } => whereabouts(id, &Admin::new(settings), console),
+        LossCommand::Show { id, store: None, .. } => whereabouts(id, &Admin::new(settings)?, console),
         LossCommand::Recover(arguments) => loss_recover::run(arguments, settings, console),
     }
 }

@@ -91,7 +91,7 @@ pub struct Confirmed {
 /// # Errors
 /// As the brokers say.
 pub fn run(command: MemberCommand, settings: &Settings, console: &mut Console) -> Result<Status, Failure> {
-    let admin = Admin::new(settings);
+    let admin = Admin::new(settings)?;
     match command {
         MemberCommand::List => {
             let (view, _) = ask(&admin)?;

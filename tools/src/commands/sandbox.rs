@@ -12,6 +12,7 @@ use serde_json::{Value, json};
 use super::cluster::wait_until;
 use super::cluster_view::View;
 use crate::admin::Admin;
+use crate::approach::Approach;
 use crate::console::Console;
 use crate::exit::{Failure, Status};
 use crate::process::Ending;
@@ -167,8 +168,9 @@ fn bring_up(up: &Up, settings: &Settings, console: &mut Console) -> Result<Statu
     };
     let admin = Admin::new(&Settings {
         admin: state.brokers.iter().map(|broker| broker.admin.clone()).collect(),
+        approach: Approach::default(),
         ..settings.clone()
-    });
+    })?;
     let nodes = state.brokers.len();
     let (view, active) = wait_until(
         &admin,
@@ -334,8 +336,9 @@ fn status(place: &Place, settings: &Settings, console: &mut Console) -> Result<S
     let state = State::load(&place.directory()?)?;
     let admin = Admin::new(&Settings {
         admin: state.brokers.iter().map(|broker| broker.admin.clone()).collect(),
+        approach: Approach::default(),
         ..settings.clone()
-    });
+    })?;
     let view = super::cluster::ask(&admin).ok().map(|(view, _)| view);
     let stopped = state.brokers.iter().filter(|broker| state.running(broker).is_none()).count();
     let status = match &view {

@@ -31,7 +31,7 @@ pub enum VhostCommand {
 /// # Errors
 /// As the brokers say.
 pub fn run(command: VhostCommand, settings: &Settings, console: &mut Console) -> Result<Status, Failure> {
-    let admin = Admin::new(settings);
+    let admin = Admin::new(settings)?;
     match command {
         VhostCommand::List => list(&admin, console),
         VhostCommand::Create { name } => create(&name, &admin, console),
