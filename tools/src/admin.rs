@@ -177,6 +177,7 @@ impl Admin {
         let mut last = unreachable(&[]);
         let mut earlier = Earlier::Nothing;
         let mut directed: Option<String> = None;
+        let mut hops = 0;
         loop {
             let addresses: Vec<String> =
                 directed.take().into_iter().chain(self.addresses.iter().cloned()).collect();
@@ -203,7 +204,11 @@ impl Admin {
                     }
                 }
             }
-            thread::sleep(RETRY.min(deadline.saturating_duration_since(Instant::now())));
+            // Who was named is asked at once, but not for ever.
+            hops = if directed.is_some() { hops + 1 } else { 0 };
+            if hops % HOPS_MAX == 0 {
+                thread::sleep(RETRY.min(deadline.saturating_duration_since(Instant::now())));
+            }
         }
     }
 
