@@ -4,11 +4,12 @@
 //! The core's thread only appends. Every listener has a place of its own in the row and reads from there as it can: one
 //! that is slow costs no memory, finds its place gone at last, and is told so.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use quorate_core::event::{CODES, Event, Fields, Level, Value};
+use schemars::JsonSchema;
 use serde::ser::SerializeMap;
 use serde::{Serialize, Serializer};
 use tokio::sync::watch;
@@ -37,15 +38,21 @@ pub struct Record {
 }
 
 /// An event as programs see it: field names are a contract with scripts.
-#[derive(Serialize)]
-struct EventJson<'a> {
+#[derive(Serialize, JsonSchema)]
+#[schemars(rename = "Event")]
+pub(crate) struct EventJson<'a> {
+    /// One more than the event's before it.
     sequence: u64,
+    /// When, by the broker's wall clock: RFC 3339, UTC.
     time: String,
     broker: &'a str,
+    /// As docs/reference/events.md lists them, or `verdict`.
     code: &'static str,
+    #[schemars(extend("enum" = ["debug", "info", "warn", "error"]))]
     level: &'static str,
     text: String,
     #[serde(serialize_with = "as_object")]
+    #[schemars(with = "BTreeMap<String, serde_json::Value>")]
     fields: Vec<(&'static str, FieldJson)>,
 }
 

@@ -39,6 +39,8 @@ pub enum Command {
         #[command(subcommand)]
         action: ConfigAction,
     },
+    /// Prints the OpenAPI document of the admin port.
+    Openapi,
 }
 
 /// What `quorated config` can do.

@@ -8,7 +8,7 @@ use quorate_broker::exit::{Exit, ExitStatus, end_process_on_panic};
 use quorate_broker::flags::{Command, ConfigAction, Flags};
 use quorate_broker::open_store::set_aside_store;
 use quorate_broker::signals::Signals;
-use quorate_broker::{logging, startup};
+use quorate_broker::{admin_http, logging, startup};
 use tokio::runtime::Runtime;
 
 /// Messages are allocated by the thread that reads them and freed by others, later: this allocator keeps what they
@@ -23,6 +23,10 @@ fn main() -> ExitCode {
         Err(exit) => return refuse(&exit.reason, exit.status),
     };
     let flags = Flags::parse();
+    if flags.command == Some(Command::Openapi) {
+        print!("{}", admin_http::openapi());
+        return ExitCode::SUCCESS;
+    }
     let config = match Config::load(&flags) {
         Ok(config) => config,
         Err(error) => return refuse(&error.to_string(), ExitStatus::Usage as u8),
@@ -36,7 +40,7 @@ fn main() -> ExitCode {
             print!("{}", config.to_toml());
             ExitCode::SUCCESS
         }
-        None => run(&flags, &config, runtime, signals),
+        Some(Command::Openapi) | None => run(&flags, &config, runtime, signals),
     }
 }
 

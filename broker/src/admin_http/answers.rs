@@ -1,19 +1,17 @@
 //! The API's answers, and the one shape of all errors: `{"code","message","next"}`.
 
 use axum::Json;
-use axum::body::Bytes;
 use axum::extract::State;
 use axum::http::header::{CONTENT_TYPE, HeaderMap};
 use axum::http::{Method, StatusCode, Uri};
 use axum::response::{IntoResponse, Response};
-use quorate_core::admin::{AdminReply, AdminRequest, Metrics, ShutdownReport, Status};
+use quorate_core::admin::{AdminReply, AdminRequest, Author, Metrics, ShutdownReport, Status};
 use quorate_protocol::fault::{Blame, FaultCode};
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
-use serde_json::{Value, json};
 
-use super::access::By;
 use super::explain_json::ExplanationJson;
-use super::status_json::{self, StatusJson};
+use super::status_json::{MembersJson, StatusJson, VhostsJson};
 use super::{AdminState, COMMAND_TIMEOUT, QUESTION_TIMEOUT, metrics};
 use crate::admin_desk::NoAnswer;
 
@@ -42,11 +40,18 @@ impl ApiError {
     }
 }
 
-#[derive(Serialize)]
-struct ErrorJson {
+/// Why something was not done.
+#[derive(Serialize, JsonSchema)]
+#[schemars(rename = "Error")]
+pub(super) struct ErrorJson {
+    /// A stable name of the reason. LEADER_CHANGED: what was asked for was decided before the leadership moved; UNDECIDED: it
+    /// may be decided yet.
     code: String,
+    /// For people.
     message: String,
+    /// Commands to type next.
     next: Vec<String>,
+    /// Where to ask instead, if that is the reason.
     #[serde(skip_serializing_if = "Option::is_none")]
     leader_admin_address: Option<String>,
 }
@@ -122,14 +127,14 @@ pub(super) async fn ask_status(state: &AdminState) -> Result<Status, ApiError> {
     }
 }
 
-pub(super) async fn status(State(state): State<AdminState>) -> Result<Json<StatusJson>, ApiError> {
+pub(super) async fn status(state: AdminState) -> Result<StatusJson, ApiError> {
     let status = ask_status(&state).await?;
-    Ok(Json(StatusJson::new(status, state.insecure)))
+    Ok(StatusJson::new(status, state.insecure))
 }
 
-pub(super) async fn explain(State(state): State<AdminState>) -> Result<Json<ExplanationJson>, ApiError> {
+pub(super) async fn explain(state: AdminState) -> Result<ExplanationJson, ApiError> {
     match state.desk.ask(AdminRequest::Explain, QUESTION_TIMEOUT).await? {
-        AdminReply::Explain(explanation) => Ok(Json(ExplanationJson::from(*explanation))),
+        AdminReply::Explain(explanation) => Ok(ExplanationJson::from(*explanation)),
         AdminReply::Failed { code, message, next, leader_admin_address } => {
             Err(failed(code, message, next, leader_admin_address))
         }
@@ -137,34 +142,40 @@ pub(super) async fn explain(State(state): State<AdminState>) -> Result<Json<Expl
     }
 }
 
-pub(super) async fn members(State(state): State<AdminState>) -> Result<Json<Value>, ApiError> {
-    let members: Vec<_> =
-        ask_status(&state).await?.members.into_iter().map(status_json::MemberJson::from).collect();
-    Ok(Json(json!({ "members": members })))
+pub(super) async fn members(state: AdminState) -> Result<MembersJson, ApiError> {
+    Ok(MembersJson::from(ask_status(&state).await?))
 }
 
-pub(super) async fn list_vhosts(State(state): State<AdminState>) -> Result<Json<Value>, ApiError> {
-    Ok(Json(json!({ "vhosts": status_json::vhosts(ask_status(&state).await?) })))
+pub(super) async fn list_vhosts(state: AdminState) -> Result<VhostsJson, ApiError> {
+    Ok(VhostsJson::from(ask_status(&state).await?))
 }
 
-#[derive(Deserialize)]
+/// What virtual host to create.
+#[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
-struct CreateVhost {
+pub(super) struct CreateVhost {
     name: String,
 }
 
+/// It exists.
+#[derive(Serialize, JsonSchema)]
+pub(super) struct VhostCreated {
+    name: String,
+    /// False if it existed before.
+    created: bool,
+}
+
 pub(super) async fn create_vhost(
-    State(state): State<AdminState>,
-    By(author): By,
-    headers: HeaderMap,
-    body: Bytes,
-) -> Result<(StatusCode, Json<Value>), ApiError> {
-    let CreateVhost { name } = read_json(&headers, &body)?;
+    state: AdminState,
+    author: Author,
+    body: CreateVhost,
+) -> Result<(StatusCode, VhostCreated), ApiError> {
+    let CreateVhost { name } = body;
     let request = AdminRequest::CreateVhost { name: name.clone(), author };
     match state.desk.ask(request, COMMAND_TIMEOUT).await? {
         AdminReply::Done { changed } => {
             let status = if changed { StatusCode::CREATED } else { StatusCode::OK };
-            Ok((status, Json(json!({ "name": name, "created": changed }))))
+            Ok((status, VhostCreated { name, created: changed }))
         }
         AdminReply::Failed { code, message, next, leader_admin_address } => {
             Err(failed(code, message, next, leader_admin_address))
@@ -173,9 +184,11 @@ pub(super) async fn create_vhost(
     }
 }
 
-#[derive(Deserialize)]
+/// Why the cluster is to be shut down.
+#[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
-struct Shutdown {
+pub(super) struct Shutdown {
+    /// For the brokers' logs: 1 to 1,000 bytes without control characters.
     reason: String,
 }
 
@@ -183,12 +196,11 @@ struct Shutdown {
 const REASON_BYTES_MAX: usize = 1000;
 
 pub(super) async fn shutdown(
-    State(state): State<AdminState>,
-    By(author): By,
-    headers: HeaderMap,
-    body: Bytes,
-) -> Result<Json<Value>, ApiError> {
-    let Shutdown { reason } = read_json(&headers, &body)?;
+    state: AdminState,
+    author: Author,
+    body: Shutdown,
+) -> Result<(StatusCode, ShutdownJson), ApiError> {
+    let Shutdown { reason } = body;
     if reason.trim().is_empty() || reason.len() > REASON_BYTES_MAX || reason.chars().any(char::is_control) {
         return Err(ApiError::new(
             StatusCode::BAD_REQUEST,
@@ -198,7 +210,7 @@ pub(super) async fn shutdown(
         ));
     }
     match state.desk.ask(AdminRequest::Shutdown { reason, author }, COMMAND_TIMEOUT).await? {
-        AdminReply::ShutDown(report) => Ok(Json(shutdown_json(&report))),
+        AdminReply::ShutDown(report) => Ok((StatusCode::OK, ShutdownJson::from(*report))),
         AdminReply::Failed { code, message, next, leader_admin_address } => {
             Err(failed(code, message, next, leader_admin_address))
         }
@@ -206,21 +218,40 @@ pub(super) async fn shutdown(
     }
 }
 
-fn shutdown_json(report: &ShutdownReport) -> Value {
-    let members: Vec<Value> = report
-        .members
-        .iter()
-        .map(|member| {
-            json!({
-                "name": member.name,
-                "store_id": member.store_id.to_string(),
-                "clean": !report.transient && member.why_not_clean.is_none(),
-                "stopped": member.why_not_clean.is_none(),
-                "detail": member.why_not_clean,
-            })
-        })
-        .collect();
-    json!({ "shutdown_id": report.id.to_string(), "transient": report.transient, "members": members })
+/// How the cluster was shut down.
+#[derive(Serialize, JsonSchema)]
+#[schemars(rename = "Shut")]
+pub(super) struct ShutdownJson {
+    shutdown_id: String,
+    /// There are no stores that could be clean.
+    transient: bool,
+    members: Vec<MemberShutJson>,
+}
+
+/// How one member was.
+#[derive(Serialize, JsonSchema)]
+#[schemars(rename = "MemberShut")]
+struct MemberShutJson {
+    name: String,
+    store_id: String,
+    clean: bool,
+    stopped: bool,
+    /// Why its store is not clean.
+    detail: Option<String>,
+}
+
+impl From<ShutdownReport> for ShutdownJson {
+    fn from(report: ShutdownReport) -> Self {
+        let transient = report.transient;
+        let members = report.members.into_iter().map(|member| MemberShutJson {
+            name: member.name,
+            store_id: member.store_id.to_string(),
+            clean: !transient && member.why_not_clean.is_none(),
+            stopped: member.why_not_clean.is_none(),
+            detail: member.why_not_clean,
+        });
+        Self { shutdown_id: report.id.to_string(), transient, members: members.collect() }
+    }
 }
 
 /// Only JSON that says so: a web page of somebody else cannot send that here without asking first.

@@ -5,14 +5,15 @@ use std::fmt::Write as _;
 use std::sync::Arc;
 use std::time::Duration;
 
+use axum::Extension;
 use axum::body::{Body, Bytes};
 use axum::extract::rejection::QueryRejection;
 use axum::extract::{Query, State};
 use axum::http::header::{CACHE_CONTROL, CONTENT_TYPE, HeaderMap};
 use axum::http::{HeaderValue, StatusCode};
 use axum::response::{IntoResponse, Response};
-use axum::{Extension, Json};
 use quorate_core::event::Code;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 use serde_json::value::RawValue;
@@ -21,7 +22,8 @@ use tokio::sync::{OwnedSemaphorePermit, watch};
 use super::AdminState;
 use super::access::{Shown, Watch};
 use super::answers::ApiError;
-use crate::event_log::{EventLog, Latest, Missed, Page, Record, VERDICT};
+use super::route::read_query;
+use crate::event_log::{EventJson, EventLog, Latest, Missed, Page, Record, VERDICT};
 
 /// Listeners at once.
 pub(super) const LISTENERS_MAX: usize = 64;
@@ -35,7 +37,7 @@ const KEEP_ALIVE: Duration = Duration::from_secs(15);
 const RETRY_MILLIS: u64 = 1000;
 
 /// Which events.
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Wanted {
     /// Codes, with commas between; none: all.
@@ -44,25 +46,23 @@ pub(super) struct Wanted {
     vhost: Option<String>,
     /// Those after this number.
     after: Option<u64>,
-    /// With `/api/v1/events`: so many at most.
+    /// So many at most, of up to 1,000; the stream knows no limit.
     limit: Option<usize>,
 }
 
-type Asked = Result<Query<Wanted>, QueryRejection>;
-
-fn wanted(asked: Asked) -> Result<(Filter, Wanted), ApiError> {
-    let invalid = |text: String| {
-        let next = &["GET /events?code=HA-1009,HA-1010&vhost=/&after=0", "docs/reference/events.md"];
-        ApiError::new(StatusCode::BAD_REQUEST, "invalid", text, next)
-    };
-    let Query(wanted) = asked.map_err(|error| invalid(error.body_text()))?;
-    let mut codes = Vec::new();
-    for name in wanted.code.iter().flat_map(|codes| codes.split(',')).map(str::trim) {
-        let known = Code::find(name).map(|code| code.name).or((name == VERDICT).then_some(VERDICT));
-        codes.push(known.ok_or_else(|| invalid(format!("{name:?} is no code of an event")))?);
+impl Wanted {
+    fn filter(&self) -> Result<Filter, ApiError> {
+        let mut codes = Vec::new();
+        for name in self.code.iter().flat_map(|codes| codes.split(',')).map(str::trim) {
+            let known = Code::find(name).map(|code| code.name).or((name == VERDICT).then_some(VERDICT));
+            codes.push(known.ok_or_else(|| {
+                let next = &["GET /events?code=HA-1009,HA-1010&vhost=/&after=0", "docs/reference/events.md"];
+                let text = format!("{name:?} is no code of an event");
+                ApiError::new(StatusCode::BAD_REQUEST, "invalid", text, next)
+            })?);
+        }
+        Ok(Filter { codes, vhost: self.vhost.clone() })
     }
-    let filter = Filter { codes, vhost: wanted.vhost.clone() };
-    Ok((filter, wanted))
 }
 
 /// Which events a listener is told.
@@ -80,10 +80,12 @@ impl Filter {
     }
 }
 
-/// The answer of `/api/v1/events`.
-#[derive(Serialize)]
-struct PageJson {
+/// Events of this broker.
+#[derive(Serialize, JsonSchema)]
+#[schemars(rename = "Events")]
+pub(super) struct PageJson {
     broker: String,
+    #[schemars(with = "Vec<EventJson<'_>>")]
     events: Vec<Box<RawValue>>,
     /// How many events are gone that came after the number asked for; none if nobody knows.
     missed: Option<u64>,
@@ -92,12 +94,12 @@ struct PageJson {
     more: bool,
 }
 
-pub(super) async fn page(State(state): State<AdminState>, asked: Asked) -> Result<Response, ApiError> {
-    let (filter, wanted) = wanted(asked)?;
+pub(super) async fn page(state: AdminState, wanted: Wanted) -> Result<PageJson, ApiError> {
+    let filter = wanted.filter()?;
     let limit = wanted.limit.unwrap_or(PAGE).clamp(1, PAGE);
     let Page { records, missed, last } = state.events.after(wanted.after.unwrap_or(0), limit);
     let shown = records.iter().filter(|record| filter.lets_through(record));
-    let answer = PageJson {
+    Ok(PageJson {
         broker: state.events.broker().to_owned(),
         events: shown.filter_map(|record| RawValue::from_string(record.json.clone()).ok()).collect(),
         missed: match missed {
@@ -107,17 +109,17 @@ pub(super) async fn page(State(state): State<AdminState>, asked: Asked) -> Resul
         },
         last,
         more: last < state.events.last(),
-    };
-    Ok(Json(answer).into_response())
+    })
 }
 
 pub(super) async fn stream(
     State(state): State<AdminState>,
     Extension(shown): Extension<Shown>,
     headers: HeaderMap,
-    asked: Asked,
+    asked: Result<Query<Wanted>, QueryRejection>,
 ) -> Result<Response, ApiError> {
-    let (filter, wanted) = wanted(asked)?;
+    let wanted = read_query(asked)?;
+    let filter = wanted.filter()?;
     // A browser that connects again says where it was, and keeps the address with the first number.
     let resumed = headers.get("last-event-id").and_then(|id| id.to_str().ok()?.trim().parse().ok());
     let place = Arc::clone(&state.listeners).try_acquire_owned().map_err(|_| {

@@ -6,10 +6,12 @@ use quorate_core::formation::status::{GroupStatus, InitialStatus, RecoveryMode, 
 use quorate_core::formation::{Facts, Row};
 use quorate_store::ids::GroupId;
 use quorate_store::stamp::{EpochCause, EpochEntry};
+use schemars::JsonSchema;
 use serde::Serialize;
 
 /// What `quorate cluster explain -o json` prints.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, JsonSchema)]
+#[schemars(rename = "Explanation")]
 pub(super) struct ExplanationJson {
     name: String,
     store_id: String,
@@ -18,12 +20,15 @@ pub(super) struct ExplanationJson {
     groups: Vec<GroupJson>,
 }
 
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, JsonSchema)]
+#[schemars(rename = "GroupExplanation")]
 struct GroupJson {
     group: u32,
     vhost: String,
+    #[schemars(extend("enum" = ["form", "restore", "join", "resume", "wait", "needs-operator", "held", "refuse"]))]
     verdict: &'static str,
     row: &'static str,
+    /// When that row applies.
     summary: &'static str,
     reason: String,
     missing: Vec<String>,
@@ -35,19 +40,22 @@ struct GroupJson {
     members: Vec<MemberJson>,
 }
 
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, JsonSchema)]
+#[schemars(rename = "EarlierRow")]
 struct RowJson {
     row: &'static str,
     why_not: &'static str,
 }
 
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, JsonSchema)]
+#[schemars(rename = "MemberFacts")]
 struct MemberJson {
     name: String,
     store_id: String,
     address: String,
     /// The broker that answers.
     own: bool,
+    #[schemars(extend("enum" = ["transient", "empty", "forming", "dirty", "clean", "marked", "damaged"]))]
     state: &'static str,
     /// Shutdown or recovery id of a clean store, or what is damaged.
     state_detail: Option<String>,
@@ -55,32 +63,39 @@ struct MemberJson {
     cluster_id: Option<String>,
     incarnation: u64,
     wait_for: u32,
+    #[schemars(extend("enum" = ["automatic", "manual"]))]
     recovery: &'static str,
     /// What it holds of the group; none if nothing.
     holds: Option<HoldsJson>,
 }
 
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, JsonSchema)]
+#[schemars(rename = "GroupFacts")]
 struct HoldsJson {
     trusted: bool,
     /// Epoch, term and index where its log ends.
     position: String,
     term: u64,
     active: bool,
+    /// Its process took part while the group was active.
     was_active: bool,
     voters: Vec<String>,
     learners: Vec<String>,
     lineage: Vec<EpochJson>,
 }
 
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, JsonSchema)]
+#[schemars(rename = "EpochFacts")]
 struct EpochJson {
     epoch: u32,
     id: String,
+    #[schemars(extend("enum" = ["founding", "mark", "override", "solo", "take-over"]))]
     cause: &'static str,
+    /// Where the epoch before was left.
     fork: String,
     who: String,
     why: String,
+    /// Names of the stores that had no say in it.
     left_out: Vec<String>,
 }
 

@@ -3,18 +3,15 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use axum::Json;
-use axum::body::Bytes;
-use axum::extract::State;
-use axum::http::HeaderMap;
-use quorate_core::admin::{AdminReply, AdminRequest, AuditPage, GroupAct, GroupRequest, Setting};
+use axum::http::StatusCode;
+use quorate_core::admin::{
+    AdminReply, AdminRequest, AuditPage, Author, GroupAct, GroupReport, GroupRequest, Setting,
+};
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
-use serde_json::{Value, json};
 
-use super::access::By;
-use super::answers::{ApiError, ask_status, failed, read_json, unexpected};
-
-use super::status_json::{GroupJson, groups};
+use super::answers::{ApiError, ask_status, failed, unexpected};
+use super::status_json::GroupsJson;
 use super::{AdminState, COMMAND_TIMEOUT, QUESTION_TIMEOUT};
 use crate::wall_time;
 
@@ -23,17 +20,20 @@ const TRANSFER_MILLIS: u64 = 30_000;
 /// Beyond what a transfer may take, until it is answered.
 const TRANSFER_SLACK: Duration = Duration::from_secs(25);
 
-#[derive(Deserialize)]
+/// A node's election priority.
+#[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
+#[schemars(rename = "NodePriority")]
 struct Priority {
     node: String,
     priority: u64,
 }
 
 /// What may be set; what is absent stays. No virtual host: the group `system`.
-#[derive(Deserialize)]
+#[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
-struct Set {
+#[schemars(rename = "GroupSettings")]
+pub(super) struct Set {
     vhost: Option<String>,
     #[serde(default)]
     priorities: Vec<Priority>,
@@ -42,9 +42,9 @@ struct Set {
     reason: String,
 }
 
-#[derive(Deserialize)]
+#[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
-struct Transfer {
+pub(super) struct Transfer {
     vhost: Option<String>,
     to: String,
     timeout_ms: Option<u64>,
@@ -52,9 +52,9 @@ struct Transfer {
     reason: String,
 }
 
-#[derive(Deserialize)]
+#[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
-struct Permit {
+pub(super) struct Permit {
     /// Names, store ids or cluster addresses; none: everybody.
     nodes: BTreeSet<String>,
     #[serde(default)]
@@ -62,7 +62,8 @@ struct Permit {
 }
 
 /// One change, as the audit keeps it.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, JsonSchema)]
+#[schemars(rename = "AuditRecord")]
 struct AuditJson {
     vhost: String,
     index: u64,
@@ -76,20 +77,31 @@ struct AuditJson {
     after: String,
 }
 
-type Answered = Result<Json<Value>, ApiError>;
-
-pub(super) async fn list(State(state): State<AdminState>) -> Answered {
-    let shown: Vec<GroupJson> = groups(ask_status(&state).await?);
-    Ok(Json(json!({ "groups": shown })))
+/// Changes of all groups of this broker.
+#[derive(Debug, Serialize, JsonSchema)]
+#[schemars(rename = "Audit")]
+pub(super) struct AuditsJson {
+    records: Vec<AuditJson>,
 }
 
-pub(super) async fn set(
-    State(state): State<AdminState>,
-    By(author): By,
-    headers: HeaderMap,
-    body: Bytes,
-) -> Answered {
-    let Set { vhost, priorities, required_nodes, reason } = read_json(&headers, &body)?;
+/// What became of a change.
+#[derive(Debug, Serialize, JsonSchema)]
+#[schemars(rename = "GroupChange")]
+pub(super) struct ReportJson {
+    vhost: String,
+    /// This request made it so; if not, it was so before.
+    changed: bool,
+    detail: String,
+}
+
+type Answered = Result<(StatusCode, ReportJson), ApiError>;
+
+pub(super) async fn list(state: AdminState) -> Result<GroupsJson, ApiError> {
+    Ok(GroupsJson::from(ask_status(&state).await?))
+}
+
+pub(super) async fn set(state: AdminState, author: Author, body: Set) -> Answered {
+    let Set { vhost, priorities, required_nodes, reason } = body;
     let priorities =
         priorities.into_iter().map(|Priority { node, priority }| Setting::Priority { node, priority });
     let settings = priorities.chain(required_nodes.map(Setting::RequiredNodes)).collect();
@@ -97,37 +109,26 @@ pub(super) async fn set(
     ask(&state, request, COMMAND_TIMEOUT).await
 }
 
-pub(super) async fn transfer(
-    State(state): State<AdminState>,
-    By(author): By,
-    headers: HeaderMap,
-    body: Bytes,
-) -> Answered {
-    let Transfer { vhost, to, timeout_ms, reason } = read_json(&headers, &body)?;
+pub(super) async fn transfer(state: AdminState, author: Author, body: Transfer) -> Answered {
+    let Transfer { vhost, to, timeout_ms, reason } = body;
     let within_millis = timeout_ms.unwrap_or(TRANSFER_MILLIS);
     let act = GroupAct::Transfer { to, within_millis };
     let patience = Duration::from_millis(within_millis.min(600_000)) + TRANSFER_SLACK;
     ask(&state, GroupRequest { vhost, act, author, reason }, patience).await
 }
 
-pub(super) async fn permit(
-    State(state): State<AdminState>,
-    By(author): By,
-    headers: HeaderMap,
-    body: Bytes,
-) -> Answered {
-    let Permit { nodes, reason } = read_json(&headers, &body)?;
+pub(super) async fn permit(state: AdminState, author: Author, body: Permit) -> Answered {
+    let Permit { nodes, reason } = body;
     let act = GroupAct::Set(vec![Setting::PermittedNodes(nodes)]);
     ask(&state, GroupRequest { vhost: None, act, author, reason }, COMMAND_TIMEOUT).await
 }
 
 async fn ask(state: &AdminState, request: GroupRequest, patience: Duration) -> Answered {
     match state.desk.ask(AdminRequest::Group(request), patience).await? {
-        AdminReply::Group(report) => Ok(Json(json!({
-            "vhost": report.vhost,
-            "changed": report.changed,
-            "detail": report.detail,
-        }))),
+        AdminReply::Group(report) => {
+            let GroupReport { vhost, changed, detail } = *report;
+            Ok((StatusCode::OK, ReportJson { vhost, changed, detail }))
+        }
         AdminReply::Failed { code, message, next, leader_admin_address } => {
             Err(failed(code, message, next, leader_admin_address))
         }
@@ -136,12 +137,12 @@ async fn ask(state: &AdminState, request: GroupRequest, patience: Duration) -> A
 }
 
 /// The newest last, of all groups that this broker has.
-pub(super) async fn audit(State(state): State<AdminState>) -> Answered {
+pub(super) async fn audit(state: AdminState) -> Result<AuditsJson, ApiError> {
     match state.desk.ask(AdminRequest::Audit, QUESTION_TIMEOUT).await? {
         AdminReply::Audit(pages) => {
             let mut records: Vec<AuditJson> = pages.into_iter().flat_map(audit_json).collect();
             records.sort_by(|a, b| (a.at_ms, &a.vhost, a.index).cmp(&(b.at_ms, &b.vhost, b.index)));
-            Ok(Json(json!({ "records": records })))
+            Ok(AuditsJson { records })
         }
         AdminReply::Failed { code, message, next, leader_admin_address } => {
             Err(failed(code, message, next, leader_admin_address))

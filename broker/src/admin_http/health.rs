@@ -1,11 +1,9 @@
 //! Health: 200 or 503, for orchestrators and load balancers.
 
-use axum::Json;
-use axum::extract::{Query, State};
 use axum::http::StatusCode;
 use quorate_core::admin::{GroupStatusView, Status, VerdictWord};
-use serde::Deserialize;
-use serde_json::{Value, json};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
 
 use super::AdminState;
 use super::answers::{ApiError, ask_status};
@@ -13,10 +11,18 @@ use super::answers::{ApiError, ask_status};
 /// A follower further behind than this many entries does not serve its role.
 const READY_LAG_MAX: u64 = 10_000;
 
-type Healthy = Result<Json<Value>, ApiError>;
+/// Yes.
+#[derive(Debug, Serialize, JsonSchema)]
+#[schemars(rename = "Health")]
+pub(super) struct HealthJson {
+    #[schemars(extend("enum" = ["ok"]))]
+    status: &'static str,
+}
 
-fn healthy() -> Json<Value> {
-    Json(json!({ "status": "ok" }))
+type Healthy = Result<HealthJson, ApiError>;
+
+fn healthy() -> HealthJson {
+    HealthJson { status: "ok" }
 }
 
 fn unhealthy(code: &str, message: String) -> ApiError {
@@ -24,12 +30,12 @@ fn unhealthy(code: &str, message: String) -> ApiError {
 }
 
 /// The ports are open: otherwise nobody could ask.
-pub(super) async fn startup() -> Healthy {
+pub(super) async fn startup(_state: AdminState) -> Healthy {
     Ok(healthy())
 }
 
 /// The core thread turns. What it waits for does not matter here: restarting would not help.
-pub(super) async fn live(State(state): State<AdminState>) -> Healthy {
+pub(super) async fn live(state: AdminState) -> Healthy {
     if state.pulse.is_live() {
         Ok(healthy())
     } else {
@@ -38,45 +44,49 @@ pub(super) async fn live(State(state): State<AdminState>) -> Healthy {
 }
 
 /// This broker serves its role.
-pub(super) async fn ready(State(state): State<AdminState>) -> Healthy {
+pub(super) async fn ready(state: AdminState) -> Healthy {
     why_not_ready(&ask_status(&state).await?)
         .map_or_else(|| Ok(healthy()), |reason| Err(unhealthy("not-ready", reason)))
 }
 
-/// Which group a question is about.
-#[derive(Debug, Deserialize)]
-pub(super) struct Question {
+/// Which group.
+#[derive(Debug, Deserialize, JsonSchema)]
+pub(super) struct Leader {
+    /// Which virtual host.
     #[serde(default = "default_vhost")]
     vhost: String,
-    max_lag: Option<u64>,
+}
+
+/// Which group, and how closely it is followed.
+#[derive(Debug, Deserialize, JsonSchema)]
+pub(super) struct Replica {
+    /// Which virtual host.
+    #[serde(default = "default_vhost")]
+    vhost: String,
+    /// How many log entries it may be behind.
+    #[serde(default = "default_lag")]
+    max_lag: u64,
 }
 
 fn default_vhost() -> String {
     "/".to_owned()
 }
 
-type Asked = Result<Query<Question>, axum::extract::rejection::QueryRejection>;
-
-fn question(asked: Asked) -> Result<Question, ApiError> {
-    asked.map(|Query(question)| question).map_err(|error| {
-        ApiError::new(StatusCode::BAD_REQUEST, "invalid", error.body_text(), &["GET /api/v1/openapi.json"])
-    })
+fn default_lag() -> u64 {
+    READY_LAG_MAX
 }
 
 /// This broker leads the virtual host with a quorum.
-pub(super) async fn leader(State(state): State<AdminState>, asked: Asked) -> Healthy {
-    let question = question(asked)?;
+pub(super) async fn leader(state: AdminState, question: Leader) -> Healthy {
     let status = ask_status(&state).await?;
     why_not_leader(&status, &question.vhost)
         .map_or_else(|| Ok(healthy()), |reason| Err(unhealthy("not-leader", reason)))
 }
 
 /// This broker follows a leader of the virtual host, closely enough.
-pub(super) async fn replica(State(state): State<AdminState>, asked: Asked) -> Healthy {
-    let question = question(asked)?;
+pub(super) async fn replica(state: AdminState, question: Replica) -> Healthy {
     let status = ask_status(&state).await?;
-    let limit = question.max_lag.unwrap_or(READY_LAG_MAX);
-    why_not_replica(&status, &question.vhost, limit)
+    why_not_replica(&status, &question.vhost, question.max_lag)
         .map_or_else(|| Ok(healthy()), |reason| Err(unhealthy("not-replica", reason)))
 }
 

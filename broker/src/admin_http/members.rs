@@ -1,91 +1,71 @@
 //! `/api/v1/members/…`: who belongs to the cluster, and who leads.
 
-use axum::Json;
-use axum::body::Bytes;
-use axum::extract::State;
-use axum::http::{HeaderMap, StatusCode};
-use quorate_core::admin::{AdminReply, AdminRequest, MemberAct, MemberReport, MemberRequest};
-use serde::Deserialize;
-use serde_json::{Value, json};
+use axum::http::StatusCode;
+use quorate_core::admin::{AdminReply, AdminRequest, Author, MemberAct, MemberReport, MemberRequest};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
 
-use super::access::By;
-use super::answers::{ApiError, failed, read_json, unexpected};
+use super::answers::{ApiError, failed, unexpected};
 use super::{AdminState, COMMAND_TIMEOUT};
 
 /// Longest name or address that is taken, in bytes.
 const TEXT_BYTES_MAX: usize = 255;
 
-#[derive(Deserialize)]
+/// Which member.
+#[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
-struct Named {
+pub(super) struct Named {
     name: String,
 }
 
-#[derive(Deserialize)]
+/// Which broker.
+#[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
-struct Added {
+pub(super) struct Added {
     name: String,
+    /// A cluster address to look for it at.
     address: Option<String>,
 }
 
-/// 200 once it is so in every group, 202 while it goes on.
-type Answered = Result<(StatusCode, Json<Value>), ApiError>;
+/// How far a change of membership has come.
+#[derive(Serialize, JsonSchema)]
+#[schemars(rename = "MemberChange")]
+pub(super) struct ReportJson {
+    name: String,
+    store_id: Option<String>,
+    /// This request decided it; if not, it was decided before.
+    changed: bool,
+    /// It is so in every group. If not it goes on by itself.
+    complete: bool,
+    detail: String,
+}
 
-pub(super) async fn add(
-    State(state): State<AdminState>,
-    By(author): By,
-    headers: HeaderMap,
-    body: Bytes,
-) -> Answered {
-    let Added { name, address } = read_json(&headers, &body)?;
+/// 200 once it is so in every group, 202 while it goes on.
+type Answered = Result<(StatusCode, ReportJson), ApiError>;
+
+pub(super) async fn add(state: AdminState, author: Author, body: Added) -> Answered {
+    let Added { name, address } = body;
     ask(&state, MemberRequest { act: MemberAct::Add, name, address, author }).await
 }
 
-pub(super) async fn remove(
-    State(state): State<AdminState>,
-    by: By,
-    headers: HeaderMap,
-    body: Bytes,
-) -> Answered {
-    named(&state, MemberAct::Remove, by, &headers, &body).await
+pub(super) async fn remove(state: AdminState, author: Author, body: Named) -> Answered {
+    named(&state, MemberAct::Remove, author, body).await
 }
 
-pub(super) async fn replace(
-    State(state): State<AdminState>,
-    by: By,
-    headers: HeaderMap,
-    body: Bytes,
-) -> Answered {
-    named(&state, MemberAct::Replace, by, &headers, &body).await
+pub(super) async fn replace(state: AdminState, author: Author, body: Named) -> Answered {
+    named(&state, MemberAct::Replace, author, body).await
 }
 
-pub(super) async fn drain(
-    State(state): State<AdminState>,
-    by: By,
-    headers: HeaderMap,
-    body: Bytes,
-) -> Answered {
-    named(&state, MemberAct::Drain, by, &headers, &body).await
+pub(super) async fn drain(state: AdminState, author: Author, body: Named) -> Answered {
+    named(&state, MemberAct::Drain, author, body).await
 }
 
-pub(super) async fn resume(
-    State(state): State<AdminState>,
-    by: By,
-    headers: HeaderMap,
-    body: Bytes,
-) -> Answered {
-    named(&state, MemberAct::Resume, by, &headers, &body).await
+pub(super) async fn resume(state: AdminState, author: Author, body: Named) -> Answered {
+    named(&state, MemberAct::Resume, author, body).await
 }
 
-async fn named(
-    state: &AdminState,
-    act: MemberAct,
-    By(author): By,
-    headers: &HeaderMap,
-    body: &Bytes,
-) -> Answered {
-    let Named { name } = read_json(headers, body)?;
-    ask(state, MemberRequest { act, name, address: None, author }).await
+async fn named(state: &AdminState, act: MemberAct, author: Author, body: Named) -> Answered {
+    ask(state, MemberRequest { act, name: body.name, address: None, author }).await
 }
 
 async fn ask(state: &AdminState, request: MemberRequest) -> Answered {
@@ -104,7 +84,7 @@ async fn ask(state: &AdminState, request: MemberRequest) -> Answered {
     match state.desk.ask(AdminRequest::Member(request), COMMAND_TIMEOUT).await? {
         AdminReply::Member(report) => {
             let status = if report.complete { StatusCode::OK } else { StatusCode::ACCEPTED };
-            Ok((status, Json(report_json(&report))))
+            Ok((status, ReportJson::from(*report)))
         }
         AdminReply::Failed { code, message, next, leader_admin_address } => {
             Err(failed(code, message, next, leader_admin_address))
@@ -113,12 +93,14 @@ async fn ask(state: &AdminState, request: MemberRequest) -> Answered {
     }
 }
 
-fn report_json(report: &MemberReport) -> Value {
-    json!({
-        "name": report.name,
-        "store_id": report.store_id.map(|store| store.to_string()),
-        "changed": report.changed,
-        "complete": report.complete,
-        "detail": report.detail,
-    })
+impl From<MemberReport> for ReportJson {
+    fn from(report: MemberReport) -> Self {
+        Self {
+            name: report.name,
+            store_id: report.store_id.map(|store| store.to_string()),
+            changed: report.changed,
+            complete: report.complete,
+            detail: report.detail,
+        }
+    }
 }

@@ -2,6 +2,7 @@
 
 mod access;
 mod answers;
+mod document;
 mod events;
 mod explain_json;
 mod groups;
@@ -10,6 +11,8 @@ mod losses;
 mod members;
 mod metrics;
 mod patient;
+mod route;
+mod routes;
 mod server;
 mod status_json;
 
@@ -23,7 +26,6 @@ use axum::extract::Request;
 use axum::http::StatusCode;
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
-use axum::routing::{MethodRouter, get, post};
 use tokio::sync::Semaphore;
 
 use crate::admin_desk::AdminDesk;
@@ -32,6 +34,7 @@ use crate::event_log::EventLog;
 use crate::pulse::Pulse;
 
 pub use access::{Access, Tokens};
+pub use document::text as openapi;
 pub use server::serve;
 
 use answers::ApiError;
@@ -75,51 +78,11 @@ const QUESTION_TIMEOUT: Duration = Duration::from_secs(3);
 /// Commands wait for a quorum.
 const COMMAND_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// One route of the router and of the OpenAPI document.
-struct Route {
-    method: &'static str,
-    path: &'static str,
-    handler: fn() -> MethodRouter<AdminState>,
-}
-
-/// What is served. The test compares it with `openapi.json`.
-const ROUTES: [Route; 26] = [
-    Route { method: "get", path: "/health/startup", handler: || get(health::startup) },
-    Route { method: "get", path: "/health/live", handler: || get(health::live) },
-    Route { method: "get", path: "/health/ready", handler: || get(health::ready) },
-    Route { method: "get", path: "/health/leader", handler: || get(health::leader) },
-    Route { method: "get", path: "/health/replica", handler: || get(health::replica) },
-    Route { method: "get", path: "/metrics", handler: || get(answers::metrics) },
-    Route { method: "get", path: "/events", handler: || get(events::stream) },
-    Route { method: "get", path: "/api/v1/events", handler: || get(events::page) },
-    Route { method: "get", path: "/api/v1/status", handler: || get(answers::status) },
-    Route { method: "get", path: "/api/v1/explain", handler: || get(answers::explain) },
-    Route { method: "get", path: "/api/v1/members", handler: || get(answers::members) },
-    Route { method: "post", path: "/api/v1/members/add", handler: || post(members::add) },
-    Route { method: "post", path: "/api/v1/members/remove", handler: || post(members::remove) },
-    Route { method: "post", path: "/api/v1/members/replace", handler: || post(members::replace) },
-    Route { method: "post", path: "/api/v1/members/drain", handler: || post(members::drain) },
-    Route { method: "post", path: "/api/v1/members/resume", handler: || post(members::resume) },
-    Route { method: "post", path: "/api/v1/members/permit", handler: || post(groups::permit) },
-    Route { method: "get", path: "/api/v1/groups", handler: || get(groups::list) },
-    Route { method: "post", path: "/api/v1/groups/set", handler: || post(groups::set) },
-    Route { method: "post", path: "/api/v1/groups/transfer", handler: || post(groups::transfer) },
-    Route { method: "get", path: "/api/v1/audit", handler: || get(groups::audit) },
-    Route { method: "get", path: "/api/v1/losses", handler: || get(losses::list) },
-    Route { method: "get", path: "/api/v1/vhosts", handler: || get(answers::list_vhosts) },
-    Route { method: "post", path: "/api/v1/vhosts", handler: || post(answers::create_vhost) },
-    Route { method: "post", path: "/api/v1/cluster/shutdown", handler: || post(answers::shutdown) },
-    Route { method: "get", path: "/api/v1/openapi.json", handler: || get(answers::openapi) },
-];
-
 /// Everything that is served.
 pub fn router(state: AdminState) -> Router {
-    ROUTES
-        .iter()
-        .fold(Router::new(), |router, route| {
-            debug_assert!(["get", "post"].contains(&route.method));
-            router.route(route.path, (route.handler)())
-        })
+    routes::routes()
+        .into_iter()
+        .fold(Router::new(), |router, route| router.route(route.path, route.handler))
         .fallback(answers::not_found)
         .method_not_allowed_fallback(answers::method_not_allowed)
         .layer(middleware::from_fn(whole))

@@ -2,25 +2,33 @@
 
 use quorate_core::admin::{GroupStatusView, MemberStatus, NodeStatus, Status};
 use quorate_store::ids::GroupId;
+use schemars::JsonSchema;
 use serde::Serialize;
 
 /// What `quorate cluster status -o json` prints.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, JsonSchema)]
+#[schemars(rename = "Status")]
 pub(super) struct StatusJson {
+    /// Of the worst group.
+    #[schemars(extend("enum" = ["active", "waiting", "joining", "needs-operator", "refused", "held", "panicked", "shutting-down"]))]
     verdict: &'static str,
+    /// The row of the decision table.
     row: String,
     reason: String,
     next: Vec<String>,
+    /// What else was noticed: brokers that do not count and why, voters that are not well, refused links.
     notes: Vec<String>,
     name: String,
     store_id: String,
     cluster_name: String,
     cluster_id: Option<String>,
     epoch: u32,
+    #[schemars(extend("enum" = ["persistent", "transient"]))]
     kind: &'static str,
     wait_for: u32,
     /// Plain text and unauthenticated peers are permitted off loopback.
     insecure: bool,
+    /// Publishing is refused for lack of room.
     space_low: bool,
     members: Vec<MemberJson>,
     /// Who may join; empty: everybody.
@@ -31,7 +39,8 @@ pub(super) struct StatusJson {
 }
 
 /// One member.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, JsonSchema)]
+#[schemars(rename = "Member")]
 pub(super) struct MemberJson {
     name: String,
     store_id: String,
@@ -39,6 +48,7 @@ pub(super) struct MemberJson {
     address: String,
     client_address: String,
     admin_address: String,
+    #[schemars(extend("enum" = ["empty", "forming", "dirty", "clean", "damaged", "transient", "unknown"]))]
     state: &'static str,
     present: bool,
     voter: bool,
@@ -49,7 +59,8 @@ pub(super) struct MemberJson {
 }
 
 /// One group.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, JsonSchema)]
+#[schemars(rename = "Group")]
 pub(super) struct GroupJson {
     group: u32,
     vhost: String,
@@ -60,10 +71,12 @@ pub(super) struct GroupJson {
     commit: u64,
     applied: u64,
     quorum: bool,
+    #[schemars(extend("enum" = ["leader", "replica", "learner", "waiting"]))]
     role: &'static str,
     own_lag: u64,
     /// Text, because JavaScript's numbers do not hold 64 bits.
     digest: String,
+    /// Bytes of a snapshot received so far.
     updating: Option<u64>,
     /// As set; 0: a majority.
     required_nodes: u32,
@@ -79,9 +92,11 @@ pub(super) struct GroupJson {
     next: Vec<String>,
 }
 
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, JsonSchema)]
+#[schemars(rename = "Node")]
 struct NodeJson {
     name: String,
+    #[schemars(extend("enum" = ["leader", "replica", "learner", "waiting", "unreachable"]))]
     role: &'static str,
     #[serde(rename = "match")]
     matched: Option<u64>,
@@ -90,7 +105,8 @@ struct NodeJson {
 }
 
 /// One virtual host.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, JsonSchema)]
+#[schemars(rename = "Vhost")]
 pub(super) struct VhostJson {
     name: String,
     group: u32,
@@ -187,13 +203,47 @@ impl From<NodeStatus> for NodeJson {
     }
 }
 
-/// The groups, `system` among them.
-pub(super) fn groups(status: Status) -> Vec<GroupJson> {
-    status.groups.into_iter().map(GroupJson::from).collect()
+/// The answer of `/api/v1/members`.
+#[derive(Debug, Serialize, JsonSchema)]
+#[schemars(rename = "Members")]
+pub(super) struct MembersJson {
+    members: Vec<MemberJson>,
+}
+
+impl From<Status> for MembersJson {
+    fn from(status: Status) -> Self {
+        Self { members: status.members.into_iter().map(MemberJson::from).collect() }
+    }
+}
+
+/// The answer of `/api/v1/vhosts`.
+#[derive(Debug, Serialize, JsonSchema)]
+#[schemars(rename = "Vhosts")]
+pub(super) struct VhostsJson {
+    vhosts: Vec<VhostJson>,
+}
+
+impl From<Status> for VhostsJson {
+    fn from(status: Status) -> Self {
+        Self { vhosts: vhosts(status) }
+    }
+}
+
+/// The answer of `/api/v1/groups`.
+#[derive(Debug, Serialize, JsonSchema)]
+#[schemars(rename = "Groups")]
+pub(super) struct GroupsJson {
+    groups: Vec<GroupJson>,
+}
+
+impl From<Status> for GroupsJson {
+    fn from(status: Status) -> Self {
+        Self { groups: status.groups.into_iter().map(GroupJson::from).collect() }
+    }
 }
 
 /// The virtual hosts among the groups.
-pub(super) fn vhosts(status: Status) -> Vec<VhostJson> {
+fn vhosts(status: Status) -> Vec<VhostJson> {
     status
         .groups
         .into_iter()

@@ -1,4 +1,4 @@
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::io::{Read, Write};
 use std::net::TcpStream;
 use std::thread;
@@ -154,6 +154,8 @@ fn sample_explanation() -> Explanation {
     };
     Explanation::of(Facts { own, seen: Vec::new() })
 }
+
+mod document;
 
 #[test]
 fn an_explanation_has_the_row_the_facts_and_what_was_tried() {
@@ -392,50 +394,6 @@ fn virtual_hosts_are_made_by_post_with_json_only() {
         assert_eq!(post(&format!("{address}/api/v1/status"), "application/json", "{}").0, 405);
         assert_eq!(get(&format!("{address}/api/v1/nothing")).0, 404);
     });
-}
-
-#[test]
-fn the_document_lists_exactly_what_is_served() {
-    let document: Value = serde_json::from_str(answers::OPENAPI).unwrap();
-    let mut documented = BTreeSet::new();
-    for (path, methods) in document["paths"].as_object().unwrap() {
-        documented.extend(methods.as_object().unwrap().keys().map(|method| (method.clone(), path.clone())));
-    }
-    let served: BTreeSet<_> =
-        ROUTES.iter().map(|route| (route.method.to_owned(), route.path.to_owned())).collect();
-    assert_eq!(documented, served);
-}
-
-#[test]
-fn the_document_describes_the_answers_as_they_are() {
-    let document: Value = serde_json::from_str(answers::OPENAPI).unwrap();
-    let schemas = &document["components"]["schemas"];
-    let keys = |value: &Value| value.as_object().unwrap().keys().cloned().collect::<BTreeSet<_>>();
-    let status = serde_json::to_value(status_json::StatusJson::new(sample_status(), true)).unwrap();
-    let explained = serde_json::to_value(explain_json::ExplanationJson::from(sample_explanation())).unwrap();
-    let group = &explained["groups"][0];
-    let shapes: BTreeMap<&str, &Value> = BTreeMap::from([
-        ("Status", &status),
-        ("Member", &status["members"][0]),
-        ("Group", &status["groups"][0]),
-        ("Node", &status["groups"][0]["nodes"][0]),
-        ("Explanation", &explained),
-        ("GroupExplanation", group),
-        ("EarlierRow", &group["earlier"][0]),
-        ("MemberFacts", &group["members"][0]),
-        ("GroupFacts", &group["members"][0]["holds"]),
-        ("EpochFacts", &group["members"][0]["holds"]["lineage"][0]),
-    ]);
-    for (name, value) in shapes {
-        assert_eq!(keys(&schemas[name]["properties"]), keys(value), "{name}");
-        let required: BTreeSet<_> = schemas[name]["required"]
-            .as_array()
-            .unwrap()
-            .iter()
-            .map(|key| key.as_str().unwrap().to_owned())
-            .collect();
-        assert_eq!(required, keys(value), "{name}");
-    }
 }
 
 #[test]
