@@ -6,8 +6,8 @@
 //!                         real: the disk     crash: a disk that loses what was not synced
 //! ```
 //!
-//! Reading order: [`ids`], [`record`], [`files`], [`identity`], [`stamp`], [`log`], [`reserve`], [`open`],
-//! [`quarantine`].
+//! Reading order: [`ids`], [`record`], [`files`], [`identity`], [`stamp`], [`log`], [`reserve`], [`panic`],
+//! [`open`], [`quarantine`].
 //! [`state`] is the seam to the key-value engine, [`model`] its in-memory twin. What each file holds, to the byte, is
 //! in `docs/internals/disk.md`.
 
@@ -17,6 +17,7 @@ pub mod ids;
 pub mod log;
 pub mod model;
 pub mod open;
+pub mod panic;
 pub mod quarantine;
 pub mod record;
 pub mod reserve;

@@ -16,6 +16,7 @@ use crate::files::{FileError, FileLock, FileResult, Files};
 use crate::identity::{self, IdentityError, LOCK_NAME};
 use crate::ids::{Incarnation, StoreId};
 use crate::log::{self, LOG_DIRECTORY, LogConfig, LogError, LogReader, LogWriter, Recovered};
+use crate::panic::{self, PanicFound};
 use crate::quarantine;
 use crate::reserve::Reserve;
 use crate::stamp::{StampError, StampFile, StampFound};
@@ -43,6 +44,8 @@ pub struct OpenStore {
     pub stamp: StampFound,
     /// Writes the stamp.
     pub stamp_file: StampFile,
+    /// Whether its broker panicked, and was not cleared since.
+    pub panic: PanicFound,
     /// The log; none if the store is damaged.
     pub log: Option<OpenLog>,
     /// The room kept for a full disk; not made by opening.
@@ -82,6 +85,7 @@ pub fn open(files: &Arc<dyn Files>, dir: &Path, options: OpenOptions) -> Result<
         Err(error) => return Err(OpenError::OtherFormat(error.to_string())),
         Ok(opened) => opened,
     };
+    let panic = panic::read(files.as_ref(), dir)?;
     let log_dir = dir.join(LOG_DIRECTORY);
     let has_log = has_log(files.as_ref(), &log_dir)?;
     let (id, problem) = identify(files.as_ref(), dir, &stamp, has_log)?;
@@ -98,7 +102,7 @@ pub fn open(files: &Arc<dyn Files>, dir: &Path, options: OpenOptions) -> Result<
         Some(problem) => condemn(stamp, &problem),
         None => stamp,
     };
-    Ok(OpenStore { lock, id, stamp, stamp_file, log, reserve })
+    Ok(OpenStore { lock, id, stamp, stamp_file, panic, log, reserve })
 }
 
 fn has_log(files: &dyn Files, log_dir: &Path) -> FileResult<bool> {

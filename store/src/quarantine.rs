@@ -28,6 +28,7 @@ pub use self::restore::{RESTORING_NAME, is_interrupted, restore};
 use crate::files::{FileError, FileLock, Files, remove_tree, tree_bytes};
 use crate::identity::STORE_ID_NAME;
 use crate::log::{LOG_DIRECTORY, LogError, copy_file, link_closed};
+use crate::panic::PANIC_NAME;
 use crate::stamp::{SLOT_NAMES, Stamp, StampError, write_copy};
 use crate::state::{STATE_DIRECTORY, StateError};
 
@@ -207,7 +208,8 @@ pub fn set_aside(
     note: Note,
 ) -> Result<Image, QuarantineError> {
     let image = keep_closed(files, store, lock, note, Parts::Everything)?;
-    for name in [STORE_ID_NAME, SLOT_NAMES[0], SLOT_NAMES[1]] {
+    // With the store goes what its broker found out about it.
+    for name in [STORE_ID_NAME, SLOT_NAMES[0], SLOT_NAMES[1], PANIC_NAME] {
         match files.remove(&store.join(name)) {
             Ok(()) | Err(FileError::NotFound { .. }) => files.sync_dir(store)?,
             Err(error) => return Err(error.into()),

@@ -72,6 +72,28 @@ pub struct Stamp {
     pub log_synced: SyncedPoint,
 }
 
+impl Stamp {
+    /// By what it is told from the stamp of another process.
+    pub fn identity(&self) -> StampIdentity {
+        StampIdentity {
+            incarnation: self.incarnation,
+            run_id: self.run_id,
+            safety_number: self.safety_number,
+        }
+    }
+}
+
+/// By what the stamp of one process is told from that of another one on the same directory.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct StampIdentity {
+    /// Counted up each time the broker leaves a held state.
+    pub incarnation: Incarnation,
+    /// The process.
+    pub run_id: RunId,
+    /// The safety number that it knew last.
+    pub safety_number: u64,
+}
+
 /// What state a store is in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum StampState {
@@ -221,11 +243,22 @@ pub enum StampError {
         /// Length of its longest list.
         items: usize,
     },
-    /// Somebody else wrote the stamp since: two processes work on one store. Stop, and find the other.
-    #[error("{slot} is not as it was written last: another process writes to this store")]
+    /// The slot is not what was written last, nor another process's stamp: the medium forgets, or somebody else writes
+    /// there. Stop, and find out who.
+    #[error("{slot} is not as it was written last: another program changes it, or the disk forgets")]
     Changed {
         /// Which file.
         slot: &'static str,
+    },
+    /// Another process wrote its stamp over this one's: two processes work on one store. Write nothing more.
+    #[error("{slot} holds the stamp of another process: two processes work on this store")]
+    Foreign {
+        /// Which file.
+        slot: &'static str,
+        /// Whose it is.
+        found: StampIdentity,
+        /// What was read or written there last; none if there was no stamp.
+        remembered: Option<StampIdentity>,
     },
     /// Refused because of what happened before.
     #[error("the stamp is not written any more: {0}")]

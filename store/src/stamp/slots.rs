@@ -6,7 +6,7 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use super::{MAX_STAMP_BYTES, Stamp, StampError};
+use super::{MAX_STAMP_BYTES, Stamp, StampError, StampIdentity};
 use crate::files::{FileError, Files, create_whole, read_whole};
 use crate::ids::Incarnation;
 
@@ -39,6 +39,7 @@ pub struct StampFile {
     slots: [Slot; 2],
     sequence: u64,
     stopped: Option<&'static str>,
+    outrun: Option<StampIdentity>,
 }
 
 #[derive(Clone, Debug, Default)]
@@ -83,7 +84,7 @@ impl StampFile {
         let sequence = slots.iter().filter_map(|slot| slot.sequence).max().unwrap_or(0);
         let stopped =
             matches!(found, StampFound::Damaged { .. }).then_some("both slots were found unreadable");
-        Ok((Self { files, dir, slots, sequence, stopped }, found))
+        Ok((Self { files, dir, slots, sequence, stopped, outrun: None }, found))
     }
 
     /// What is wrong with a slot whose twin is readable; the next write repairs it.
@@ -97,8 +98,12 @@ impl StampFile {
     }
 
     /// Writes both slots, one after the other, each synced; the sequence is filled in and returned. The slots are
-    /// read back first: [`StampError::Changed`] if they are not what was written last. After any error every further
-    /// write fails.
+    /// read back first. After any error every further write fails.
+    ///
+    /// # Errors
+    /// [`StampError::Foreign`] if a slot holds the stamp of another process, [`StampError::Changed`] if it is anything
+    /// else than what was written last; nothing was written then. An earlier incarnation's stamp is written over: see
+    /// [`StampFile::take_outrun`].
     pub fn write(&mut self, mut stamp: Stamp) -> Result<u64, StampError> {
         if let Some(why) = self.stopped {
             return Err(StampError::Stopped(why));
@@ -121,13 +126,53 @@ impl StampFile {
         Ok(stamp.sequence)
     }
 
-    fn read_back(&self) -> Result<(), StampError> {
+    /// Looks whether another process has written the stamp, and changes nothing. What else may be wrong with the slots
+    /// is for the next write to say.
+    pub fn foreign(&self) -> Option<StampError> {
+        let looked = self.slots.iter().zip(SLOT_NAMES).map(|(slot, name)| self.look_at(slot, name));
+        looked.filter_map(Result::err).find(|error| matches!(error, StampError::Foreign { .. }))
+    }
+
+    /// The earlier life of this store whose stamp the last write replaced, if there was one: its process runs still, and
+    /// finds this one's stamp when it looks.
+    pub fn take_outrun(&mut self) -> Option<StampIdentity> {
+        self.outrun.take()
+    }
+
+    fn read_back(&mut self) -> Result<(), StampError> {
+        let (mut wrong, mut outrun) = (None, None);
         for (slot, name) in self.slots.iter().zip(SLOT_NAMES) {
-            if read_slot(self.files.as_ref(), &self.dir.join(name))? != slot.raw {
-                return Err(StampError::Changed { slot: name });
+            match self.look_at(slot, name) {
+                Ok(found) => outrun = outrun.or(found),
+                // Somebody may be in the middle of writing: the other slot says who.
+                Err(error @ StampError::Changed { .. }) => wrong = wrong.or(Some(error)),
+                Err(error) => return Err(error),
             }
         }
-        Ok(())
+        self.outrun = outrun.or(self.outrun);
+        wrong.map_or(Ok(()), Err)
+    }
+
+    /// Compares a slot on the medium with what was read or written there last; the stamp of an earlier incarnation, if
+    /// it holds that.
+    fn look_at(&self, slot: &Slot, name: &'static str) -> Result<Option<StampIdentity>, StampError> {
+        let raw = read_slot(self.files.as_ref(), &self.dir.join(name))?;
+        if raw == slot.raw {
+            return Ok(None);
+        }
+        let identity = |raw: &Option<Vec<u8>>| {
+            let stamp = Stamp::decode(content(raw.as_ref()?)).ok()?;
+            Some(stamp.identity())
+        };
+        // An unreadable slot tells nothing; its twin is what is remembered.
+        let remembered =
+            identity(&slot.raw).or_else(|| self.slots.iter().find_map(|slot| identity(&slot.raw)));
+        match (identity(&raw), remembered) {
+            (Some(found), Some(remembered)) if found == remembered => Err(StampError::Changed { slot: name }),
+            (Some(found), Some(remembered)) if found.incarnation < remembered.incarnation => Ok(Some(found)),
+            (Some(found), remembered) => Err(StampError::Foreign { slot: name, found, remembered }),
+            (None, _) => Err(StampError::Changed { slot: name }),
+        }
     }
 
     fn write_slot(&mut self, number: usize, encoded: &[u8], sequence: u64) -> Result<(), StampError> {

@@ -401,18 +401,85 @@ fn the_last_of_all_sequences_is_damage() {
     assert!(stamp.write(sample()).is_err(), "what cannot be read is not written");
 }
 
+/// This life's stamp.
+fn of_life(incarnation: u64, run: u128, safety_number: u64) -> Stamp {
+    let run_id = RunId(Uuid::from_u128(run));
+    Stamp { incarnation: Incarnation(incarnation), run_id, safety_number, ..sample() }
+}
+
+/// What a process that wrote the life (5, run 1, number 7) makes of the stamp that it finds then.
 #[test]
 fn a_second_writer_is_noticed_before_anything_is_written() {
+    let mine = of_life(5, 1, 7);
+    for (theirs, foreign) in [
+        (of_life(6, 2, 7), true),
+        (of_life(6, 2, 8), true),
+        (of_life(5, 2, 7), true),
+        (of_life(5, 1, 6), true),
+        (Stamp { wall_clock_ms: 1, ..of_life(5, 1, 7) }, false),
+    ] {
+        let disk = disk();
+        let (mut one, _) = open(&disk);
+        one.write(mine.clone()).unwrap();
+        assert!(one.foreign().is_none());
+        let (mut two, _) = open(&disk);
+        two.write(theirs.clone()).unwrap();
+        let before = disk.everything();
+        let told = one.foreign();
+        match one.write(mine.clone()) {
+            Err(StampError::Foreign { slot: "stamp.a", found, remembered }) if foreign => {
+                assert_eq!((found, remembered), (theirs.identity(), Some(mine.identity())));
+                assert!(matches!(told, Some(StampError::Foreign { .. })));
+            }
+            Err(StampError::Changed { slot: "stamp.a" }) if !foreign => assert!(told.is_none()),
+            other => panic!("{theirs:?}: {other:?}"),
+        }
+        assert!(matches!(one.write(mine.clone()), Err(StampError::Stopped(_))));
+        assert_eq!(disk.everything(), before);
+        assert_eq!(two.write(theirs).unwrap(), 3, "the sequence is counted on over restarts");
+    }
+}
+
+#[test]
+fn a_stamp_that_another_process_made_where_there_was_none_is_noticed() {
     let disk = disk();
     let (mut one, _) = open(&disk);
-    one.write(named("b1")).unwrap();
-    let (mut two, _) = open(&disk);
-    two.write(named("b2")).unwrap();
-    let before = disk.everything();
-    assert!(matches!(one.write(named("b1")), Err(StampError::Changed { slot: "stamp.a" })));
-    assert!(matches!(one.write(named("b1")), Err(StampError::Stopped(_))));
-    assert_eq!(disk.everything(), before);
-    assert_eq!(two.write(named("b2")).unwrap(), 3, "the sequence is counted on over restarts");
+    open(&disk).0.write(of_life(1, 2, 0)).unwrap();
+    assert!(matches!(one.write(of_life(1, 1, 0)), Err(StampError::Foreign { remembered: None, .. })));
+}
+
+/// The later life writes over it, so that the earlier one finds out.
+#[test]
+fn the_stamp_of_an_earlier_life_is_written_over() {
+    let disk = disk();
+    let (mut earlier, _) = open(&disk);
+    earlier.write(of_life(5, 1, 7)).unwrap();
+    let (mut later, _) = open(&disk);
+    later.write(of_life(6, 2, 7)).unwrap();
+    // It had read back before that write.
+    let late = of_life(5, 1, 7).encode().unwrap();
+    disk.replace(&Path::new(DIR).join("stamp.b"), &late);
+    assert!(later.foreign().is_none());
+    later.write(of_life(6, 2, 7)).unwrap();
+    assert_eq!(later.take_outrun(), Some(of_life(5, 1, 7).identity()));
+    assert_eq!(later.take_outrun(), None);
+    assert!(matches!(earlier.write(of_life(5, 1, 7)), Err(StampError::Foreign { .. })));
+}
+
+/// The other one is in the middle of it: the slot that can be read says who it is.
+#[test]
+fn half_a_stamp_of_another_process_beside_a_whole_one_is_that_processs() {
+    for torn in [0, 1] {
+        let disk = disk();
+        let (mut one, _) = open(&disk);
+        one.write(of_life(5, 1, 7)).unwrap();
+        open(&disk).0.write(of_life(6, 2, 7)).unwrap();
+        let path = Path::new(DIR).join(SLOT_NAMES[torn]);
+        let half = disk.content(&path).unwrap()[..200].to_vec();
+        disk.replace(&path, &half);
+        assert!(one.foreign().is_some());
+        assert!(matches!(one.write(of_life(5, 1, 7)), Err(StampError::Foreign { .. })), "slot {torn}");
+    }
 }
 
 #[test]
