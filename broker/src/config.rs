@@ -113,6 +113,8 @@ pub struct Config {
     pub update_rate: Size,
     /// Between two stamps.
     pub store_stamp_interval: Span,
+    /// Between two safety numbers, and between two looks at the stamp.
+    pub safety_interval: Span,
     /// Without a leader before an election.
     pub election_timeout: Span,
     /// Between brokers.
@@ -165,6 +167,7 @@ const ELECTION_TIMEOUT_MAX_MILLIS: u64 = 3_600_000;
 /// An election must not start because of one late heartbeat.
 const HEARTBEATS_PER_ELECTION_TIMEOUT: u64 = 3;
 const STAMP_INTERVAL_MIN_MILLIS: u64 = 10;
+const SAFETY_INTERVAL_MIN_MILLIS: u64 = 100;
 
 impl Config {
     /// What flags and environment say, over the file they name, over the defaults.
@@ -245,6 +248,7 @@ impl Config {
             store_stamp_interval: settings
                 .store_stamp_interval
                 .unwrap_or(Span(std::time::Duration::from_secs(5))),
+            safety_interval: settings.safety_interval.unwrap_or(Span(std::time::Duration::from_secs(30))),
             election_timeout: settings.election_timeout.unwrap_or(Span(std::time::Duration::from_secs(1))),
             heartbeat: settings.heartbeat.unwrap_or(Span(std::time::Duration::from_millis(100))),
             ready_file: settings.ready_file,
@@ -353,6 +357,12 @@ impl Config {
                 self.store_stamp_interval
             ));
         }
+        if self.safety_interval.millis() < SAFETY_INTERVAL_MIN_MILLIS {
+            wrong.push(format!(
+                "--safety-interval {}: at least {SAFETY_INTERVAL_MIN_MILLIS}ms",
+                self.safety_interval
+            ));
+        }
         if self.log_retain < LOG_RETAIN_MIN {
             wrong.push(format!("--log-retain {}: at least {LOG_RETAIN_MIN}", self.log_retain));
         }
@@ -413,6 +423,7 @@ impl Config {
             update_rate: Some(self.update_rate),
             quarantine_max: Some(self.quarantine_max),
             store_stamp_interval: Some(self.store_stamp_interval),
+            safety_interval: Some(self.safety_interval),
             election_timeout: Some(self.election_timeout),
             heartbeat: Some(self.heartbeat),
             ready_file: self.ready_file,

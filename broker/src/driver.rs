@@ -19,7 +19,7 @@ use crate::admin_desk::AdminDesk;
 use crate::clients::SessionOutlet;
 use crate::counters::Counters;
 use crate::event_log::EventLog;
-use crate::exit::Exit;
+use crate::exit::{Exit, Then};
 use crate::inbox::{Arrival, Arrivals, LinkId};
 use crate::keeper::KeepOrder;
 use crate::logging;
@@ -323,7 +323,15 @@ impl Driver {
                 logging::event(&event);
                 self.outlets.events.record(&event);
             }
-            Output::Exit { status, reason } => self.exit = Some(Exit { status, reason, anew: false }),
+            Output::Exit { status, reason } => self.exit = Some(Exit { status, reason, then: Then::End }),
+            Output::LookAtStamp { ticket } => self.outlets.storage.look_at_stamp(ticket),
+            Output::Panic { ticket, record } => {
+                self.order.drop_all();
+                self.outlets.state.fence();
+                self.outlets.storage.panic(ticket, record);
+            }
+            Output::ClearPanic { ticket } => self.outlets.storage.clear_panic(ticket),
+            Output::Restart { reason } => self.exit = Some(Exit::begin_again(reason)),
             Output::BeginAnew { reason } => self.exit = Some(Exit::begin_anew(reason)),
         }
     }

@@ -27,19 +27,35 @@ pub struct Exit {
     pub status: u8,
     /// For people.
     pub reason: String,
-    /// Not of the process: the store is set aside, and the broker begins again with an empty one.
-    pub anew: bool,
+    /// What follows.
+    pub then: Then,
+}
+
+/// What follows the end of one life of the broker.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Then {
+    /// The end of the process.
+    End,
+    /// The store is set aside, and the broker begins again with an empty one.
+    Anew,
+    /// The broker begins again with the store as it is.
+    Again,
 }
 
 impl Exit {
     /// An end for this reason.
     pub fn new(status: ExitStatus, reason: impl Into<String>) -> Self {
-        Self { status: status as u8, reason: reason.into(), anew: false }
+        Self { status: status as u8, reason: reason.into(), then: Then::End }
     }
 
     /// The end of this life of the broker; the next one is to have an empty store.
     pub fn begin_anew(reason: String) -> Self {
-        Self { anew: true, ..Self::new(ExitStatus::Done, reason) }
+        Self { then: Then::Anew, ..Self::new(ExitStatus::Done, reason) }
+    }
+
+    /// The end of this life of the broker; the next one begins with what the store holds.
+    pub fn begin_again(reason: String) -> Self {
+        Self { then: Then::Again, ..Self::new(ExitStatus::Done, reason) }
     }
 }
 

@@ -182,6 +182,11 @@ pub struct Settings {
     #[arg(long, env = "QUORATE_STORE_STAMP_INTERVAL", value_name = "TIME", global = true)]
     #[serde(alias = "store_stamp_interval")]
     pub store_stamp_interval: Option<Span>,
+    /// How often the cluster's safety number is renewed, and each broker looks whether its store is still its own
+    /// [default: 30s].
+    #[arg(long, env = "QUORATE_SAFETY_INTERVAL", value_name = "TIME", global = true)]
+    #[serde(alias = "safety_interval")]
+    pub safety_interval: Option<Span>,
     /// How long without a leader before an election [default: 1s].
     #[arg(long, env = "QUORATE_ELECTION_TIMEOUT", value_name = "TIME", global = true)]
     #[serde(alias = "election_timeout")]
@@ -238,6 +243,7 @@ impl Settings {
             quarantine_max,
             update_rate,
             store_stamp_interval,
+            safety_interval,
             election_timeout,
             heartbeat,
             ready_file,

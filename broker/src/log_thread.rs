@@ -1,7 +1,7 @@
 //! The log's own thread: all batches that wait become one write and one sync. A small batch, when nothing waits, may be
 //! written by the core's thread instead, which saves two hand-overs: see `docs/decisions/one-thread.md`.
 
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread;
@@ -49,6 +49,8 @@ struct Shared {
     worker: Mutex<LogWorker>,
     /// Given to the thread and not done yet. Zero means that whoever has the worker may write next.
     waiting: AtomicUsize,
+    /// Nothing is written any more.
+    fenced: AtomicBool,
 }
 
 impl std::fmt::Debug for Shared {
@@ -62,8 +64,11 @@ impl LogThread {
     pub fn start(owner: LogOwner) -> std::io::Result<Self> {
         let (work, receiver) = channel();
         let inbox = owner.inbox.clone();
-        let shared =
-            Arc::new(Shared { worker: Mutex::new(LogWorker::new(owner)), waiting: AtomicUsize::new(0) });
+        let shared = Arc::new(Shared {
+            worker: Mutex::new(LogWorker::new(owner)),
+            waiting: AtomicUsize::new(0),
+            fenced: AtomicBool::new(false),
+        });
         let running = Running { shared: Arc::clone(&shared), inbox: inbox.clone() };
         let thread = thread::Builder::new().name("log".to_owned()).spawn(move || running.run(&receiver))?;
         Ok(Self { way: Some(Way { work, inbox, shared }), thread: Some(thread) })
@@ -89,6 +94,13 @@ impl LogThread {
                 way.inbox.input(Input::Persisted { ticket });
             }
             _ => self.give(LogWork::Persist(ticket, batch)),
+        }
+    }
+
+    /// Drops whatever waits and comes: a broker that panicked writes nothing more. What is being written now is the last.
+    pub fn fence(&self) {
+        if let Some(way) = &self.way {
+            way.shared.fenced.store(true, Ordering::Release);
         }
     }
 
@@ -125,6 +137,11 @@ impl Running {
     fn run(self, receiver: &Receiver<LogWork>) {
         let mut space_due = Instant::now();
         loop {
+            if self.is_fenced() {
+                // Until the process, or this life of the broker, ends.
+                while receiver.recv().is_ok() {}
+                return self.worker().finish();
+            }
             if space_due <= Instant::now() {
                 let mut worker = self.worker();
                 worker.look_after_space();
@@ -139,9 +156,16 @@ impl Running {
         }
     }
 
+    fn is_fenced(&self) -> bool {
+        self.shared.fenced.load(Ordering::Acquire)
+    }
+
     /// Does this and what else is there; when the free space is to be looked at next.
     fn work(&self, first: LogWork, receiver: &Receiver<LogWork>) -> Instant {
         let mut worker = self.worker();
+        if self.is_fenced() {
+            return worker.space_due();
+        }
         let (mut tickets, mut batches) = (Vec::new(), Vec::new());
         let (mut compactions, mut orders) = (Vec::new(), Vec::new());
         let (mut bytes, mut taken) = (0, 0);

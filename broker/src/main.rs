@@ -4,7 +4,7 @@ use std::process::ExitCode;
 
 use clap::Parser;
 use quorate_broker::config::Config;
-use quorate_broker::exit::{Exit, ExitStatus, end_process_on_panic};
+use quorate_broker::exit::{Exit, ExitStatus, Then, end_process_on_panic};
 use quorate_broker::flags::{Command, ConfigAction, Flags};
 use quorate_broker::open_store::set_aside_store;
 use quorate_broker::signals::Signals;
@@ -61,9 +61,10 @@ fn run(flags: &Flags, config: &Config, runtime: Runtime, signals: Signals) -> Ex
     };
     end_process_on_panic();
     let mut exit = startup::run(flags, config, &level, runtime, signals);
-    while exit.anew {
-        tracing::warn!("beginning anew: {exit}");
-        let begun = set_aside_store(config, &exit.reason).and_then(|()| catch_signals());
+    while exit.then != Then::End {
+        tracing::warn!("beginning {}: {exit}", if exit.then == Then::Anew { "anew" } else { "again" });
+        let aside = if exit.then == Then::Anew { set_aside_store(config, &exit.reason) } else { Ok(()) };
+        let begun = aside.and_then(|()| catch_signals());
         exit = match begun {
             Ok((signals, runtime)) => startup::run(flags, config, &level, runtime, signals),
             Err(failed) => failed,

@@ -13,6 +13,7 @@ use quorate_store::ids::{RunId, StoreId};
 use quorate_store::log::{LogConfig, LogReader, LogWriter, RecoveredGroup};
 use quorate_store::model::StateModel;
 use quorate_store::open::{OpenError, OpenLog, OpenOptions, open};
+use quorate_store::panic::{PanicFile, PanicFound};
 use quorate_store::quarantine::{self, Act, Note, QUARANTINE_DIRECTORY};
 use quorate_store::reserve::{RESERVE_BYTES, Reserve};
 use quorate_store::stamp::{StampFile, StampFound};
@@ -40,6 +41,8 @@ pub struct Opened {
     pub reader: LogReader,
     /// None if there is nothing to remember, or nothing that may be written.
     pub stamp: Option<StampFile>,
+    /// Beside it; none in memory.
+    pub panic: Option<PanicFile>,
     /// None in memory.
     pub reserve: Option<Arc<Reserve>>,
     /// RocksDB or memory.
@@ -81,10 +84,11 @@ fn in_memory(run: RunId, store: StoreId, log: LogConfig, stamp: FoundStamp) -> O
         quorate_store::log::open(files, Path::new("/log"), log, None).expect("an empty log in memory opens");
     Opened {
         lock: None,
-        found: Found { run, store, stamp, groups: Vec::new(), log_bytes: 0 },
+        found: Found { run, store, stamp, groups: Vec::new(), log_bytes: 0, panic: PanicFound::None },
         writer,
         reader,
         stamp: None,
+        panic: None,
         reserve: None,
         state: Box::new(StateModel::new()),
         quarantine_bytes: 0,
@@ -102,6 +106,7 @@ fn in_directory(
     let options =
         OpenOptions { process: std::process::id(), fresh_id: fresh, log, reserve_bytes: RESERVE_BYTES };
     let store = open(files, dir, options).map_err(|error| refuse(dir, error))?;
+    let panic = PanicFile::new(Arc::clone(files), dir.to_path_buf());
     let quarantine_bytes = bytes_in(&dir.join(QUARANTINE_DIRECTORY));
     if let Some(damage) = store.stamp_file.damage() {
         tracing::warn!("one of the two stamps is unreadable, the other one counts: {damage}");
@@ -129,7 +134,8 @@ fn in_directory(
         tracing::error!("the store in {} is damaged and left as it is: {reason}", dir.display());
         // Held: it is not written. Should something try, then into memory.
         let held = in_memory(run, store.id, log, FoundStamp::Damaged { reason, incarnation });
-        return Ok(Opened { lock: Some(store.lock), quarantine_bytes, ..held });
+        let found = Found { panic: store.panic, ..held.found };
+        return Ok(Opened { lock: Some(store.lock), found, panic: Some(panic), quarantine_bytes, ..held });
     };
     if let Some(torn) = recovered.torn {
         tracing::warn!("the log ended in a batch that was never acknowledged: {torn}");
@@ -140,6 +146,7 @@ fn in_directory(
         stamp,
         groups: recovered.groups.into_iter().map(found_group).collect(),
         log_bytes: recovered.log_bytes,
+        panic: store.panic,
     };
     Ok(Opened {
         lock: Some(store.lock),
@@ -147,6 +154,7 @@ fn in_directory(
         writer,
         reader,
         stamp: Some(store.stamp_file),
+        panic: Some(panic),
         reserve: Some(store.reserve),
         state: Box::new(state),
         quarantine_bytes,

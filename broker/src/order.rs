@@ -30,6 +30,9 @@ impl Order {
             Output::Persist { ticket, .. } => (*ticket, Medium::Log),
             Output::WriteStamp { ticket, .. }
             | Output::WriteState { ticket, .. }
+            | Output::LookAtStamp { ticket }
+            | Output::Panic { ticket, .. }
+            | Output::ClearPanic { ticket }
             | Output::Quarantine { ticket, .. } => (*ticket, Medium::Other),
             _ => return,
         };
@@ -69,6 +72,12 @@ impl Order {
             }
             _ => Some(message),
         }
+    }
+
+    /// Whatever waits is never sent, and no ticket that was asked for before is durable ever.
+    pub fn drop_all(&mut self) {
+        self.held.clear();
+        self.open.clear();
     }
 
     /// The messages that need not wait any more, in the order in which the core sent them.
@@ -141,6 +150,16 @@ mod tests {
         assert_eq!(order.hold(Some(Ticket(1)), peer(), message(4)), Some(message(4)));
         order.persisted(Ticket(2));
         assert_eq!(order.released(), [(peer(), message(1))]);
+    }
+
+    #[test]
+    fn nothing_that_was_dropped_is_sent_whatever_becomes_durable() {
+        let mut order = Order::default();
+        order.note(&persist(1));
+        assert_eq!(order.hold(Some(Ticket(1)), peer(), message(1)), None);
+        order.drop_all();
+        assert_eq!(order.persisted(Ticket(1)), []);
+        assert_eq!(order.released(), []);
     }
 
     #[test]

@@ -41,6 +41,7 @@ use crate::peers::{LinkTiming, Peers};
 use crate::pulse::Pulse;
 use crate::ready_file::{self, Ready};
 use crate::signals::{self, Reloaded, Signals};
+use crate::stamp_thread::StampFiles;
 use crate::state_thread::StateThread;
 use crate::storage::Storage;
 use crate::tls::Tls;
@@ -139,7 +140,7 @@ fn serve(
         cluster: advertised(&config.cluster_listen, config.cluster_advertise.as_ref(), cluster).to_string(),
         admin: advertised(&config.admin_listen, config.admin_advertise.as_ref(), admin).to_string(),
     };
-    let Opened { lock, found, writer, reader, stamp, reserve, state, quarantine_bytes } = opened;
+    let Opened { lock, found, writer, reader, stamp, panic, reserve, state, quarantine_bytes } = opened;
     let limits = Limits::default();
     let peer_config = peer_config(config, &addresses, &found)?;
     let (inbox, arrivals) = Inbox::new();
@@ -176,7 +177,7 @@ fn serve(
         synced,
     };
     let outlets = Outlets {
-        storage: Storage::start(owner, &reader, stamp).map_err(internal)?,
+        storage: Storage::start(owner, &reader, StampFiles { stamp, panic }).map_err(internal)?,
         state,
         peers: peers.clone(),
         desk: desk.clone(),
@@ -267,6 +268,7 @@ fn node_config(config: &Config, addresses: &Addresses, limits: Limits, clock: Cl
         tick_zero_ms: clock.zero_ms(),
         timing: Timing::new(config.heartbeat.millis(), config.election_timeout.millis()),
         stamp_interval_millis: config.store_stamp_interval.millis(),
+        safety_interval_millis: config.safety_interval.millis(),
         update_rate: config.update_rate.0,
         frame_limit: limits.frame(),
         message_limit: limits.message(),

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::thread;
 
@@ -53,6 +54,7 @@ pub enum StateWork {
 #[derive(Debug)]
 pub struct StateThread {
     work: Option<Sender<StateWork>>,
+    fenced: Arc<AtomicBool>,
     thread: Option<thread::JoinHandle<()>>,
 }
 
@@ -60,9 +62,10 @@ impl StateThread {
     /// Starts the thread over an open store.
     pub fn start(store: Box<dyn StateStore>, inbox: Inbox, counters: Arc<Counters>) -> std::io::Result<Self> {
         let (work, receiver) = channel();
-        let owner = Owner { store, inbox, counters, views: BTreeMap::new() };
+        let fenced = Arc::<AtomicBool>::default();
+        let owner = Owner { store, inbox, counters, fenced: Arc::clone(&fenced), views: BTreeMap::new() };
         let thread = thread::Builder::new().name("state".to_owned()).spawn(move || owner.run(&receiver))?;
-        Ok(Self { work: Some(work), thread: Some(thread) })
+        Ok(Self { work: Some(work), fenced, thread: Some(thread) })
     }
 
     /// Another way in, for whoever gives it work besides the core.
@@ -76,6 +79,11 @@ impl StateThread {
             // The thread ends only with the process or after `finish`.
             let _ = sender.send(work);
         }
+    }
+
+    /// Writes nothing more: whatever waits is dropped.
+    pub fn fence(&self) {
+        self.fenced.store(true, Ordering::Release);
     }
 
     /// Does what is there, closes the store, ends the thread.
@@ -103,6 +111,7 @@ struct Owner {
     store: Box<dyn StateStore>,
     inbox: Inbox,
     counters: Arc<Counters>,
+    fenced: Arc<AtomicBool>,
     /// The core's name of a view to the store's.
     views: BTreeMap<ViewId, ViewId>,
 }
@@ -112,6 +121,7 @@ impl Owner {
         let mut next = receiver.recv().ok();
         while let Some(work) = next.take() {
             match work {
+                StateWork::Write { .. } | StateWork::Keep(_) if self.fenced.load(Ordering::Acquire) => {}
                 StateWork::Write { ticket, batch, flush, open_view } => {
                     let first = Write { ticket, batch, flush, open_view };
                     next = self.write_all(first, receiver);
@@ -250,7 +260,9 @@ mod tests {
         let (inbox, mut arrivals) = Inbox::new();
         let counters = Arc::new(Counters::default());
         let store = Box::new(StateModel::new());
-        Owner { store, inbox, counters: Arc::clone(&counters), views: BTreeMap::new() }.run(&receiver);
+        let fenced = Arc::default();
+        Owner { store, inbox, counters: Arc::clone(&counters), fenced, views: BTreeMap::new() }
+            .run(&receiver);
         let mut heard = Vec::new();
         while let Ok(Arrival::Input(input, _)) = arrivals.try_recv() {
             heard.push(match input {

@@ -3,14 +3,15 @@
 use quorate_core::io::Ticket;
 use quorate_store::ids::{GroupId, Index};
 use quorate_store::log::LogReader;
+use quorate_store::panic::PanicRecord;
 use quorate_store::record::Batch;
-use quorate_store::stamp::{Stamp, StampFile};
+use quorate_store::stamp::Stamp;
 
 use crate::keeper::KeepOrder;
 use crate::load_pool::{Load, LoadPool};
 use crate::log_thread::{LogThread, LogWork};
 use crate::log_worker::LogOwner;
-use crate::stamp_thread::StampThread;
+use crate::stamp_thread::{StampFiles, StampThread};
 
 /// The threads that hold what must not be lost.
 #[derive(Debug)]
@@ -24,7 +25,7 @@ pub struct Storage {
 
 impl Storage {
     /// Starts the threads.
-    pub fn start(owner: LogOwner, reader: &LogReader, stamp: Option<StampFile>) -> std::io::Result<Self> {
+    pub fn start(owner: LogOwner, reader: &LogReader, stamp: StampFiles) -> std::io::Result<Self> {
         let loads = LoadPool::start(reader, &owner.inbox)?;
         let counters = std::sync::Arc::clone(&owner.counters);
         let stamp = StampThread::start(stamp, owner.synced.clone(), owner.inbox.clone(), counters)?;
@@ -71,6 +72,23 @@ impl Storage {
     /// See `Output::WriteStamp`.
     pub fn write_stamp(&self, ticket: Ticket, stamp: Box<Stamp>) {
         self.stamp.give(ticket, stamp);
+    }
+
+    /// See `Output::LookAtStamp`.
+    pub fn look_at_stamp(&self, ticket: Ticket) {
+        self.stamp.look(ticket);
+    }
+
+    /// See `Output::Panic`: what waits for the log and the stamp is dropped.
+    pub fn panic(&mut self, ticket: Ticket, record: Option<Box<PanicRecord>>) {
+        self.held = None;
+        self.log.fence();
+        self.stamp.panic(ticket, record);
+    }
+
+    /// See `Output::ClearPanic`.
+    pub fn clear_panic(&self, ticket: Ticket) {
+        self.stamp.clear_panic(ticket);
     }
 
     /// See `Output::Load`.

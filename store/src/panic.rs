@@ -2,7 +2,8 @@
 //! whatever becomes of its process. It is no part of the stamp: whoever panics must not write that any more.
 
 use std::fmt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use crate::files::{FileError, FileResult, Files, create_whole, read_whole};
 use crate::ids::{ClusterId, StoreId};
@@ -97,6 +98,36 @@ pub enum PanicFound {
     Panic(Box<PanicRecord>),
     /// There is one, and it cannot be read: the broker counts as panicked.
     Damaged(String),
+}
+
+/// Writes and removes the panic file of one store.
+#[derive(Clone)]
+pub struct PanicFile {
+    files: Arc<dyn Files>,
+    dir: PathBuf,
+}
+
+impl PanicFile {
+    /// Of the store in this directory.
+    pub fn new(files: Arc<dyn Files>, dir: PathBuf) -> Self {
+        Self { files, dir }
+    }
+
+    /// See [`write`].
+    ///
+    /// # Errors
+    /// Those of the medium.
+    pub fn write(&self, record: &PanicRecord) -> FileResult<()> {
+        write(self.files.as_ref(), &self.dir, record)
+    }
+
+    /// See [`clear`].
+    ///
+    /// # Errors
+    /// Those of the medium.
+    pub fn clear(&self) -> FileResult<()> {
+        clear(self.files.as_ref(), &self.dir)
+    }
 }
 
 /// Reads the panic file.

@@ -3,6 +3,7 @@
 mod group;
 
 use quorate_store::ids::{ClusterId, Epoch, GroupId, Incarnation, Index, StoreId, Term};
+use quorate_store::panic::PanicRecord;
 use uuid::Uuid;
 
 pub use self::group::{AuditPage, GroupAct, GroupReport, GroupRequest, Setting};
@@ -42,6 +43,17 @@ pub enum AdminRequest {
     Explain,
     /// Counters and gauges for `/metrics`.
     Metrics,
+    /// The safety number, and whether this broker panicked.
+    Safety,
+    /// Lets a panicked broker take part again; answered once the panic file is gone. The broker begins as after a start.
+    ClearPanic {
+        /// The cluster's id; the store's, if it belongs to no cluster.
+        confirm: String,
+        /// Why, for the log.
+        reason: String,
+        /// Who asks.
+        author: Author,
+    },
     /// Creates a virtual host; answered once it exists.
     CreateVhost {
         /// Its name.
@@ -101,6 +113,8 @@ pub enum AdminReply {
     Explain(Box<Explanation>),
     /// To [`AdminRequest::Metrics`].
     Metrics(Box<Metrics>),
+    /// To [`AdminRequest::Safety`].
+    Safety(Box<SafetyView>),
     /// To [`AdminRequest::Shutdown`].
     ShutDown(Box<ShutdownReport>),
     /// To [`AdminRequest::Member`].
@@ -223,6 +237,8 @@ pub enum VerdictWord {
     Refused,
     /// Held: the same store runs twice.
     Held,
+    /// Found somebody outside the cluster writing, and takes no part until an operator clears that.
+    Panicked,
     /// Stopping.
     ShuttingDown,
 }
@@ -237,6 +253,7 @@ impl VerdictWord {
             Self::NeedsOperator => "needs-operator",
             Self::Refused => "refused",
             Self::Held => "held",
+            Self::Panicked => "panicked",
             Self::ShuttingDown => "shutting-down",
         }
     }
@@ -279,8 +296,34 @@ pub struct Status {
     pub log_bytes: u64,
     /// Publishing is refused for lack of room.
     pub space_low: bool,
+    /// The cluster's safety number, and this broker's panic.
+    pub safety: SafetyView,
     /// The groups.
     pub groups: Vec<GroupStatusView>,
+}
+
+/// The cluster's safety number as this broker knows it, and what came of comparing it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SafetyView {
+    /// In force; 0 before the first.
+    pub number: u64,
+    /// How often it was renewed.
+    pub renewals: u64,
+    /// This broker panicked.
+    pub panic: Option<PanicView>,
+}
+
+/// A panic.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PanicView {
+    /// For people: the two numbers and the likely cause.
+    pub text: String,
+    /// The same for programs; none if the panic file cannot be read.
+    pub record: Option<PanicRecord>,
+    /// It panicked in an earlier process.
+    pub before_start: bool,
+    /// Commands to type next.
+    pub next: Vec<String>,
 }
 
 /// One member as this broker sees it.
@@ -308,6 +351,8 @@ pub struct MemberStatus {
     pub drained: bool,
     /// What an operator wants of it and is not so yet.
     pub change: Option<String>,
+    /// Why it panicked, if it did.
+    pub panicked: Option<String>,
 }
 
 /// One group as this broker sees it.

@@ -170,6 +170,13 @@ pub enum Event {
         /// Now.
         after: String,
     },
+    /// SAFE-2001: this broker found somebody outside the cluster writing, and takes no part any more.
+    Panicked {
+        /// The two numbers and the likely cause.
+        text: String,
+        /// Commands to type next.
+        next: Vec<String>,
+    },
     /// An update of a member by snapshot began, went on or ended.
     Update {
         /// Virtual host.
@@ -226,6 +233,7 @@ impl Event {
             Self::DesignatedPrimaryChanged { .. } => "HA-1013",
             Self::Diverged { .. } => "HA-1014",
             Self::AttributeUpdated { .. } => "HA-1015",
+            Self::Panicked { .. } => "SAFE-2001",
             _ => return None,
         })
     }
@@ -308,6 +316,9 @@ impl Event {
                 text("before", before),
                 text("after", after),
             ],
+            Self::Panicked { text: why, next } => {
+                vec![text("why", why), text("next", &next.join(" | "))]
+            }
             _ => Fields::new(),
         }
     }

@@ -8,9 +8,10 @@ use std::fmt;
 use bytes::Bytes;
 use quorate_protocol::frame::{ClientFrame, ServerFrame};
 use quorate_store::ids::{GroupId, Incarnation, Index, RunId, StoreId};
+use quorate_store::panic::{PanicFound, PanicRecord};
 use quorate_store::quarantine::Divergence;
 use quorate_store::record::{Batch, Entry};
-use quorate_store::stamp::Stamp;
+use quorate_store::stamp::{Stamp, StampIdentity};
 use quorate_store::state::{Family, Pair, StateBatch, ViewId};
 
 use crate::admin::{AdminReply, AdminRequest};
@@ -151,7 +152,14 @@ pub enum Input {
         /// Which.
         ticket: Ticket,
     },
-    /// An image asked for with [`Output::Quarantine`] could not be made; the store is as it was.
+    /// Another process has written its stamp into this store: seen before a write, which was not done, or by
+    /// [`Output::LookAtStamp`]. No stamp is written any more.
+    StampForeign {
+        /// Whose stamp is there.
+        found: StampIdentity,
+    },
+    /// An image asked for with [`Output::Quarantine`] could not be made, or the panic file not be written or removed; the
+    /// store is as it was.
     NotKept {
         /// Which request.
         ticket: Ticket,
@@ -225,6 +233,31 @@ pub enum Output {
         ticket: Ticket,
         /// The new content (the driver fills in what only it knows: boot id, wall clock, sequence).
         stamp: Box<Stamp>,
+    },
+    /// See whether the stamp on the medium is still the one that was written last; answer [`Input::StampForeign`] if it is
+    /// another process's, else [`Input::Persisted`].
+    LookAtStamp {
+        /// Names it.
+        ticket: Ticket,
+    },
+    /// Nothing that was asked for before, and is not done yet, may happen any more: no message that waits for a ticket is
+    /// sent, nothing is written to log, state and stamp. Then keep the panic file; answer [`Input::Persisted`] or
+    /// [`Input::NotKept`].
+    Panic {
+        /// Names it.
+        ticket: Ticket,
+        /// What the file says; none: there is to be no file.
+        record: Option<Box<PanicRecord>>,
+    },
+    /// Remove the panic file durably; answer [`Input::Persisted`] or [`Input::NotKept`].
+    ClearPanic {
+        /// Names it.
+        ticket: Ticket,
+    },
+    /// End this life of the broker and begin the next one, in the same process, from what the store holds.
+    Restart {
+        /// For people.
+        reason: String,
     },
     /// Write to the state store, flush if asked; answer [`Input::Persisted`] (after the flush, if asked).
     WriteState {
@@ -362,6 +395,8 @@ pub struct Found {
     pub groups: Vec<FoundGroup>,
     /// Bytes of log segments on disk.
     pub log_bytes: u64,
+    /// Whether the broker panicked before.
+    pub panic: PanicFound,
 }
 
 /// What the two slots of the stamp say.

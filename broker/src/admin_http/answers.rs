@@ -105,6 +105,7 @@ pub(super) fn failed(
             StatusCode::CONFLICT
         }
         None if code == "INVALID" => StatusCode::BAD_REQUEST,
+        None if code == "NOT_CONFIRMED" => StatusCode::BAD_REQUEST,
         Some(fault) if fault.blame() == Blame::Caller => StatusCode::BAD_REQUEST,
         Some(fault) if fault.blame() == Blame::Bug => StatusCode::INTERNAL_SERVER_ERROR,
         _ => StatusCode::SERVICE_UNAVAILABLE,

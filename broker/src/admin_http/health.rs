@@ -45,8 +45,9 @@ pub(super) async fn live(state: AdminState) -> Healthy {
 
 /// This broker serves its role.
 pub(super) async fn ready(state: AdminState) -> Healthy {
-    why_not_ready(&ask_status(&state).await?)
-        .map_or_else(|| Ok(healthy()), |reason| Err(unhealthy("not-ready", reason)))
+    let status = ask_status(&state).await?;
+    let code = if status.verdict == VerdictWord::Panicked { "panicked" } else { "not-ready" };
+    why_not_ready(&status).map_or_else(|| Ok(healthy()), |reason| Err(unhealthy(code, reason)))
 }
 
 /// Which group.

@@ -10,6 +10,7 @@ mod health;
 mod losses;
 mod members;
 mod metrics;
+mod panic;
 mod patient;
 mod route;
 mod routes;

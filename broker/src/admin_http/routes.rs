@@ -4,7 +4,7 @@
 use axum::routing::get;
 
 use super::route::{Route, asked, done, raw, told};
-use super::{answers, events, groups, health, losses, members};
+use super::{answers, events, groups, health, losses, members, panic};
 
 const JSON: &str = "application/json";
 const SAMPLES: &str = "text/plain";
@@ -74,6 +74,11 @@ fn reading_routes() -> Vec<Route> {
             losses::list,
         ),
         told("/api/v1/vhosts", "The virtual hosts.", answers::list_vhosts),
+        told(
+            "/api/v1/cluster/panic",
+            "The cluster's safety number as this broker knows it, and whether it panicked; answered in every state.",
+            panic::show,
+        ),
         raw("/api/v1/openapi.json", "This document.", JSON, get(answers::openapi)),
     ]
 }
@@ -136,6 +141,12 @@ fn changing_routes() -> Vec<Route> {
             "Shuts the whole cluster down; answered once every store is closed.",
             &[200],
             answers::shutdown,
+        ),
+        done(
+            "/api/v1/cluster/panic/clear",
+            "Lets this broker take part again after a panic: it begins as after a start.",
+            &[200],
+            panic::clear,
         ),
     ]
 }

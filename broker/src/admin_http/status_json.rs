@@ -5,6 +5,8 @@ use quorate_store::ids::GroupId;
 use schemars::JsonSchema;
 use serde::Serialize;
 
+use super::panic::number;
+
 /// What `quorate cluster status -o json` prints.
 #[derive(Debug, Serialize, JsonSchema)]
 #[schemars(rename = "Status")]
@@ -35,6 +37,11 @@ pub(super) struct StatusJson {
     permitted_nodes: Vec<String>,
     quarantine_bytes: u64,
     log_bytes: u64,
+    /// The cluster's safety number; none before the first.
+    safety_number: Option<String>,
+    safety_renewals: u64,
+    /// Why this broker panicked, if it did.
+    panic: Option<String>,
     groups: Vec<GroupJson>,
 }
 
@@ -56,6 +63,8 @@ pub(super) struct MemberJson {
     drained: bool,
     /// What an operator wants of it and is not so yet.
     change: Option<String>,
+    /// Why it panicked, if it did.
+    panicked: Option<String>,
 }
 
 /// One group.
@@ -136,6 +145,9 @@ impl StatusJson {
             permitted_nodes: status.permitted_nodes,
             quarantine_bytes: status.quarantine_bytes,
             log_bytes: status.log_bytes,
+            safety_number: number(status.safety.number),
+            safety_renewals: status.safety.renewals,
+            panic: status.safety.panic.map(|panic| panic.text),
             groups: status.groups.into_iter().map(GroupJson::from).collect(),
         }
     }
@@ -155,6 +167,7 @@ impl From<MemberStatus> for MemberJson {
             voter: member.voter,
             drained: member.drained,
             change: member.change,
+            panicked: member.panicked,
         }
     }
 }

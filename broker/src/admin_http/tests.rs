@@ -6,17 +6,19 @@ use std::time::Instant;
 
 use quorate_core::admin::{
     AdminReply, AdminRequest, AuditPage, Author, Explanation, GroupReport, GroupStatusView, GroupVerdict,
-    MemberAct, MemberReport, MemberShutdown, MemberStatus, Metrics, NodeStatus, ShutdownReport, Status,
-    VerdictWord,
+    MemberAct, MemberReport, MemberShutdown, MemberStatus, Metrics, NodeStatus, PanicView, SafetyView,
+    ShutdownReport, Status, VerdictWord,
 };
 use quorate_core::controls::AuditRecord;
 use quorate_core::formation::status::{GroupStatus, RecoveryMode, StoreState, VoterRef};
 use quorate_core::formation::{Facts, InitialStatus};
 use quorate_core::io::{Input, PeerKey};
+use quorate_core::machine::SafetyNumbers;
 use quorate_store::ids::{
     ClusterId, Epoch, GroupId, Incarnation, Index, Position, RaftId, RunId, StoreId, Term,
 };
-use quorate_store::stamp::{EpochCause, EpochEntry};
+use quorate_store::panic::{PanicCause, PanicRecord};
+use quorate_store::stamp::{EpochCause, EpochEntry, StampIdentity};
 use serde_json::{Value, json};
 use uuid::Uuid;
 
@@ -52,11 +54,13 @@ fn sample_status() -> Status {
             voter: true,
             drained: false,
             change: None,
+            panicked: None,
         }],
         permitted_nodes: vec!["b1".into()],
         quarantine_bytes: 4,
         log_bytes: 5,
         space_low: false,
+        safety: SafetyView { number: 0xAB, renewals: 3, panic: None },
         groups: vec![group(0, "system", "replica", false), group(1, "/", "leader", true)],
     }
 }
@@ -151,6 +155,7 @@ fn sample_explanation() -> Explanation {
         peers: Vec::new(),
         possible_members: Vec::new(),
         panicked: None,
+        safety: SafetyNumbers::default(),
     };
     Explanation::of(Facts { own, seen: Vec::new() })
 }
@@ -174,6 +179,29 @@ fn an_explanation_has_the_row_the_facts_and_what_was_tried() {
     });
 }
 
+fn sample_panic() -> SafetyView {
+    let record = PanicRecord {
+        cluster_id: Some(ClusterId(Uuid::from_u128(2))),
+        store_id: StoreId(Uuid::from_u128(1)),
+        own: StampIdentity {
+            incarnation: Incarnation(3),
+            run_id: RunId(Uuid::from_u128(4)),
+            safety_number: 5,
+        },
+        cause: PanicCause::SecondWriter,
+        found_number: 6,
+        found: "somebody".into(),
+        when_ms: 7,
+    };
+    let panic = PanicView {
+        text: record.to_string(),
+        record: Some(record),
+        before_start: false,
+        next: vec!["quorate cluster panic show".into()],
+    };
+    SafetyView { number: 5, renewals: 2, panic: Some(panic) }
+}
+
 /// A core that gives the same answers always.
 fn answer(desk: &AdminDesk, arrivals: &mut Arrivals, status: &Status) {
     while let Some(arrival) = arrivals.blocking_recv() {
@@ -181,6 +209,16 @@ fn answer(desk: &AdminDesk, arrivals: &mut Arrivals, status: &Status) {
         let reply = match request {
             AdminRequest::Status => AdminReply::Status(Box::new(status.clone())),
             AdminRequest::Explain => AdminReply::Explain(Box::new(sample_explanation())),
+            AdminRequest::Safety => AdminReply::Safety(Box::new(sample_panic())),
+            AdminRequest::ClearPanic { confirm, reason, .. } if confirm == "id" => {
+                AdminReply::Done { changed: reason != "again" }
+            }
+            AdminRequest::ClearPanic { .. } => AdminReply::Failed {
+                code: "NOT_CONFIRMED",
+                message: "no".into(),
+                next: Vec::new(),
+                leader_admin_address: None,
+            },
             AdminRequest::Metrics => AdminReply::Metrics(Box::new(Metrics { samples: Vec::new() })),
             AdminRequest::CreateVhost { name, .. } if name == "new" => AdminReply::Done { changed: true },
             AdminRequest::CreateVhost { name, .. } if name == "old" => AdminReply::Done { changed: false },
@@ -289,7 +327,7 @@ fn the_status_has_the_promised_shape() {
         let (code, status) = get(&format!("{address}/api/v1/status"));
         assert_eq!(code, 200);
         let member = json!({"name": "b1", "store_id": "00000000-0000-0000-0000-000000000001", "incarnation": 3, "address": "h:1",
-            "client_address": "h:2", "admin_address": "h:3", "state": "dirty", "present": true, "voter": true, "drained": false, "change": null});
+            "client_address": "h:2", "admin_address": "h:3", "state": "dirty", "present": true, "voter": true, "drained": false, "change": null, "panicked": null});
         let group = |number: u32, vhost: &str, role: &str, quorum: bool| {
             let shown = |text: &str| if number > 0 { json!(text) } else { Value::Null };
             let next: &[&str] = if number > 0 { &["quorate queue list"] } else { &[] };
@@ -307,6 +345,7 @@ fn the_status_has_the_promised_shape() {
                 "cluster_id": "00000000-0000-0000-0000-000000000002", "epoch": 1, "kind": "persistent", "wait_for": 2,
                 "insecure": false, "space_low": false, "members": [member], "permitted_nodes": ["b1"],
                 "quarantine_bytes": 4, "log_bytes": 5,
+                "safety_number": "00000000000000ab", "safety_renewals": 3, "panic": null,
                 "groups": [group(0, "system", "replica", false), group(1, "/", "leader", true)]})
         );
         assert_eq!(get(&format!("{address}/api/v1/members")).1, json!({"members": [member]}));
@@ -358,8 +397,13 @@ fn health_answers_follow_the_roles() {
 #[test]
 fn only_an_active_broker_in_its_role_is_ready() {
     assert_eq!(health::why_not_ready(&sample_status()), None);
-    for verdict in [VerdictWord::Waiting, VerdictWord::Joining, VerdictWord::NeedsOperator, VerdictWord::Held]
-    {
+    for verdict in [
+        VerdictWord::Waiting,
+        VerdictWord::Joining,
+        VerdictWord::NeedsOperator,
+        VerdictWord::Held,
+        VerdictWord::Panicked,
+    ] {
         assert!(health::why_not_ready(&Status { verdict, ..sample_status() }).is_some());
     }
     let changed = |change: fn(&mut GroupStatusView)| {
@@ -372,6 +416,30 @@ fn only_an_active_broker_in_its_role_is_ready() {
     assert!(changed(|group| group.leader = None).unwrap().contains("no leader"));
     assert!(changed(|group| group.updating = Some(1)).unwrap().contains("updated"));
     assert!(changed(|group| group.role = "learner").unwrap().contains("learner"));
+}
+
+#[test]
+fn a_panicked_broker_says_so_in_health_and_is_cleared_by_confirmation_only() {
+    let status = Status { verdict: VerdictWord::Panicked, ..sample_status() };
+    with_server(status, |address| {
+        let (code, body) = get(&format!("{address}/health/ready"));
+        assert_eq!((code, &body["code"]), (503, &json!("panicked")));
+        assert_eq!(get(&format!("{address}/health/live")).0, 200);
+        let (code, body) = get(&format!("{address}/api/v1/cluster/panic"));
+        assert_eq!((code, &body["panicked"], &body["cause"]), (200, &json!(true), &json!("second-writer")));
+        assert_eq!(
+            (&body["own_number"], &body["found_number"]),
+            (&json!("0000000000000005"), &json!("0000000000000006"))
+        );
+        let url = format!("{address}/api/v1/cluster/panic/clear");
+        let clear = |body: Value| post(&url, "application/json", &body.to_string());
+        assert_eq!(clear(json!({"confirm": "id"})), (200, json!({"cleared": true})));
+        assert_eq!(clear(json!({"confirm": "id", "reason": "again"})), (200, json!({"cleared": false})));
+        assert_eq!(clear(json!({"confirm": "other"})).0, 400);
+        assert_eq!(clear(json!({"confirm": "id", "reason": "\n"})).0, 400);
+        assert_eq!(clear(json!({"reason": "none"})).0, 400);
+        assert_eq!(get(&url).0, 405);
+    });
 }
 
 #[test]

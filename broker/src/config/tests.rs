@@ -22,6 +22,7 @@ fn without_settings_the_defaults_hold() {
     assert_eq!(config.log_retain.to_string(), "4GiB");
     assert_eq!(config.rocksdb_memory.to_string(), "128MiB");
     assert_eq!(config.store_stamp_interval.to_string(), "5s");
+    assert_eq!(config.safety_interval.to_string(), "30s");
     assert_eq!(config.election_timeout.to_string(), "1s");
     assert_eq!(config.heartbeat.to_string(), "100ms");
     assert_eq!(config.recovery, Recovery::Automatic);

@@ -50,6 +50,8 @@ struct Slot {
     sequence: Option<u64>,
     /// Why it is not readable.
     damage: Option<String>,
+    /// Written by this process.
+    written: bool,
 }
 
 impl StampFile {
@@ -168,8 +170,13 @@ impl StampFile {
         let remembered =
             identity(&slot.raw).or_else(|| self.slots.iter().find_map(|slot| identity(&slot.raw)));
         match (identity(&raw), remembered) {
-            (Some(found), Some(remembered)) if found == remembered => Err(StampError::Changed { slot: name }),
-            (Some(found), Some(remembered)) if found.incarnation < remembered.incarnation => Ok(Some(found)),
+            (Some(found), Some(remembered)) if slot.written && found == remembered => {
+                Err(StampError::Changed { slot: name })
+            }
+            (Some(found), Some(remembered)) if slot.written && found.incarnation < remembered.incarnation => {
+                Ok(Some(found))
+            }
+            // Of what was only read, any change is another process's.
             (Some(found), remembered) => Err(StampError::Foreign { slot: name, found, remembered }),
             (None, _) => Err(StampError::Changed { slot: name }),
         }
@@ -189,7 +196,7 @@ impl StampFile {
         } else {
             create_whole(self.files.as_ref(), &self.dir, name, &raw)?;
         }
-        *slot = Slot { raw: Some(raw), sequence: Some(sequence), damage: None };
+        *slot = Slot { raw: Some(raw), sequence: Some(sequence), damage: None, written: true };
         Ok(())
     }
 }

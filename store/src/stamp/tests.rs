@@ -448,6 +448,22 @@ fn a_stamp_that_another_process_made_where_there_was_none_is_noticed() {
     assert!(matches!(one.write(of_life(1, 1, 0)), Err(StampError::Foreign { remembered: None, .. })));
 }
 
+/// Whoever waits, and has only read what is there, sees that its writer lives.
+#[test]
+fn a_stamp_that_goes_on_while_it_is_waited_beside_is_another_processs() {
+    let disk = disk();
+    let (mut one, _) = open(&disk);
+    one.write(of_life(5, 1, 7)).unwrap();
+    let (mut waiting, _) = open(&disk);
+    assert!(waiting.foreign().is_none());
+    one.write(of_life(5, 1, 7)).unwrap();
+    assert!(waiting.foreign().is_some());
+    let before = disk.everything();
+    assert!(matches!(waiting.write(of_life(6, 2, 7)), Err(StampError::Foreign { .. })));
+    assert_eq!(disk.everything(), before);
+    one.write(of_life(5, 1, 8)).unwrap();
+}
+
 /// The later life writes over it, so that the earlier one finds out.
 #[test]
 fn the_stamp_of_an_earlier_life_is_written_over() {

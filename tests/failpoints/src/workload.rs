@@ -11,12 +11,13 @@ use bytes::Bytes;
 use clap::Parser;
 use quorate_broker::config::Config;
 use quorate_broker::counters::Counters;
-use quorate_broker::exit::Exit;
+use quorate_broker::exit::{Exit, Then};
 use quorate_broker::flags::Flags;
 use quorate_broker::inbox::{Arrival, Arrivals, Inbox};
 use quorate_broker::keeper::{KeepOrder, Keeper};
 use quorate_broker::log_worker::{LogOwner, Synced};
 use quorate_broker::open_store::{Opened, open_store_on};
+use quorate_broker::stamp_thread::StampFiles;
 use quorate_broker::state_thread::{StateThread, StateWork};
 use quorate_broker::storage::Storage;
 use quorate_core::io::{Input, Ticket};
@@ -25,6 +26,7 @@ use quorate_store::files::real::RealFiles;
 use quorate_store::identity::LOCK_NAME;
 use quorate_store::ids::{Epoch, GroupId, Incarnation, Index, Position, RunId, StoreId, Term};
 use quorate_store::log::{LogConfig, SyncedPoint};
+use quorate_store::panic::{PanicCause, PanicRecord};
 use quorate_store::quarantine::{self, Act, Note, Parts};
 use quorate_store::record::{Batch, Entry, EntryKind, HardState, Record};
 use quorate_store::stamp::{RecoveryMode, Stamp, StampFile, StampFound, StampState};
@@ -71,8 +73,9 @@ pub fn run(dir: &Path, trigger: Trigger) -> ExitCode {
     let trigger = Arc::new(trigger);
     let fail = FailFiles::new(Arc::new(RealFiles), dir, Arc::clone(&trigger));
     let files: Arc<dyn Files> = Arc::new(fail.clone());
-    let done = online(dir, &fail, &files, &trigger)
-        .and_then(|()| offline(dir, &files).map_err(|error| Exit { status: 5, reason: error, anew: false }));
+    let done = online(dir, &fail, &files, &trigger).and_then(|()| {
+        offline(dir, &files).map_err(|error| Exit { status: 5, reason: error, then: Then::End })
+    });
     trigger.report();
     match done {
         Ok(()) => {
@@ -165,13 +168,13 @@ fn put(value: &'static [u8]) -> StateWrite {
 fn online(dir: &Path, fail: &FailFiles, files: &Arc<dyn Files>, trigger: &Arc<Trigger>) -> Result<(), Exit> {
     say("phase online");
     let config = config(dir);
-    let Opened { lock, found, writer, reader, stamp, reserve, state, quarantine_bytes } =
+    let Opened { lock, found, writer, reader, stamp, panic, reserve, state, quarantine_bytes } =
         open_store_on(files, &config, sizes)?;
     say("confirmed id");
     let store = found.store;
     let (inbox, arrivals) = Inbox::new();
     let counters = Arc::<Counters>::default();
-    let internal = |error: std::io::Error| Exit { status: 70, reason: error.to_string(), anew: false };
+    let internal = |error: std::io::Error| Exit { status: 70, reason: error.to_string(), then: Then::End };
     let state = FailState::new(state, Arc::clone(trigger));
     let state =
         StateThread::start(Box::new(state), inbox.clone(), Arc::clone(&counters)).map_err(internal)?;
@@ -184,7 +187,7 @@ fn online(dir: &Path, fail: &FailFiles, files: &Arc<dyn Files>, trigger: &Arc<Tr
     let synced = Synced::new(writer.synced_point());
     let quarantine_bytes = Arc::new(quarantine_bytes.into());
     let owner = LogOwner { writer, reserve, quarantine_bytes, inbox, counters, synced, keeper };
-    let storage = Storage::start(owner, &reader, stamp).map_err(internal)?;
+    let storage = Storage::start(owner, &reader, StampFiles { stamp, panic }).map_err(internal)?;
     let mut threads = Threads { storage, state, arrivals, files: fail.clone(), next: 0 };
 
     let dirty = sample(store);
@@ -220,6 +223,7 @@ fn online(dir: &Path, fail: &FailFiles, files: &Arc<dyn Files>, trigger: &Arc<Tr
     threads.storage.compact(GROUP, Index(18));
     threads.entries(23, 40);
     threads.stamp(&dirty);
+    panic_and_clear(&mut threads, &dirty);
     let Threads { mut storage, mut state, .. } = threads;
     storage.finish();
     state.finish();
@@ -255,6 +259,28 @@ fn keep(threads: &mut Threads, stamp: &Stamp) {
         assert!(undurable.is_empty(), "kept before it is durable: {undurable:?}");
         say("confirmed image");
     }
+}
+
+/// The broker panics, and an operator clears that.
+fn panic_and_clear(threads: &mut Threads, stamp: &Stamp) {
+    let record = PanicRecord {
+        cluster_id: None,
+        store_id: stamp.store_id,
+        own: stamp.identity(),
+        cause: PanicCause::SecondWriter,
+        found_number: 2,
+        found: "the failpoints".to_owned(),
+        when_ms: 1,
+    };
+    let ticket = threads.ticket();
+    threads.storage.panic(ticket, Some(Box::new(record)));
+    if threads.wait(ticket) {
+        let undurable = threads.files.undurable("panic");
+        assert!(undurable.is_empty(), "kept before it is durable: {undurable:?}");
+    }
+    let ticket = threads.ticket();
+    threads.storage.clear_panic(ticket);
+    threads.wait(ticket);
 }
 
 /// What operators do: a mark, taken back; an image put back; the store that was there, purged; the store set aside.

@@ -139,7 +139,7 @@ fn seeds() -> Vec<Vec<u8>> {
                   cluster-wait-for = 2\nrecovery = \"manual\"\ncluster-id = \"00000000-0000-0000-0000-00000000abcd\"\ninsecure = false\n\
                   allow-small-cluster = true\nlisten = \"127.0.0.1:0\"\ncluster-listen = \"[::1]:7421\"\nadmin-listen = \"localhost:7422\"\n\
                   advertise = \"h1:7420\"\nlog-retain = \"4GiB\"\nrocksdb-memory = \"128MiB\"\nquarantine-max = \"16GiB\"\nupdate-rate = \"1MiB\"\n\
-                  store-stamp-interval = \"5s\"\nelection-timeout = \"1s\"\nheartbeat = \"100ms\"\nlog-format = \"json\"\nlog-level = \"info\"\n";
+                  store-stamp-interval = \"5s\"\nsafety-interval = \"30s\"\nelection-timeout = \"1s\"\nheartbeat = \"100ms\"\nlog-format = \"json\"\nlog-level = \"info\"\n";
     let arguments = "--name\nb1\n--transient\n--cluster-peers\nh1:7421,h2:7421\n--cluster-wait-for\n2\n--heartbeat\n50ms\n--log-level\ndebug";
     let tool = "default-context = \"a\"\n\n[contexts.a]\nurl = \"quorate://user:secret@h1:7420,h2:7420/vhost\"\nadmin = \"h1:7422,[::1]:7422\"\n\
                 timeout = \"30s\"\n";

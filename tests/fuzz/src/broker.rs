@@ -66,6 +66,7 @@ impl Broker {
             tick_zero_ms: 0,
             timing: Timing::new(100, 1000),
             stamp_interval_millis: 5000,
+            safety_interval_millis: 30_000,
             update_rate: 0,
             frame_limit: 1 << 20,
             message_limit: 1 << 20,
@@ -78,6 +79,7 @@ impl Broker {
             stamp: FoundStamp::Empty,
             groups: Vec::new(),
             log_bytes: 0,
+            panic: quorate_store::panic::PanicFound::None,
         };
         let identity = PeerIdentity {
             key,
@@ -369,7 +371,10 @@ impl World {
                 broker.exit = Some((status, reason));
                 return;
             }
-            Output::BeginAnew { reason } => {
+            Output::LookAtStamp { ticket } | Output::Panic { ticket, .. } | Output::ClearPanic { ticket } => {
+                Input::Persisted { ticket }
+            }
+            Output::Restart { reason } | Output::BeginAnew { reason } => {
                 broker.exit = Some((0, reason));
                 return;
             }

@@ -198,6 +198,7 @@ impl World {
                 }
                 runs
             }
+            Fault::Intrude(target) => self.intrude(self.target(target)),
             Fault::Mark(restart) => self.go_on_from_mark(None, restart),
             Fault::MarkBlind(target, restart) => {
                 self.mark_blindly_soon(target, restart);

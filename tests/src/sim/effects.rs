@@ -4,7 +4,7 @@ use quorate_core::event::Event;
 use quorate_core::io::{Input, Output};
 
 use super::schedule::{Happening, HostId, MILLI, ProcessStep};
-use super::storage::{KeepOrder, LogWork, StateWork};
+use super::storage::{DiskFailed, KeepOrder, LogWork, StateWork};
 use super::world::World;
 
 /// Simulated wall clocks begin in 2026.
@@ -148,8 +148,13 @@ impl World {
         let wall_clock = WALL_CLOCK + self.now() / MILLI;
         let boot_id = self.hosts[host].boot_id();
         let Some(process) = &mut self.hosts[host].process else { return };
+        if process.storage.stamp_flight.is_none() {
+            // It panicked meanwhile.
+            return;
+        }
         match process.storage.end_stamp(&boot_id, wall_clock) {
-            Ok(tickets) => {
+            Ok(Err(found)) => self.input(host, Input::StampForeign { found }),
+            Ok(Ok(tickets)) => {
                 for ticket in tickets {
                     self.persisted(host, ticket);
                 }
@@ -224,6 +229,28 @@ impl World {
             Output::Close { session } => self.close_session(host, session),
             Output::AdminReply { id, reply } => self.answered(host, id, reply),
             Output::Event(event) => self.event(host, event),
+            Output::LookAtStamp { ticket } => match storage.look_at_stamp() {
+                Some(found) => self.input(host, Input::StampForeign { found }),
+                None => self.persisted(host, ticket),
+            },
+            Output::Panic { ticket, record } => {
+                process.order.drop_all();
+                match storage.panic(record.as_deref()) {
+                    Ok(()) => self.persisted(host, ticket),
+                    Err(DiskFailed(why)) => self.input(host, Input::NotKept { ticket, why }),
+                }
+            }
+            Output::ClearPanic { ticket } => match storage.clear_panic() {
+                Ok(()) => self.persisted(host, ticket),
+                Err(DiskFailed(why)) => self.input(host, Input::NotKept { ticket, why }),
+            },
+            Output::Restart { reason } => {
+                let now = self.now();
+                self.trace.line(now, || format!("host {host} begins again: {reason}"));
+                self.exited(host, 0, reason);
+                self.hosts[host].exit = None;
+                self.start(host);
+            }
             Output::BeginAnew { reason } => {
                 let now = self.now();
                 self.trace.line(now, || format!("host {host} begins anew: {reason}"));
@@ -272,6 +299,9 @@ impl World {
         if let Event::RoleChanged { vhost, new: "leader", term, .. } = &event {
             let result = self.ledger.leads(host, vhost, *term);
             self.checker.check(result);
+        }
+        if let Event::Panicked { text, .. } = &event {
+            self.panicked(host, text);
         }
         self.events.push((now, host, event));
     }

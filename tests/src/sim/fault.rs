@@ -76,6 +76,8 @@ pub enum Fault {
     Mark(Micros),
     /// As [`Fault::Mark`], against the book: any store, as if the others were gone. What only they have is given up.
     MarkBlind(Target, Micros),
+    /// A second process writes its stamp into the store; an operator lets the broker that found it take part again.
+    Intrude(Target),
     /// An operator removes the member, wipes its disk, and adds it again.
     Remove(Target),
     /// An operator drains the broker, and lets it lead again after so long.
@@ -130,7 +132,7 @@ const fn kind(name: &'static str, weight: u64, draw: fn(&mut Draw<'_>) -> Fault)
 
 /// Every kind of fault that is drawn. A [`Fault::Twin`] is for scenes: whoever is away for a moment may lose its place to
 /// its copy, now or at its next start, and then more are lost than a cluster can do without.
-pub const KINDS: [Kind; 31] = [
+pub const KINDS: [Kind; 32] = [
     kind("kill", 2, |draw| Fault::Kill(draw.target(), draw.soon())),
     kind("power", 2, |draw| Fault::Power(draw.target(), draw.soon())),
     kind("power_within_write", 2, |draw| Fault::PowerWithin(draw.target(), draw.dice.between(1, 30))),
@@ -159,6 +161,7 @@ pub const KINDS: [Kind; 31] = [
     kind("old_copy", 20, |draw| Fault::OldCopy(draw.target(), draw.soon())),
     kind("clone", 7, |draw| Fault::Clone(draw.target(), draw.host(), draw.soon())),
     kind("foreign", 4, |draw| Fault::Foreign(draw.target(), draw.soon())),
+    kind("intrude", 5, |draw| Fault::Intrude(draw.target())),
     kind("remove", 4, |draw| Fault::Remove(draw.target())),
     kind("mark", 6, |draw| Fault::Mark(draw.soon())),
     kind("mark_blind", 6, |draw| Fault::MarkBlind(draw.target(), draw.soon())),
@@ -199,6 +202,7 @@ impl Fault {
             Self::Foreign(..) => "foreign",
             Self::Mark(_) => "mark",
             Self::MarkBlind(..) => "mark_blind",
+            Self::Intrude(_) => "intrude",
             Self::Remove(_) => "remove",
             Self::Drain(..) => "drain",
             Self::CutClients => "cut_clients",

@@ -33,6 +33,8 @@ pub struct HostConfig {
     pub heartbeat_millis: u64,
     /// Election timeout in milliseconds.
     pub election_millis: u64,
+    /// `--safety-interval` in milliseconds.
+    pub safety_millis: u64,
     /// `--update-rate`.
     pub update_rate: u64,
     /// Of the log.
@@ -213,6 +215,7 @@ impl Host {
             tick_zero_ms: 0,
             timing: Timing::new(config.heartbeat_millis, config.election_millis),
             stamp_interval_millis: 5000,
+            safety_interval_millis: config.safety_millis,
             update_rate: self.config.update_rate,
             frame_limit: 1 << 20,
             message_limit: 16 << 20,

@@ -163,28 +163,34 @@ impl World {
         }
         let now = self.now();
         self.trace.line(now, || format!("host {host} is marked"));
-        let lacks = |other: &Seen| {
-            other
-                .ends
-                .iter()
-                .any(|(group, (end, _))| stores[host].ends.get(group).is_none_or(|(at, _)| at < end))
-        };
-        if stores.iter().any(lacks) {
-            // The operator has given up what only the others have, and what they said that is still on its way.
-            self.cut_clients();
-            let ends: BTreeMap<GroupId, Position> =
-                stores[host].ends.iter().map(|(group, (end, _))| (*group, *end)).collect();
-            let of_clients = ends.iter().find(|(group, _)| **group != GroupId::SYSTEM);
-            let end = of_clients.map(|(_, end)| (end.epoch.0, end.term.0, end.index.0));
-            self.checker.recovered(end.unwrap_or_default());
-            self.ledger.left_behind(host, &ends);
-        }
+        self.give_up(host, &stores);
         // Those that know nothing of the mark could go on without it, if there were enough of them at once.
         self.away.extend(others);
         let copies = std::mem::replace(&mut self.copies, 1);
         let store = stores[host].stamp.store_id;
         self.begin_cure(host, store, Cure::Marked { copies });
         true
+    }
+
+    /// What the others have beyond the end of the marked store's logs is given up by its mark, and what they said that is
+    /// still on its way.
+    fn give_up(&mut self, host: HostId, stores: &[Seen]) {
+        let lacks = |other: &Seen| {
+            other
+                .ends
+                .iter()
+                .any(|(group, (end, _))| stores[host].ends.get(group).is_none_or(|(at, _)| at < end))
+        };
+        if !stores.iter().any(lacks) {
+            return;
+        }
+        self.cut_clients();
+        let ends: BTreeMap<GroupId, Position> =
+            stores[host].ends.iter().map(|(group, (end, _))| (*group, *end)).collect();
+        let of_clients = ends.iter().find(|(group, _)| **group != GroupId::SYSTEM);
+        let end = of_clients.map(|(_, end)| (end.epoch.0, end.term.0, end.index.0));
+        self.checker.recovered(end.unwrap_or_default());
+        self.ledger.left_behind(host, &ends);
     }
 
     /// Whether the marked store's broker asks its operator which of two histories it is to be: the others had been started
@@ -198,6 +204,11 @@ impl World {
         let others: Vec<HostId> = (0..self.hosts.len()).filter(|other| *other != marked).collect();
         for host in 0..self.hosts.len() {
             self.end(host, true);
+        }
+        // Those that followed it before may have more of its history than it has itself.
+        let stores: Vec<Seen> = self.hosts.iter().filter_map(seen).collect();
+        if stores.len() == self.hosts.len() {
+            self.give_up(marked, &stores);
         }
         let now = self.now();
         match self.mark(marked, true, &others) {

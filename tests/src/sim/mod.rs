@@ -21,6 +21,7 @@ pub mod dice;
 mod effects;
 pub mod fault;
 pub mod host;
+pub mod intruder;
 pub mod ledger;
 mod links;
 pub mod mark;

@@ -38,6 +38,8 @@ pub struct Ailing {
 pub(super) enum Cure {
     /// Nothing, as long as the cluster fills it again; `member replace` when the broker says that its store is damaged.
     Wait,
+    /// `cluster panic clear`, once the broker has panicked.
+    Clear,
     /// `member replace`.
     Replace,
     /// Nobody knows yet that the store is not its own, which holds just this. At this time its disk is wiped.
@@ -186,7 +188,11 @@ impl World {
     pub(super) fn copy_some_disk(&mut self) {
         let host = self.dice.index(self.hosts.len());
         let medium = &self.hosts[host].medium;
-        let runs = self.hosts[host].process.is_some() && !medium.files.is_off() && !self.goes_on_from_store();
+        let runs = self.hosts[host].process.is_some()
+            && !medium.files.is_off()
+            && !self.goes_on_from_store()
+            // Put back, it would be panicked still.
+            && !self.intrusions.expected.contains(&host);
         let id = |medium: &Medium| medium.stamp().map(|stamp| stamp.store_id);
         let has_one = self.older.get(&host).is_some_and(|older| id(older) == id(medium));
         if runs && !has_one && self.dice.chance(80) {
@@ -212,6 +218,8 @@ impl World {
         let now = self.now();
         let done = match &cure {
             Cure::Marked { .. } => self.away.is_empty() && self.all_vote(),
+            // What is not found out yet looks as well as before.
+            Cure::Clear => self.votes(host) && !self.is_intruded(host),
             Cure::Wait | Cure::Replace | Cure::Add => {
                 self.votes(host) && also.is_none_or(|also| self.votes(also))
             }
@@ -220,6 +228,7 @@ impl World {
         if done {
             self.trace.line(now, || format!("host {host} votes again"));
             self.ailing = None;
+            self.intrusions.expected.remove(&host);
             if let Cure::Marked { copies } = cure {
                 self.copies = copies;
             }
@@ -242,6 +251,9 @@ impl World {
             }
             Cure::Replace => {
                 self.ask_leader(host, MemberAct::Replace, |status| is_voter(status, store));
+            }
+            Cure::Clear => {
+                self.clear_panic(host);
             }
             Cure::Add => {
                 self.ask_leader(host, MemberAct::Add, |_| true);

@@ -21,6 +21,9 @@ impl Order {
             Output::Persist { ticket, .. } => (*ticket, true),
             Output::WriteStamp { ticket, .. }
             | Output::WriteState { ticket, .. }
+            | Output::LookAtStamp { ticket }
+            | Output::Panic { ticket, .. }
+            | Output::ClearPanic { ticket }
             | Output::Quarantine { ticket, .. } => (*ticket, false),
             _ => return,
         };
@@ -56,6 +59,12 @@ impl Order {
             }
             _ => Some(message),
         }
+    }
+
+    /// Whatever waits is never sent, and nothing that was asked for becomes durable.
+    pub fn drop_all(&mut self) {
+        self.held.clear();
+        self.open.clear();
     }
 
     /// What need not wait any more, in the order of the core.

@@ -45,6 +45,7 @@ pub fn cluster(count: usize, sizes: LogSizes) -> Vec<HostConfig> {
         cluster_id: None,
         heartbeat_millis: 50,
         election_millis: 500,
+        safety_millis: 1000,
         update_rate: 0,
         sizes,
     };

@@ -124,6 +124,15 @@ pub enum Relief {
     FastLink(HostId, HostId),
     /// An operator lets the drained broker lead again.
     Undrain,
+    /// This process must have found out by now, by its own clock, that another one writes to its store.
+    FoundOut {
+        /// Where.
+        host: HostId,
+        /// In which life of the host.
+        life: u64,
+        /// When its clock shows this.
+        by: Micros,
+    },
     /// An operator goes on from this store; all start again later.
     MarkBlindly(HostId, Micros),
 }

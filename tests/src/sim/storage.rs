@@ -13,9 +13,10 @@ use quorate_store::ids::{GroupId, Index, RunId, StoreId};
 use quorate_store::log::{self, LogConfig, LogError, LogReader, LogWriter, RecoveredGroup};
 use quorate_store::model::StateModel;
 use quorate_store::open::{OpenError, OpenLog, OpenOptions, open};
+use quorate_store::panic::{self, PanicRecord};
 use quorate_store::quarantine::{self, Act, Divergence, Draft, Note, QuarantineError};
 use quorate_store::record::{Batch, Entry};
-use quorate_store::stamp::{Stamp, StampFile, StampFound};
+use quorate_store::stamp::{Stamp, StampError, StampFile, StampFound, StampIdentity};
 use quorate_store::state::{Family, StateBatch, StateStore, ViewId};
 
 use super::dice::Dice;
@@ -251,6 +252,9 @@ pub type LogFlight = (Vec<Ticket>, Vec<Batch>, Vec<(GroupId, Index)>);
 /// Synced: the last ticket, the batches, and what the core is told besides.
 pub type LogDone = (Option<Ticket>, Vec<Batch>, Vec<Input>);
 
+/// A stamp was written for these tickets, or another process's was found in its place.
+pub type StampDone = Result<Vec<Ticket>, StampIdentity>;
+
 /// The disk failed: the process ends, or its power did.
 #[derive(Debug)]
 pub struct DiskFailed(pub String);
@@ -279,6 +283,7 @@ pub struct Storage {
     pub state_queue: VecDeque<StateWork>,
     /// What the state store's lane works on: written, not flushed.
     pub state_flight: Option<StateWork>,
+    files: Arc<dyn Files>,
     views: BTreeMap<ViewId, ViewId>,
     /// What the core was told last of the log's size.
     pub told_bytes: Option<u64>,
@@ -323,6 +328,7 @@ pub fn open_store(medium: &Medium, sizes: LogSizes, dice: &mut Dice) -> Opened {
         stamp,
         groups: log.recovered.groups.into_iter().map(found_group).collect(),
         log_bytes: log.recovered.log_bytes,
+        panic: store.panic,
     };
     let storage = Storage {
         _lock: store.lock,
@@ -336,6 +342,7 @@ pub fn open_store(medium: &Medium, sizes: LogSizes, dice: &mut Dice) -> Opened {
         stamp_flight: None,
         state_queue: VecDeque::new(),
         state_flight: None,
+        files: Arc::new(medium.files.clone()),
         views: BTreeMap::new(),
         told_bytes: None,
         recorder: medium.recorder.clone(),
@@ -466,7 +473,7 @@ impl Storage {
     }
 
     /// Writes it.
-    pub fn end_stamp(&mut self, boot_id: &str, wall_clock_ms: u64) -> Result<Vec<Ticket>, DiskFailed> {
+    pub fn end_stamp(&mut self, boot_id: &str, wall_clock_ms: u64) -> Result<StampDone, DiskFailed> {
         let (tickets, stamp) = self.stamp_flight.take().expect("the lane is at work");
         let log_synced = self.writer.synced_point();
         let stamp = Stamp { boot_id: boot_id.to_owned(), wall_clock_ms, log_synced, ..*stamp };
@@ -476,9 +483,40 @@ impl Storage {
             let next = Stamp { sequence: file.sequence() + 1, ..stamp.clone() };
             recorder.note(Noted::Stamping(Box::new(next)));
         }
-        file.write(stamp).map_err(|error| DiskFailed(error.to_string()))?;
+        match file.write(stamp) {
+            Ok(_) => {}
+            Err(StampError::Foreign { found, .. }) => return Ok(Err(found)),
+            Err(error) => return Err(DiskFailed(error.to_string())),
+        }
         self.note(|| Noted::Stamped);
-        Ok(tickets)
+        Ok(Ok(tickets))
+    }
+
+    /// See `Output::LookAtStamp`.
+    pub fn look_at_stamp(&self) -> Option<StampIdentity> {
+        match self.stamp.as_ref()?.foreign()? {
+            StampError::Foreign { found, .. } => Some(found),
+            _ => None,
+        }
+    }
+
+    /// See `Output::Panic`.
+    pub fn panic(&mut self, record: Option<&PanicRecord>) -> Result<(), DiskFailed> {
+        self.log_queue.clear();
+        self.keep_queue.clear();
+        self.stamp_queue.clear();
+        self.stamp_flight = None;
+        self.state_queue.clear();
+        self.stamp = None;
+        let Some(record) = record else { return Ok(()) };
+        panic::write(self.files.as_ref(), Path::new(STORE_DIRECTORY), record)
+            .map_err(|error| DiskFailed(error.to_string()))
+    }
+
+    /// See `Output::ClearPanic`.
+    pub fn clear_panic(&self) -> Result<(), DiskFailed> {
+        panic::clear(self.files.as_ref(), Path::new(STORE_DIRECTORY))
+            .map_err(|error| DiskFailed(error.to_string()))
     }
 
     /// Begins the next work of the state store; true if there is some.

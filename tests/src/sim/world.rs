@@ -11,6 +11,7 @@ use super::client::Client;
 use super::dice::Dice;
 use super::fault::{Fault, Tally};
 use super::host::{Host, HostConfig};
+use super::intruder::Intrusions;
 use super::ledger::Ledger;
 use super::network::Network;
 use super::operator::Ailing;
@@ -58,6 +59,8 @@ pub struct World {
     pub away: BTreeSet<HostId>,
     /// The host whose store is not what it was, until its broker votes again: no second one goes before that.
     pub ailing: Option<Ailing>,
+    /// Who may panic, and who did.
+    pub intrusions: Intrusions,
     /// Messages that publishers are to send to queues that exist.
     pub wanted: u64,
     /// Older copies of hosts' disks.
@@ -103,6 +106,7 @@ impl World {
             plan: Vec::new(),
             away: BTreeSet::new(),
             ailing: None,
+            intrusions: Intrusions::default(),
             wanted: 0,
             older: BTreeMap::new(),
             drained: None,
@@ -341,7 +345,9 @@ impl World {
 
     fn relief(&mut self, relief: &Relief) {
         let now = self.now();
-        self.trace.line(now, || format!("{relief:?}"));
+        if !matches!(relief, Relief::FoundOut { .. }) {
+            self.trace.line(now, || format!("{relief:?}"));
+        }
         match *relief {
             Relief::Heal(from, to) => {
                 self.network.heal(from, to);
@@ -358,6 +364,7 @@ impl World {
             Relief::Clock(host) => self.set_clock(host, 100),
             Relief::FastLink(from, to) => self.network.fast(from, to),
             Relief::Undrain => self.undrain(),
+            Relief::FoundOut { host, life, by } => self.found_out(host, life, by),
             Relief::MarkBlindly(host, restart) => self.mark_blindly(host, restart),
         }
     }

@@ -7,6 +7,7 @@ use quorate_core::formation::status::{
 };
 use quorate_core::formation::{Ballot, Facts, FormingState, Founder, FoundingValue, Place};
 use quorate_core::io::PeerKey;
+use quorate_core::machine::SafetyNumbers;
 use quorate_store::ids::{
     ClusterId, Epoch, GroupId, Incarnation, Index, Position, RaftId, RunId, StoreId, Term,
 };
@@ -200,6 +201,7 @@ pub(crate) fn status(member: &Member, world: &World) -> InitialStatus {
             .collect(),
         possible_members: Vec::new(),
         panicked: member.panicked.then(|| "two stores of one id were active".to_owned()),
+        safety: SafetyNumbers::default(),
     }
 }
 

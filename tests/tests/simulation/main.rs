@@ -9,6 +9,7 @@ mod founding;
 mod marks;
 mod members;
 mod orders;
+mod safety;
 mod seeds;
 mod sequences;
 mod shutdown;

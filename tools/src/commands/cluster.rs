@@ -8,6 +8,7 @@ use serde_json::{Value, json};
 
 use super::cluster_events::{EventsArguments, events};
 use super::cluster_explain::explain;
+use super::cluster_panic::{self, PanicCommand};
 use super::cluster_view::{View, best};
 use crate::admin::{self, Admin, Answer, Silent};
 use crate::console::Console;
@@ -51,6 +52,14 @@ pub enum ClusterCommand {
         memory; its log has the rest. With -o json each line is one object.\n\
         Exit status: 0 told by all brokers given, 1 by some of them, 2 refused, 3 nobody answers.")]
     Events(EventsArguments),
+    /// Brokers that found somebody outside the cluster writing: show them, let one take part again
+    #[command(after_help = "Examples:\n  quorate cluster panic show\n  \
+        quorate --admin h2:7422 cluster panic clear --confirm 0198c0de-0000-7000-8000-000000000001")]
+    Panic {
+        /// What to do
+        #[command(subcommand)]
+        command: PanicCommand,
+    },
     /// Shut the whole cluster down: every member's store becomes clean
     #[command(after_help = "Examples:\n  quorate cluster shutdown --reason 'new kernel'\n  \
         quorate cluster shutdown --reason maintenance --yes -o json\n\n\
@@ -88,6 +97,7 @@ pub fn run(command: &ClusterCommand, settings: &Settings, console: &mut Console)
             let (view, _) = ask(&admin)?;
             members(&view, console)
         }
+        ClusterCommand::Panic { command } => cluster_panic::run(command, settings, console),
         ClusterCommand::Shutdown { reason, yes } => shutdown(&admin, reason, *yes, console),
     }
 }
@@ -251,13 +261,15 @@ pub(super) fn show(view: &View, silent: &[Silent], console: &mut Console) -> Res
         return console.json(&value);
     }
     let status = view.status();
-    let (unled, absent, damaged) = (view.unled(), view.absent(), view.damaged());
+    let (unled, absent, damaged, panicked) = (view.unled(), view.absent(), view.damaged(), view.panicked());
     let mut word = view.verdict().to_uppercase();
     if status == Status::Warning && view.verdict() == "active" {
         word.push_str(", DEGRADED");
     }
     let mut line = format!("{} (row {})", text(value, "cluster_name"), text(value, "row"));
-    for (what, names) in [("no quorum", unled), ("absent", absent), ("damaged", damaged)] {
+    for (what, names) in
+        [("no quorum", unled), ("absent", absent), ("damaged", damaged), ("panicked", panicked)]
+    {
         if !names.is_empty() {
             line = format!("{line}; {what}: {}", names.join(", "));
         }
@@ -272,11 +284,12 @@ pub(super) fn show(view: &View, silent: &[Silent], console: &mut Console) -> Res
     }
     let bytes = |field: &str| Size(value[field].as_u64().unwrap_or(0)).to_string();
     console.line(format_args!(
-        "  cluster {}  epoch {}  {}  wait-for {}  log {}  quarantine {}{}",
+        "  cluster {}  epoch {}  {}  wait-for {}  safety {}  log {}  quarantine {}{}",
         text(value, "cluster_id"),
         text(value, "epoch"),
         text(value, "kind"),
         text(value, "wait_for"),
+        text(value, "safety_number"),
         bytes("log_bytes"),
         bytes("quarantine_bytes"),
         if value["insecure"] == true { "  INSECURE: plain text off loopback is permitted" } else { "" },
@@ -294,8 +307,17 @@ fn member_table(view: &View, console: &mut Console) -> Result<(), Failure> {
         return Ok(());
     }
     let fields = ["name", "state", "present", "voter", "client_address", "address", "store_id"];
-    let rows = view.members().iter().map(|member| row(member, &fields)).collect();
+    let rows = view.members().iter().map(|member| row(&shown(member), &fields)).collect();
     console.table(&["broker", "state", "present", "voter", "clients", "cluster", "store"], rows)
+}
+
+/// A member whose broker panicked is nothing else before that.
+fn shown(member: &Value) -> Value {
+    let mut member = member.clone();
+    if !member["panicked"].is_null() {
+        member["state"] = json!("panicked");
+    }
+    member
 }
 
 fn group_table(view: &View, console: &mut Console) -> Result<(), Failure> {
@@ -331,8 +353,8 @@ fn group_table(view: &View, console: &mut Console) -> Result<(), Failure> {
 
 pub(super) fn members(view: &View, console: &mut Console) -> Result<Status, Failure> {
     let absent = view.members().iter().filter(|member| member["present"] != true).count();
-    let damaged = view.damaged().len();
-    let status = if absent == 0 && damaged == 0 { Status::Done } else { Status::Warning };
+    let (damaged, panicked) = (view.damaged().len(), view.panicked().len());
+    let status = if absent + damaged + panicked == 0 { Status::Done } else { Status::Warning };
     if console.is_json() {
         console.json(&view.members())?;
         return Ok(status);
@@ -340,7 +362,10 @@ pub(super) fn members(view: &View, console: &mut Console) -> Result<Status, Fail
     console.verdict(
         status,
         status.word(),
-        format_args!("{} members, {absent} absent, {damaged} damaged", view.members().len()),
+        format_args!(
+            "{} members, {absent} absent, {damaged} damaged, {panicked} panicked",
+            view.members().len()
+        ),
     )?;
     let fields = [
         "name",
@@ -355,7 +380,7 @@ pub(super) fn members(view: &View, console: &mut Console) -> Result<Status, Fail
         "admin_address",
         "store_id",
     ];
-    let rows = view.members().iter().map(|member| row(member, &fields)).collect();
+    let rows = view.members().iter().map(|member| row(&shown(member), &fields)).collect();
     let header = [
         "broker",
         "state",

@@ -57,6 +57,14 @@ impl View {
         self.members().iter().filter(damaged).map(|member| Self::text(member, "name")).collect()
     }
 
+    /// Voters that are there, but whose brokers panicked: they do not count.
+    pub(super) fn panicked(&self) -> Vec<&str> {
+        let panicked = |member: &&Value| {
+            member["voter"] == true && member["present"] == true && member["panicked"].is_string()
+        };
+        self.members().iter().filter(panicked).map(|member| Self::text(member, "name")).collect()
+    }
+
     /// What the broker noticed besides its verdict.
     pub(super) fn notes(&self) -> Vec<&str> {
         Self::list(&self.0, "notes").iter().filter_map(Value::as_str).collect()
@@ -80,6 +88,7 @@ impl View {
                 if self.unled().is_empty()
                     && self.absent().is_empty()
                     && self.damaged().is_empty()
+                    && self.panicked().is_empty()
                     && self.0["space_low"] != true =>
             {
                 Status::Done
@@ -150,6 +159,14 @@ mod tests {
         // Whoever is no voter takes nothing away.
         view.0["members"][1]["voter"] = false.into();
         assert_eq!(view.status(), Status::Done);
+    }
+
+    #[test]
+    fn a_panicked_voter_is_a_warning_and_named() {
+        let mut view = view("active", "leader", true, true);
+        view.0["members"][1]["panicked"] = "two numbers".into();
+        assert_eq!((view.status(), view.panicked()), (Status::Warning, vec!["b2"]));
+        assert!(view.is_serving(), "it still serves");
     }
 
     #[test]

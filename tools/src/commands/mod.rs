@@ -19,6 +19,7 @@ mod bench_compare;
 mod bodies;
 mod cluster_events;
 mod cluster_explain;
+mod cluster_panic;
 mod cluster_view;
 mod consumption;
 mod lines;

@@ -9,6 +9,7 @@ use quorate_store::files::{FileError, Files};
 use quorate_store::identity::{LOCK_NAME, STORE_ID_NAME, read_store_id};
 use quorate_store::ids::{Incarnation, StoreId};
 use quorate_store::log::{self, LOG_DIRECTORY, LogError, LogReader, Recovered};
+use quorate_store::panic::{self, PanicFound};
 use quorate_store::quarantine;
 use quorate_store::stamp::{SLOT_NAMES, Stamp, StampError, StampFile, StampFound};
 use quorate_store_rocks::RocksReader;
@@ -84,6 +85,7 @@ pub fn look(dir: &Path, budget: Budget) -> Result<Look, Failure> {
     }
     look.read_identity();
     look.read_stamp();
+    look.read_panic();
     if let (Some(identity), Some(stamp)) = (look.identity, &look.stamp)
         && identity != stamp.store_id
     {
@@ -152,6 +154,18 @@ impl Look {
                 self.incarnation = incarnation;
             }
         }
+    }
+
+    fn read_panic(&mut self) {
+        let what = match panic::read(&self.files, &self.dir) {
+            Ok(PanicFound::None) => return,
+            Ok(PanicFound::Panic(record)) => record.to_string(),
+            Ok(PanicFound::Damaged(what)) => format!("its panic file cannot be read: {what}"),
+            Err(error) => return self.cannot(&error),
+        };
+        self.notes.push(format!(
+            "its broker panicked (SAFE-2001) and takes no part after a start before quorate cluster panic clear: {what}"
+        ));
     }
 
     fn read_log(&mut self) {

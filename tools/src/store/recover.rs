@@ -13,6 +13,7 @@ use quorate_core::node::offline::StoredGroup;
 use quorate_core::replica::Timing;
 use quorate_store::ids::{GroupId, Index, RunId, StoreId};
 use quorate_store::log::{LogError, RecoveredGroup};
+use quorate_store::panic::PanicFound;
 use quorate_store::record::Entry;
 use quorate_store::stamp::{self, Stamp};
 use quorate_store::state::{Family, Pair, StateError};
@@ -93,7 +94,8 @@ impl Recovering<'_> {
         };
         // No process speaks for it; each subject gets a run of its own later.
         let run = RunId(Uuid::nil());
-        let found = Found { run, store, stamp: found_stamp, groups, log_bytes };
+        // That its broker panicked is no part of what the store holds: a note says so.
+        let found = Found { run, store, stamp: found_stamp, groups, log_bytes, panic: PanicFound::None };
         Node::new(config(stamp, store), found, 0, Tick(0))
     }
 
@@ -215,6 +217,7 @@ fn config(stamp: Option<&Stamp>, store: StoreId) -> NodeConfig {
         admin_address: own.map(|member| member.admin_address.clone()).unwrap_or_default(),
         timing: Timing::new(100, 1000),
         stamp_interval_millis: 5000,
+        safety_interval_millis: 30_000,
         update_rate: 0,
         frame_limit: limits.frame(),
         message_limit: limits.message(),

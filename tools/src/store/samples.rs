@@ -3,6 +3,7 @@
 use quorate_core::formation::InitialStatus;
 use quorate_core::formation::status::{GroupStatus, RecoveryMode, StoreState, VoterRef};
 use quorate_core::io::PeerKey;
+use quorate_core::machine::SafetyNumbers;
 use quorate_store::ids::{
     ClusterId, Epoch, GroupId, Incarnation, Index, Position, RaftId, RunId, StoreId, Term,
 };
@@ -93,6 +94,7 @@ pub(crate) fn subject(number: u128, index: u64) -> Subject {
         peers: Vec::new(),
         possible_members: Vec::new(),
         panicked: None,
+        safety: SafetyNumbers::default(),
     };
     Subject {
         path: format!("/{name}"),

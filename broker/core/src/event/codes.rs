@@ -58,7 +58,7 @@ impl Value {
 pub type Fields = Vec<(&'static str, Value)>;
 
 /// Every code, in order.
-pub const CODES: [Code; 15] = [
+pub const CODES: [Code; 16] = [
     Code {
         name: "HA-1001",
         level: Level::Info,
@@ -180,6 +180,15 @@ pub const CODES: [Code; 15] = [
         fields: &["attribute", "vhost", "before", "after"],
         place: "every member of the group",
         moment: "the change of another attribute is applied",
+    },
+    Code {
+        name: "SAFE-2001",
+        level: Level::Error,
+        text: "this broker panicked: {why}; it votes for nobody, acknowledges nothing and serves no client until an operator \
+               clears that; its data is kept; next: {next}",
+        fields: &["why", "next"],
+        place: "the broker that panicked",
+        moment: "it found somebody outside the cluster writing, and once at each start until that is cleared",
     },
 ];
 

@@ -45,5 +45,15 @@ pub fn one_of_each() -> Vec<Event> {
             before: "sync,sync".to_owned(),
             after: "sync,no-sync".to_owned(),
         },
+        Event::Panicked {
+            text: "its safety number is 49ac01feb2d03c11, and the process with run 00000000-0000-0000-0000-000000000004 and \
+                   incarnation 7, which wrote the stamp of this very store, has 5be0a7d11290ffe3; likely cause: the directory is \
+                   mounted twice, or the lock was removed or does not work on this file system"
+                .to_owned(),
+            next: vec![
+                "quorate cluster panic show".to_owned(),
+                "quorate cluster panic clear --confirm 0198c0de-0000-7000-8000-000000000001".to_owned(),
+            ],
+        },
     ]
 }

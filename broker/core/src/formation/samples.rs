@@ -7,6 +7,7 @@ use quorate_store::stamp::{EpochCause, EpochEntry, Known, LeftOut};
 use uuid::Uuid;
 
 use crate::io::PeerKey;
+use crate::machine::SafetyNumbers;
 
 use super::facts::Facts;
 use super::status::{Active, GroupStatus, InitialStatus, PeerRef, RecoveryMode, StoreState, VoterRef};
@@ -94,6 +95,7 @@ pub(crate) fn empty(number: u128) -> InitialStatus {
             .collect(),
         possible_members: Vec::new(),
         panicked: None,
+        safety: SafetyNumbers::default(),
     }
 }
 

@@ -7,6 +7,7 @@ use quorate_store::stamp::EpochEntry;
 use uuid::Uuid;
 
 use crate::io::PeerKey;
+use crate::machine::SafetyNumbers;
 
 use super::forming::FormingState;
 
@@ -56,6 +57,8 @@ pub struct InitialStatus {
     pub possible_members: Vec<StoreId>,
     /// Why this broker panicked, if it did: it takes no part until an operator clears that.
     pub panicked: Option<String>,
+    /// The safety numbers that it applied last; none while it claims nothing of `system`.
+    pub safety: SafetyNumbers,
 }
 
 impl InitialStatus {

@@ -6,6 +6,7 @@
 use quorate_store::ids::{Epoch, GroupId, Incarnation, RaftId, Term};
 
 use crate::io::PeerKey;
+use crate::machine::{SAFETY_NUMBERS, SafetyNumbers};
 
 use super::forming::FormingState;
 use super::limits::{ADDRESS_BYTES, EPOCHS, GROUPS, MEMBERS, NAME_BYTES, REASON_BYTES, STATUS_BYTES};
@@ -16,7 +17,9 @@ use super::status::{
 use super::wire::{DecodeError, Reader, Writer};
 
 /// The version written here.
-const VERSION: u16 = 2;
+const VERSION: u16 = 3;
+/// The oldest version read here; it knows no safety number.
+const OLDEST: u16 = 2;
 
 impl InitialStatus {
     /// The bytes that [`Self::decode`] reads.
@@ -56,6 +59,8 @@ impl InitialStatus {
         });
         out.list(&self.possible_members, |out, store| out.uuid(store.0));
         out.option(self.panicked.as_ref(), |out, cause| out.text(cause, REASON_BYTES));
+        out.u64(self.safety.renewals());
+        out.list(&self.safety.recent().collect::<Vec<_>>(), |out, number| out.u64(*number));
         out.finish()
     }
 
@@ -63,7 +68,7 @@ impl InitialStatus {
     pub fn decode(bytes: &[u8]) -> Result<Self, DecodeError> {
         let mut from = Reader::new("status", bytes, STATUS_BYTES)?;
         let version = from.u16("status: version")?;
-        if version < VERSION {
+        if version < OLDEST {
             return Err(DecodeError::Unknown { what: "status: version", found: u64::from(version) });
         }
         let status = Self {
@@ -109,12 +114,20 @@ impl InitialStatus {
             possible_members: from
                 .list("status: possible members", MEMBERS, |from| from.store("possible member: store id"))?,
             panicked: from.option("status: panic", |from| from.text("status: panic", REASON_BYTES))?,
+            safety: if version >= 3 { read_safety(&mut from)? } else { SafetyNumbers::default() },
         };
         if version <= VERSION {
             from.end("status")?;
         }
         Ok(status)
     }
+}
+
+fn read_safety(from: &mut Reader<'_>) -> Result<SafetyNumbers, DecodeError> {
+    let renewals = from.u64("status: safety renewals")?;
+    let recent = from.list("status: safety numbers", SAFETY_NUMBERS, |from| from.u64("safety number"))?;
+    SafetyNumbers::new(renewals, recent)
+        .ok_or(DecodeError::Unknown { what: "status: safety renewals", found: renewals })
 }
 
 fn write_state(out: &mut Writer, state: &StoreState) {
@@ -378,14 +391,21 @@ mod tests {
         let ids = (store(), uuid(), option::of(uuid()), option::of(uuid()), option::of(uuid()));
         let texts = (".{0,20}", ".{0,20}", ".{0,20}");
         let numbers = (option::of(any::<u64>()), option::of(any::<u64>()), any::<u64>(), any::<u32>());
-        let members = (vec(store(), 0..4), option::of(".{0,40}"));
+        let safety = vec(any::<u64>(), 0..12).prop_map(|numbers| {
+            let mut safety = SafetyNumbers::default();
+            for number in numbers {
+                safety.renew(number);
+            }
+            safety
+        });
+        let members = (vec(store(), 0..4), option::of(".{0,40}"), safety);
         let lists = (vec(recorded, 0..4), vec(group(), 0..3), vec(peer, 0..4), members);
         (ids, texts, state(), numbers, lists, any::<bool>(), any::<bool>()).prop_map(
             |(ids, texts, state, numbers, lists, allow_small, manual)| {
                 let (store, run, cluster, wanted, stamped) = ids;
                 let (name, cluster_name, address) = texts;
                 let (founded_ms, messages, incarnation, wait_for) = numbers;
-                let (recorded, groups, peers, (possible_members, panicked)) = lists;
+                let (recorded, groups, peers, (possible_members, panicked, safety)) = lists;
                 InitialStatus {
                     key: PeerKey { store, run: RunId(run) },
                     name,
@@ -408,6 +428,7 @@ mod tests {
                     peers,
                     possible_members,
                     panicked,
+                    safety,
                 }
             },
         )
@@ -433,7 +454,7 @@ mod tests {
         #[test]
         fn a_newer_version_may_append(status in status(), surplus in vec(any::<u8>(), 0..20)) {
             let mut bytes = status.encode();
-            bytes[0] = 3;
+            bytes[0] = 4;
             bytes.extend(surplus);
             prop_assert_eq!(InitialStatus::decode(&bytes), Ok(status));
         }

@@ -256,6 +256,11 @@ pub enum Command {
         /// Not to lead.
         drained: bool,
     },
+    /// `system`: the safety number of the cluster from here on. Nobody asked for it.
+    RenewSafety {
+        /// Random.
+        number: u64,
+    },
     /// `system`: a vhost with a group of its own.
     CreateVhost {
         /// Its name.
@@ -293,6 +298,7 @@ impl Command {
             Self::ForgetMember { .. } => 71,
             Self::LeaveMember { .. } => 72,
             Self::DrainMember { .. } => 73,
+            Self::RenewSafety { .. } => 96,
         }
     }
 
@@ -369,6 +375,7 @@ impl Command {
                 out.string(address);
             }
             Self::ForgetMember { name } => out.string(name),
+            Self::RenewSafety { number } => out.u64(*number),
             Self::LeaveMember { store, replaced: flag } | Self::DrainMember { store, drained: flag } => {
                 out.uuid(store.0);
                 out.bool(*flag);
@@ -422,6 +429,7 @@ impl Command {
             71 => Self::ForgetMember { name: from.string()? },
             72 => Self::LeaveMember { store: StoreId(from.uuid()?), replaced: from.bool("replaced")? },
             73 => Self::DrainMember { store: StoreId(from.uuid()?), drained: from.bool("drained")? },
+            96 => Self::RenewSafety { number: from.u64()? },
             _ => return Err(DecodeError::Value("command kind")),
         };
         reader.finish()?;

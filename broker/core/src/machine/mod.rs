@@ -17,7 +17,7 @@
 //! [`VhostMachine::checkpoint`].
 //!
 //! Reading order: [`command`], [`outcome`], [`limits`], `vhost`, `publish`, `producer`, `routing`, `queue`, `chunk`,
-//! `checkpoint`, `system`.
+//! `checkpoint`, `safety`, `system`.
 
 mod checkpoint;
 mod chunk;
@@ -31,6 +31,7 @@ mod producer;
 mod publish;
 mod queue;
 mod routing;
+mod safety;
 mod spill;
 mod system;
 mod vhost;
@@ -44,6 +45,7 @@ pub use outcome::{Outcome, Published};
 pub use queue::Queue;
 pub use quorate_protocol::frame::NumberRange as Range;
 pub use routing::ExchangeView;
+pub use safety::{Agreement, SAFETY_NUMBERS, SafetyNumbers};
 pub use spill::{body_key, group_keys, parse_body_key};
 pub use system::{Retired, SystemMachine};
 pub use vhost::{Candidate, Resume, VhostMachine};

@@ -15,9 +15,10 @@ use super::digest::Digest;
 use super::intents::{Intents, Leaving, Wanted};
 use super::limits::{MAX_ADDRESS_BYTES, MAX_MEMBERS, MAX_PLACES, MAX_VHOSTS};
 use super::outcome::Outcome;
+use super::safety::SafetyNumbers;
 use super::vhost::Applied;
 
-const FORMAT: u8 = 3;
+const FORMAT: u8 = 4;
 /// The vhost that every cluster begins with, and its group.
 const FIRST_VHOST: (&str, GroupId) = ("/", GroupId(1));
 
@@ -45,6 +46,7 @@ pub struct SystemMachine {
     vhosts: BTreeMap<VhostName, GroupId>,
     /// The last group given.
     last_group: u32,
+    safety: SafetyNumbers,
 }
 
 impl SystemMachine {
@@ -87,6 +89,10 @@ impl SystemMachine {
             Command::DrainMember { store, drained } => self.drain_member(store, drained),
             Command::CreateVhost { name } => self.create_vhost(name),
             Command::DeleteVhost { name } => self.delete_vhost(&name),
+            Command::RenewSafety { number } => {
+                self.safety.renew(number);
+                Ok(Outcome::Done { affected: 1 })
+            }
             _ => Err((FaultCode::MalformedFrame, "a command for a virtual host's group".to_owned())),
         }
     }
@@ -359,6 +365,11 @@ impl SystemMachine {
         self.members.values().find(|member| member.raft_id == raft_id)
     }
 
+    /// The cluster's safety number, and those before it.
+    pub fn safety(&self) -> &SafetyNumbers {
+        &self.safety
+    }
+
     /// The founding rule's union: who may become a voter without an operator.
     pub fn places(&self) -> &[Place] {
         &self.places
@@ -467,6 +478,7 @@ impl SystemMachine {
             out.u32(group.0);
         }
         out.u32(self.last_group);
+        self.safety.write(&mut out);
         out.into_bytes()
     }
 
@@ -501,6 +513,7 @@ impl SystemMachine {
             machine.vhosts.insert(name, GroupId(reader.u32()?));
         }
         machine.last_group = reader.u32()?;
+        machine.safety = SafetyNumbers::read(&mut reader)?;
         reader.finish()?;
         if machine.members.values().any(|member| member.raft_id.0 > machine.last_raft_id) {
             return Err(DecodeError::Value("last Raft id"));

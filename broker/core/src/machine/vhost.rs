@@ -132,6 +132,7 @@ impl VhostMachine {
             | Command::PermitMember { .. }
             | Command::ForgetMember { .. }
             | Command::LeaveMember { .. }
+            | Command::RenewSafety { .. }
             | Command::DrainMember { .. }
             | Command::CreateVhost { .. }
             | Command::DeleteVhost { .. } => {

@@ -21,6 +21,13 @@ impl Node {
             AdminRequest::Status => AdminReply::Status(Box::new(self.status())),
             AdminRequest::Explain => AdminReply::Explain(Box::new(Explanation::of(self.facts()))),
             AdminRequest::Metrics => AdminReply::Metrics(Box::new(self.metrics())),
+            AdminRequest::Safety => AdminReply::Safety(Box::new(self.safety_view())),
+            AdminRequest::ClearPanic { confirm, reason, author } => {
+                match self.clear_panic(id, &confirm, &reason, &author) {
+                    Ok(()) => return,
+                    Err(reply) => reply,
+                }
+            }
             AdminRequest::CreateVhost { name, author: _ } => match self.create_vhost(id, &name) {
                 Ok(()) => return,
                 Err(reply) => reply,
@@ -63,6 +70,14 @@ impl Node {
 
     /// Commands that change a group go through its leader.
     pub(super) fn require_leader(&self, id: GroupId) -> Result<(), AdminReply> {
+        if let Some(panic) = self.safety.panic() {
+            return Err(AdminReply::Failed {
+                code: "PANICKED",
+                message: format!("this broker panicked: {panic}"),
+                next: vec!["quorate cluster panic show".into()],
+                leader_admin_address: None,
+            });
+        }
         let group = self.groups.get(id);
         if group.is_some_and(Group::leads_surely) {
             return Ok(());
@@ -117,6 +132,7 @@ impl Node {
             quarantine_bytes: self.quarantine_bytes,
             log_bytes: self.log_bytes,
             space_low: self.space_low,
+            safety: self.safety_view(),
             groups: self
                 .groups
                 .values()

@@ -50,12 +50,17 @@ impl Node {
                 return;
             }
         }
+        let renewals = group.machine.system().map_or(0, |system| system.safety().renewals());
         let outcomes = match &mut group.machine {
             Machine::System(machine) => machine.apply(entry.index, &entry.data),
             Machine::Vhost(machine) => machine.apply(entry.index, &entry.data),
         };
         if group.id == GroupId::SYSTEM && !outcomes.is_empty() {
             self.stamp_changed = true;
+            let system = group.machine.system();
+            if system.is_some_and(|system| system.safety().renewals() != renewals) {
+                self.safety_renewed();
+            }
             for id in outcomes.iter().filter_map(Outcome::new_vhost) {
                 let system = group.machine.system();
                 let name = system.map(|system| system.vhost_name(id)).unwrap_or_default();

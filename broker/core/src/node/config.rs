@@ -34,6 +34,8 @@ pub struct NodeConfig {
     pub timing: Timing,
     /// How often the stamp is rewritten while active, in milliseconds.
     pub stamp_interval_millis: u64,
+    /// How often the safety number is renewed and the stamp looked at, in milliseconds.
+    pub safety_interval_millis: u64,
     /// Updates by snapshot are sent at most so fast, in bytes a second for each; 0 for no limit.
     pub update_rate: u64,
     /// The largest frame that carries no message.

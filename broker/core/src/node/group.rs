@@ -347,7 +347,7 @@ impl Group {
 }
 
 /// Whether an entry of this data does anything that a client or an operator asked for. What brokers write by themselves,
-/// about members and about what may be delivered, can be dropped with a history that holds nothing else.
+/// about members, the safety number and what may be delivered, can be dropped with a history that holds nothing else.
 fn is_client_work(data: &Bytes) -> bool {
     CommandReader::new(data).any(|located| {
         !matches!(
@@ -356,6 +356,7 @@ fn is_client_work(data: &Bytes) -> bool {
                 | Command::Returned { .. }
                 | Command::AddMember { .. }
                 | Command::UpdateMember(_)
+                | Command::RenewSafety { .. }
                 | Command::Found(_))
         )
     })

@@ -56,6 +56,7 @@ impl Node {
             member.present = member.store_id == self.own.store || self.peers.is_linked(member.store_id);
             member.voter = voters.contains(&member.store_id);
             member.change = self.change_of(member.store_id);
+            member.panicked = self.panic_of(member.store_id);
         }
         let mut members: Vec<MemberStatus> = members.into_values().collect();
         members.sort_by(|a, b| a.name.cmp(&b.name).then(a.store_id.cmp(&b.store_id)));
@@ -129,6 +130,13 @@ impl Node {
         wanted.map(|name| format!("{name} becomes a voter when it comes with an empty store")).collect()
     }
 
+    fn panic_of(&self, store: StoreId) -> Option<String> {
+        if store == self.own.store {
+            return self.safety.panic().map(str::to_owned);
+        }
+        self.peers.get(store)?.status.as_ref()?.panicked.clone()
+    }
+
     fn state_word(&self, store: StoreId) -> &'static str {
         if store == self.own.store {
             return store_word(&self.store_state());
@@ -156,6 +164,7 @@ fn unseen(store_id: StoreId, name: String) -> MemberStatus {
         voter: false,
         drained: false,
         change: None,
+        panicked: None,
     }
 }
 
@@ -197,6 +206,12 @@ pub(super) fn ailments(members: &[MemberStatus]) -> impl Iterator<Item = Ailment
             return Some(Ailment {
                 note: format!("the voter {name} is missing"),
                 commands: vec![format!("quorated … --name {name}"), replace],
+            });
+        }
+        if let Some(panic) = &member.panicked {
+            return Some(Ailment {
+                note: format!("{name} panicked and does not count: {panic}"),
+                commands: vec![format!("quorate --admin {} cluster panic show", member.admin_address)],
             });
         }
         (member.state == "damaged").then(|| Ailment {

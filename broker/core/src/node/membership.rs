@@ -12,7 +12,7 @@ use crate::event::Event;
 use crate::formation::InitialStatus;
 use crate::formation::status::StoreState;
 use crate::io::{Output, PeerIdentity, PeerKey};
-use crate::machine::{Command, Member, SystemMachine};
+use crate::machine::{Agreement, Command, Member, SystemMachine};
 use crate::peer::{Admission, LineageTag, PeerMessage};
 use crate::replica::Replica;
 use crate::replica::wire::MembershipChange;
@@ -104,6 +104,10 @@ impl Node {
     }
 
     pub(super) fn peer_message(&mut self, from: PeerKey, message: PeerMessage) {
+        // Whoever panicked hears what the others say of themselves, and has no part in anything else.
+        if self.is_panicked() && !matches!(message, PeerMessage::Status(_)) {
+            return;
+        }
         // A copy of a store must never vote or acknowledge in the place of the process that the cluster knows.
         if !self.peers.counts(from) && !matches!(message, PeerMessage::Status(_)) {
             return;
@@ -202,7 +206,16 @@ impl Node {
                 self.peers.resolve(&peer.text, store);
             }
         }
+        let took_part = self.peers.takes_part(from.store);
+        // A renewed number is no news, but one of another history is.
+        self.facts_changed |= self.safety_numbers().compare(&status.safety) == Agreement::Apart;
         self.facts_changed |= self.peers.set_status(from, status);
+        if took_part && self.peers.key(from.store) == Some(from) && !self.peers.takes_part(from.store) {
+            // It panicked: for the groups it is gone, though its link stays.
+            for id in self.group_ids() {
+                self.with_group(id, |node, group| node.group_lost_contact(group, from));
+            }
+        }
         self.settle_rivals(from.store);
     }
 
@@ -233,7 +246,7 @@ impl Node {
     /// Told again now and then, though nothing has changed: a peer whose old connection ended after the new one was made
     /// has forgotten what it was told by the new one, and nobody else knows that.
     pub(super) fn is_status_due(&self) -> bool {
-        self.now.since(self.told_at) >= TELL_STATUS_MILLIS
+        self.now.since(self.told_at) >= TELL_STATUS_MILLIS.min(self.config.safety_interval_millis)
     }
 
     /// Sends a Raft message to whoever has that Raft id, if it is linked.
@@ -284,6 +297,9 @@ impl Node {
             let store = peer.identity.key.store;
             let told = self.admissions.get(&store).copied();
             let may_repeat = told.is_none_or(|at| self.now.since(at) >= REPEAT_MILLIS);
+            if status.panicked.is_some() {
+                continue;
+            }
             if matches!(status.state, StoreState::Damaged { .. }) {
                 let wanted = system.intents().wanted.get(&status.name);
                 let replaced = wanted.is_some_and(|wanted| wanted.replaces == Some(store))

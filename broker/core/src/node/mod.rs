@@ -39,6 +39,7 @@ mod rejoin;
 mod requests;
 mod retire;
 mod round;
+mod safety;
 mod serving;
 mod session;
 mod shutdown;
@@ -73,7 +74,7 @@ use self::startup::Phase;
 use crate::admin::MetricSample;
 use crate::event::{Event, Level};
 use crate::formation::{Decision, Founding};
-use crate::io::{Found, FoundStamp, Input, Output, PeerKey, SessionId, Tick, Ticket};
+use crate::io::{AdminId, Found, FoundStamp, Input, Output, PeerKey, SessionId, Tick, Ticket};
 use crate::replica::wire::MembershipChange;
 
 /// What follows when a ticket is durable.
@@ -117,6 +118,12 @@ enum Then {
     StopFlushed,
     /// The last stamp before an orderly stop.
     StopStamped,
+    /// The stamp on the medium is this process's.
+    StampLookedAt,
+    /// The panic file is there.
+    PanicKept,
+    /// The panic file is gone, as an operator asked.
+    PanicCleared(AdminId),
 }
 
 /// Whom a load is for.
@@ -258,6 +265,7 @@ pub struct Node {
     wishes: Vec<wishes::Wish>,
     /// Operators' commands about groups that are not answered yet.
     asks: Vec<controls::Ask>,
+    safety: safety::Safety,
     exited: bool,
 }
 
@@ -348,6 +356,7 @@ impl Node {
             steps: steps::Steps::default(),
             wishes: Vec::new(),
             asks: Vec::new(),
+            safety: safety::Safety::found(found.panic.clone()),
             exited: false,
             config,
         };
@@ -386,6 +395,7 @@ impl Node {
             Input::PeerUnlinked { peer } => self.peer_unlinked(peer),
             Input::PeerMessage { from, message } => self.peer_message(from, message),
             Input::Persisted { ticket } => self.persisted(ticket),
+            Input::StampForeign { found } => self.stamp_foreign(found),
             Input::NotKept { ticket, why } => self.not_kept(ticket, why),
             Input::Loaded { ticket, entries } => self.loaded(ticket, entries),
             Input::Scanned { ticket, pairs, complete } => self.scanned(ticket, pairs, complete),
@@ -522,7 +532,8 @@ impl Node {
             }
         }
         for then in self.then.remove(&ticket).unwrap_or_default() {
-            self.facts_changed |= !matches!(then, Then::Checkpointed(..) | Then::SinkWritten(..));
+            self.facts_changed |=
+                !matches!(then, Then::Checkpointed(..) | Then::SinkWritten(..) | Then::StampLookedAt);
             match then {
                 Then::FoundingPersisted => self.founding_persisted(),
                 Then::Begun => self.begun(),
@@ -543,6 +554,9 @@ impl Node {
                 Then::StopLogged => self.stop_logged(),
                 Then::StopFlushed => self.stop_flushed(),
                 Then::StopStamped => self.stop_stamped(),
+                Then::StampLookedAt => self.renew_safety(),
+                Then::PanicKept => {}
+                Then::PanicCleared(id) => self.panic_cleared(id),
             }
         }
     }

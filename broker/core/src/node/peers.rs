@@ -2,11 +2,12 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use quorate_store::ids::{RaftId, StoreId};
+use quorate_store::ids::{GroupId, Index, RaftId, StoreId};
 
 use crate::formation::InitialStatus;
 use crate::formation::company::recorded_name;
 use crate::io::{PeerIdentity, PeerKey};
+use crate::machine::{Agreement, SafetyNumbers};
 
 /// Addresses whose refusal is remembered, and how much of the reason.
 const REFUSALS: usize = 16;
@@ -30,6 +31,27 @@ pub(crate) struct Peer {
     pub(crate) linked: bool,
     /// The latest status of the linked run.
     pub(crate) status: Option<InitialStatus>,
+}
+
+/// Whether nothing is different that anybody would decide otherwise by: a renewed safety number in the log of `system`,
+/// while that is led, wakes nobody.
+fn says_the_same(before: &InitialStatus, now: &InitialStatus) -> bool {
+    if before == now {
+        return true;
+    }
+    let renewed = |status: &InitialStatus| {
+        let mut status = status.clone();
+        status.safety = SafetyNumbers::default();
+        for part in status.groups.iter_mut().filter(|part| part.group == GroupId::SYSTEM) {
+            part.position.index = Index(0);
+        }
+        status
+    };
+    let agrees = !matches!(before.safety.compare(&now.safety), Agreement::Apart);
+    agrees
+        && before.is_active(GroupId::SYSTEM)
+        && now.is_active(GroupId::SYSTEM)
+        && renewed(before) == renewed(now)
 }
 
 /// All peers.
@@ -203,12 +225,12 @@ impl Peers {
         }
         match self.by_store.get_mut(&from.store) {
             Some(peer) if peer.identity.key == from && status.key == from => {
-                if peer.status.as_ref() == Some(&status) {
-                    return false;
-                }
+                let is_news = peer.status.as_ref().is_none_or(|before| !says_the_same(before, &status));
                 peer.status = Some(status);
-                self.tried_store(from.store);
-                true
+                if is_news {
+                    self.tried_store(from.store);
+                }
+                is_news
             }
             _ => false,
         }
@@ -225,6 +247,12 @@ impl Peers {
 
     pub(crate) fn is_linked(&self, store: StoreId) -> bool {
         self.key(store).is_some()
+    }
+
+    /// It is linked, and did not panic: a panicked one answers operators and nobody else.
+    pub(crate) fn takes_part(&self, store: StoreId) -> bool {
+        let peer = self.by_store.get(&store).filter(|peer| peer.linked);
+        peer.is_some_and(|peer| peer.status.as_ref().is_none_or(|status| status.panicked.is_none()))
     }
 
     pub(crate) fn all_linked(&self) -> impl Iterator<Item = &Peer> {

@@ -210,6 +210,9 @@ impl Node {
 
     /// Nothing is given up that is not kept: it is tried again, and said.
     pub(super) fn not_kept(&mut self, ticket: Ticket, why: String) {
+        if self.panic_not_kept(ticket, &why) {
+            return;
+        }
         let Some(waiting) = self.then.remove(&ticket) else { return };
         for then in waiting {
             if let Then::Preserved(id) = then {

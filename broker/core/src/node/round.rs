@@ -20,6 +20,10 @@ impl Node {
             return;
         }
         self.counters.rounds += 1;
+        if self.is_panicked() {
+            self.panicked_round();
+            return;
+        }
         if self.frozen {
             if self.next_tick <= self.now {
                 self.next_tick = self.now.plus(self.config.timing.tick_millis);
@@ -28,6 +32,7 @@ impl Node {
             return;
         }
         self.pass_time();
+        self.keep_safe();
         self.drive_founding();
         let now = self.now;
         let is_due = self.decide_at.take_if(|at| *at <= now).is_some();
@@ -35,6 +40,10 @@ impl Node {
             self.tell = true;
             self.review_all = true;
             self.decide_again();
+        }
+        if self.is_panicked() {
+            self.panicked_round();
+            return;
         }
         self.keep_again();
         self.review_membership();
@@ -356,7 +365,7 @@ impl Node {
             .iter()
             .filter(|id| {
                 self.raft_id == Some(RaftId(**id))
-                    || self.peers.store_of(RaftId(**id)).is_some_and(|store| self.peers.is_linked(store))
+                    || self.peers.store_of(RaftId(**id)).is_some_and(|store| self.peers.takes_part(store))
             })
             .count()
     }

@@ -123,7 +123,8 @@ impl Node {
 
     /// The processes of members that are here.
     fn living(&self) -> Vec<PeerKey> {
-        let linked = self.peers.all_linked().map(|peer| peer.identity.key);
+        let sound = self.peers.all_linked().filter(|peer| self.peers.takes_part(peer.identity.key.store));
+        let linked = sound.map(|peer| peer.identity.key);
         let member = |key: &PeerKey| self.system().is_some_and(|system| system.member(key.store).is_some());
         std::iter::once(self.own).chain(linked.filter(member)).take(MAX_PARTICIPANTS).collect()
     }

@@ -59,6 +59,7 @@ pub(crate) fn raft_id_in(stamp: &Stamp, store: StoreId) -> Option<RaftId> {
 impl Node {
     /// The first step of the process.
     pub(super) fn start(&mut self, found: Found) {
+        self.tell_found_panic();
         for address in self.config.peers.clone() {
             if address != self.config.cluster_address {
                 self.peers.expect(&address);
@@ -104,11 +105,17 @@ impl Node {
             return;
         }
         let facts = self.facts();
+        // Before anything is given up for a history that this one may not have to give way to.
+        let met = self.meet_histories(&facts);
+        if met && self.is_panicked() {
+            return;
+        }
         let decision = decide(&facts);
         let changed = self.decision.as_ref().is_none_or(|old| {
             (old.row, old.verdict, &old.reason) != (decision.row, decision.verdict, &decision.reason)
         });
-        if changed {
+        // A panic has said so itself.
+        if changed && decision.row != Row::S1 {
             self.event(Event::Verdict {
                 row: decision.row.label(),
                 verdict: super::verdict::verdict_word(decision.verdict).word(),
@@ -120,7 +127,10 @@ impl Node {
         let reason = decision.reason.clone();
         self.decision = Some(decision);
         if matches!(self.phase, Phase::Running) {
-            self.settle_groups(&facts);
+            self.tell_safety_losses();
+            if !met {
+                self.settle_groups(&facts);
+            }
             return;
         }
         // Only after looking around. All by itself: a wrong directory must meet the cluster that runs at the configured
@@ -474,6 +484,9 @@ impl Node {
         stamp.broker_name.clone_from(&self.config.name);
         stamp.incarnation = self.incarnation;
         stamp.run_id = self.own.run;
+        if let Some(system) = self.system().filter(|system| system.safety().number() != 0) {
+            stamp.safety_number = system.safety().number();
+        }
         stamp.state = StampState::Dirty;
         stamp.wait_for = self.config.wait_for;
         stamp.recovery = match self.config.recovery {

@@ -83,7 +83,8 @@ impl Node {
             recovery: self.config.recovery,
             peers,
             possible_members: stamp.map(|stamp| stamp.possible_members.clone()).unwrap_or_default(),
-            panicked: None,
+            panicked: self.safety.panic().map(str::to_owned),
+            safety: self.safety_numbers(),
         }
     }
 
@@ -244,7 +245,7 @@ impl Node {
         let sure = if replica.is_leader() {
             group.leads_surely() && self.voters_in_contact(group) >= group.configuration.majority()
         } else {
-            self.peers.is_linked(store)
+            self.peers.takes_part(store)
         };
         sure.then_some(Active { leader: store, term: replica.term() })
     }
@@ -265,6 +266,7 @@ impl Node {
             self.peers.refusals().map(|(address, why)| format!("the peer at {address} is not linked: {why}")),
         );
         notes.extend(self.awaited());
+        notes.extend(self.safety_losses());
         if matches!(self.phase, Phase::Deciding) {
             notes.extend(self.peers.untried().map(|address| format!("{address} was not tried yet")));
         }

@@ -113,7 +113,7 @@ impl Node {
             .iter()
             .map(|id| RaftId(*id))
             .filter(|id| *id != replica.id() && roster.leaving.is_none_or(|(_, leaving)| leaving != *id))
-            .filter(|id| self.peers.store_of(*id).is_some_and(|store| self.peers.is_linked(store)))
+            .filter(|id| self.peers.store_of(*id).is_some_and(|store| self.peers.takes_part(store)))
             .max_by_key(|id| {
                 let matched = replica.matched(*id).map_or(0, |matched| matched.0);
                 (self.could_lead(group, *id), matched.min(close), self.weight(group, *id))

@@ -1,6 +1,9 @@
 //! Small worlds of one broker.
 
+mod safety;
+
 use quorate_store::ids::{GroupId, Incarnation, RaftId, RunId, StoreId};
+use quorate_store::panic::PanicFound;
 use quorate_store::stamp::{Stamp, StampState};
 use uuid::Uuid;
 
@@ -57,6 +60,11 @@ fn a_restarted_broker_takes_its_place_once_its_former_run_is_gone() {
 
 /// A broker with this stamp that lists one peer, and may found alone.
 fn lone_node(stamp: FoundStamp) -> Node {
+    lone_node_after(stamp, PanicFound::None)
+}
+
+/// The same after this.
+fn lone_node_after(stamp: FoundStamp, panic: PanicFound) -> Node {
     let config = NodeConfig {
         name: "a".into(),
         cluster_name: "quorate".into(),
@@ -71,12 +79,13 @@ fn lone_node(stamp: FoundStamp) -> Node {
         tick_zero_ms: 0,
         timing: Timing::new(100, 1000),
         stamp_interval_millis: 5000,
+        safety_interval_millis: 1000,
         update_rate: 0,
         frame_limit: 1 << 20,
         message_limit: 1 << 20,
     };
     let key = samples::empty(1).key;
-    let found = Found { run: key.run, store: key.store, stamp, groups: Vec::new(), log_bytes: 0 };
+    let found = Found { run: key.run, store: key.store, stamp, groups: Vec::new(), log_bytes: 0, panic };
     Node::new(config, found, 1, Tick(0))
 }
 

@@ -9,7 +9,7 @@ use quorate_store::ids::GroupId;
 use super::group::Group;
 use super::{Node, Phase};
 use crate::admin::{GroupVerdict, VerdictWord};
-use crate::formation::{Decision, Verdict, decide_group};
+use crate::formation::{Decision, Row, Verdict, decide_group};
 
 /// Nothing is asked of anybody but patience.
 const WAIT_ACTIVE: &str = "quorate cluster wait-active";
@@ -32,7 +32,11 @@ impl GroupVerdict {
     }
 
     fn decided(decision: &Decision) -> Self {
-        let shown = Self::of(verdict_word(decision.verdict), decision.row.label(), decision.reason.clone());
+        let word = match decision.row {
+            Row::S1 => VerdictWord::Panicked,
+            _ => verdict_word(decision.verdict),
+        };
+        let shown = Self::of(word, decision.row.label(), decision.reason.clone());
         Self { next: decision.next.clone(), ..shown }
     }
 
@@ -57,7 +61,7 @@ fn severity(verdict: VerdictWord) -> u8 {
         VerdictWord::Active => 0,
         VerdictWord::Joining => 1,
         VerdictWord::Waiting | VerdictWord::ShuttingDown => 2,
-        VerdictWord::NeedsOperator | VerdictWord::Held | VerdictWord::Refused => 3,
+        VerdictWord::NeedsOperator | VerdictWord::Held | VerdictWord::Panicked | VerdictWord::Refused => 3,
     }
 }
 

@@ -42,7 +42,7 @@ fn every_path_and_method_is_in_it_once() {
 }
 
 /// Requests that each route answers with success, and then one that it refuses, if it can.
-const REQUESTS: [(&str, &str, &str); 42] = [
+const REQUESTS: [(&str, &str, &str); 45] = [
     ("get", "/health/startup", ""),
     ("get", "/health/live", ""),
     ("get", "/health/ready", ""),
@@ -63,6 +63,9 @@ const REQUESTS: [(&str, &str, &str); 42] = [
     ("get", "/api/v1/losses?after=0&limit=5", ""),
     ("get", "/api/v1/losses?limit=x", "400"),
     ("get", "/api/v1/vhosts", ""),
+    ("get", "/api/v1/cluster/panic", ""),
+    ("post", "/api/v1/cluster/panic/clear", r#"{"confirm":"id","reason":"again"}"#),
+    ("post", "/api/v1/cluster/panic/clear", r#"400 {"confirm":"other"}"#),
     ("get", "/api/v1/openapi.json", ""),
     ("post", "/api/v1/vhosts", r#"{"name":"new"}"#),
     ("post", "/api/v1/vhosts", r#"{"name":"old"}"#),

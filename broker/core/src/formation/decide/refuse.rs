@@ -14,7 +14,7 @@ pub(super) fn row_s1(case: &Case<'_>) -> Option<Decision> {
     let own = case.company.own();
     let panic = own.panicked.as_deref()?;
     let reason = format!(
-        "SAFE-2001: this broker panicked: {panic}; it votes for nobody, acknowledges nothing and serves no client until \
+        "this broker panicked (SAFE-2001): {panic}; it votes for nobody, acknowledges nothing and serves no client until \
          an operator clears that; its data is kept"
     );
     let mut decision = case.decision(Row::S1, Verdict::NeedsOperator, reason);
