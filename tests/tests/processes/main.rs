@@ -21,6 +21,7 @@ mod manual;
 mod members;
 mod memory;
 mod operator;
+mod panic;
 mod queues;
 mod recovery;
 mod routes;

@@ -3,10 +3,20 @@
 use std::collections::BTreeSet;
 use std::fs;
 
-use quorate_tests::manual::{Block, Site, blocks};
+use std::sync::Arc;
 
-const PAGES: [&str; 2] =
-    [include_str!("../../../docs/operate/restart.md"), include_str!("../../../docs/operate/recovery.md")];
+use quorate_store::files::real::RealFiles;
+use quorate_store::ids::{Incarnation, RunId};
+use quorate_store::stamp::{Stamp, StampFile};
+use quorate_tests::manual::{Block, Site, blocks};
+use quorate_tests::process::wait_for;
+use uuid::Uuid;
+
+const PAGES: [&str; 3] = [
+    include_str!("../../../docs/operate/restart.md"),
+    include_str!("../../../docs/operate/recovery.md"),
+    include_str!("../../../docs/operate/safety.md"),
+];
 
 /// The blocks of a journey, to be followed one after the other.
 fn journey<const N: usize>(name: &str) -> [Block; N] {
@@ -41,6 +51,7 @@ journeys! {
     "wrong-directory" manual_a_wrong_directory wrong_directory
     "copied" manual_a_copied_directory copied
     "unmark" manual_a_mark_is_taken_back unmark
+    "second-process" manual_a_second_process_was_on_the_store second_process
     "quarantine" manual_messages_are_taken_out_of_quarantine quarantine
 }
 
@@ -167,6 +178,26 @@ fn unmark([all]: [Block; 1]) {
         "quorate store mark-clean /var/lib/quorate --alone --force --confirm CLUSTER-ID --reason 'too soon'",
     );
     site.follow(&all);
+}
+
+fn second_process([finds, clears]: [Block; 2]) {
+    let mut site = site("safety-interval = \"500ms\"\n");
+    // As a broker does that begins to take part: the next incarnation, another run.
+    let data = site.data(1);
+    let stamp = quorate_tests::process::directory::stamp(&data).unwrap();
+    let other = Stamp {
+        incarnation: Incarnation(stamp.incarnation.0 + 1),
+        run_id: RunId(Uuid::from_u128(7)),
+        ..stamp
+    };
+    // The broker may have written in between: then that one is read back, and this one is not written.
+    let written = || {
+        let (mut file, _) = StampFile::open(Arc::new(RealFiles), data.clone()).map_err(|e| e.to_string())?;
+        file.write(other.clone()).map_err(|error| error.to_string())
+    };
+    wait_for("a stamp of another process", written);
+    site.follow(&finds);
+    site.follow(&clears);
 }
 
 fn quarantine([look, again, images]: [Block; 3]) {
