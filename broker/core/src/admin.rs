@@ -76,6 +76,20 @@ pub enum AdminRequest {
     Audit,
 }
 
+impl AdminRequest {
+    /// Who wants something changed; none if it is a question.
+    pub fn author(&self) -> Option<&Author> {
+        match self {
+            Self::Status | Self::Explain | Self::Metrics | Self::Safety | Self::Audit => None,
+            Self::CreateVhost { author, .. }
+            | Self::Shutdown { author, .. }
+            | Self::ClearPanic { author, .. } => Some(author),
+            Self::Member(request) => Some(&request.author),
+            Self::Group(request) => Some(&request.author),
+        }
+    }
+}
+
 /// What is wanted of a member.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct MemberRequest {
@@ -268,6 +282,8 @@ pub struct Status {
     pub row: String,
     /// For people.
     pub reason: String,
+    /// Who is waited for: brokers' names, and addresses at which nobody is known yet.
+    pub missing: Vec<String>,
     /// Commands to type next.
     pub next: Vec<String>,
     /// What else was noticed: brokers that do not count and why, members that are not well, settings that differ.
@@ -276,6 +292,8 @@ pub struct Status {
     pub name: String,
     /// This broker's store.
     pub store_id: StoreId,
+    /// What state that is in: empty, forming, dirty, clean, damaged, transient.
+    pub state: &'static str,
     /// The cluster's name.
     pub cluster_name: String,
     /// The cluster, once there is one.
@@ -405,6 +423,8 @@ pub struct GroupVerdict {
     pub row: String,
     /// For people.
     pub reason: String,
+    /// Who is waited for.
+    pub missing: Vec<String>,
     /// Commands to type next.
     pub next: Vec<String>,
 }

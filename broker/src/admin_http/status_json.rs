@@ -17,11 +17,17 @@ pub(super) struct StatusJson {
     /// The row of the decision table.
     row: String,
     reason: String,
+    /// Who is waited for: brokers' names, and addresses at which nobody is known yet.
+    missing: Vec<String>,
+    /// Commands to type next.
     next: Vec<String>,
     /// What else was noticed: brokers that do not count and why, voters that are not well, refused links.
     notes: Vec<String>,
     name: String,
     store_id: String,
+    /// Of this broker's store.
+    #[schemars(extend("enum" = ["empty", "forming", "dirty", "clean", "damaged", "transient"]))]
+    state: &'static str,
     cluster_name: String,
     cluster_id: Option<String>,
     epoch: u32,
@@ -98,6 +104,7 @@ pub(super) struct GroupJson {
     verdict: Option<&'static str>,
     row: Option<String>,
     reason: Option<String>,
+    missing: Vec<String>,
     next: Vec<String>,
 }
 
@@ -130,10 +137,12 @@ impl StatusJson {
             verdict: status.verdict.word(),
             row: status.row,
             reason: status.reason,
+            missing: status.missing,
             next: status.next,
             notes: status.notes,
             name: status.name,
             store_id: status.store_id.to_string(),
+            state: status.state,
             cluster_name: status.cluster_name,
             cluster_id: status.cluster_id.map(|id| id.to_string()),
             epoch: status.epoch.0,
@@ -174,10 +183,12 @@ impl From<MemberStatus> for MemberJson {
 
 impl From<GroupStatusView> for GroupJson {
     fn from(group: GroupStatusView) -> Self {
-        let (verdict, row, reason, next) = match group.verdict {
-            Some(shown) => (Some(shown.verdict.word()), Some(shown.row), Some(shown.reason), shown.next),
-            None => (None, None, None, Vec::new()),
-        };
+        let (mut verdict, mut row, mut reason, mut missing, mut next) = Default::default();
+        if let Some(shown) = group.verdict {
+            verdict = Some(shown.verdict.word());
+            (row, reason) = (Some(shown.row), Some(shown.reason));
+            (missing, next) = (shown.missing, shown.next);
+        }
         Self {
             group: group.group.0,
             vhost: group.vhost,
@@ -199,6 +210,7 @@ impl From<GroupStatusView> for GroupJson {
             verdict,
             row,
             reason,
+            missing,
             next,
         }
     }

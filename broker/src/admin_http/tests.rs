@@ -33,10 +33,12 @@ fn sample_status() -> Status {
         verdict: VerdictWord::Active,
         row: "J1".into(),
         reason: "led".into(),
+        missing: vec!["b3".into()],
         next: vec!["quorate cluster explain".into()],
         notes: vec!["b2 is missing".into()],
         name: "b1".into(),
         store_id: StoreId(Uuid::from_u128(1)),
+        state: "dirty",
         cluster_name: "quorate".into(),
         cluster_id: Some(ClusterId(Uuid::from_u128(2))),
         epoch: Epoch(1),
@@ -94,6 +96,7 @@ fn group(number: u32, vhost: &str, role: &'static str, quorum: bool) -> GroupSta
             verdict: VerdictWord::Active,
             row: "J1".into(),
             reason: "led".into(),
+            missing: Vec::new(),
             next: vec!["quorate queue list".into()],
         }),
     }
@@ -331,7 +334,7 @@ fn the_status_has_the_promised_shape() {
         let group = |number: u32, vhost: &str, role: &str, quorum: bool| {
             let shown = |text: &str| if number > 0 { json!(text) } else { Value::Null };
             let next: &[&str] = if number > 0 { &["quorate queue list"] } else { &[] };
-            json!({"verdict": shown("active"), "row": shown("J1"), "reason": shown("led"), "next": next,
+            json!({"verdict": shown("active"), "row": shown("J1"), "reason": shown("led"), "missing": [], "next": next,
                 "group": number, "vhost": vhost, "leader": "b1", "leader_client_address": "h:2", "epoch": 1, "term": 6,
                 "commit": 7, "applied": 7, "quorum": quorum, "role": role, "own_lag": 10, "digest": "0000000000000abc",
                 "updating": null, "required_nodes": 0, "needed_voters": 2, "gate": null,
@@ -339,7 +342,7 @@ fn the_status_has_the_promised_shape() {
         };
         assert_eq!(
             status,
-            json!({"verdict": "active", "row": "J1", "reason": "led", "next": ["quorate cluster explain"],
+            json!({"verdict": "active", "row": "J1", "reason": "led", "missing": ["b3"], "state": "dirty", "next": ["quorate cluster explain"],
                 "notes": ["b2 is missing"], "name": "b1",
                 "store_id": "00000000-0000-0000-0000-000000000001", "cluster_name": "quorate",
                 "cluster_id": "00000000-0000-0000-0000-000000000002", "epoch": 1, "kind": "persistent", "wait_for": 2,

@@ -142,7 +142,7 @@ fn seeds() -> Vec<Vec<u8>> {
                   store-stamp-interval = \"5s\"\nsafety-interval = \"30s\"\nelection-timeout = \"1s\"\nheartbeat = \"100ms\"\nlog-format = \"json\"\nlog-level = \"info\"\n";
     let arguments = "--name\nb1\n--transient\n--cluster-peers\nh1:7421,h2:7421\n--cluster-wait-for\n2\n--heartbeat\n50ms\n--log-level\ndebug";
     let tool = "default-context = \"a\"\n\n[contexts.a]\nurl = \"quorate://user:secret@h1:7420,h2:7420/vhost\"\nadmin = \"h1:7422,[::1]:7422\"\n\
-                timeout = \"30s\"\n";
+                timeout = \"30s\"\nadmin-tls-ca = \"ca.pem\"\nadmin-token-file = \"token\"\n";
     let with = |what: u8, text: &str| [&[what][..], text.as_bytes()].concat();
     vec![
         with(0, broker),

@@ -135,3 +135,51 @@ async fn acceptance_j_a_million_messages_are_served_soon_after_a_clean_stop() {
     assert!(took < SERVED_MAX, "the first message came after {took:?}");
     assert_eq!(messages::held(&client, "million").await.unwrap(), 1_000_000);
 }
+
+/// What management reads of a broker that does not serve: H6.
+fn shown(broker: &Broker) -> (String, String, Vec<String>, Vec<String>) {
+    let status = broker.status().unwrap().0;
+    let names = |field: &str| -> Vec<String> {
+        let list = status[field].as_array().unwrap();
+        list.iter().map(|one| one["name"].as_str().or(one.as_str()).unwrap().to_owned()).collect()
+    };
+    let present = status["members"].as_array().unwrap().iter().filter(|member| member["present"] == true);
+    let present = present.map(|member| member["name"].as_str().unwrap().to_owned()).collect();
+    assert!(!status["reason"].as_str().unwrap().is_empty() && !names("next").is_empty(), "{status}");
+    let text = |field: &str| status[field].as_str().unwrap().to_owned();
+    (text("row"), text("state"), present, names("missing"))
+}
+
+#[test]
+fn acceptance_h6_who_waits_tells_why_for_whom_and_in_what_state_its_store_is() {
+    let mut cluster = ClusterPlan::of(3).quick().prepare();
+    cluster[0].start();
+    cluster[0].wait_until("waits", |status| status.row() == "W1");
+    let (_, state, present, missing) = shown(&cluster[0]);
+    assert_eq!((state.as_str(), present), ("empty", vec!["b1".to_owned()]));
+    let peers = cluster.peers();
+    let mut others: Vec<&str> = peers.split(',').skip(1).collect();
+    others.sort_unstable();
+    assert_eq!(missing, others, "whose names nobody knows yet");
+
+    cluster.start_all();
+    cluster.wait_active();
+    assert!(cluster[0].status().unwrap().0["missing"].as_array().unwrap().is_empty());
+    cluster.kill_all();
+    cluster[1].start();
+    cluster[1].wait_until("waits", |status| status.row() == "W1");
+    let (_, state, present, missing) = shown(&cluster[1]);
+    assert_eq!((state.as_str(), present), ("dirty", vec!["b2".to_owned()]));
+    assert_eq!(missing, ["b1", "b3"], "by name");
+    cluster.kill_all();
+
+    // As the design note asks, nobody goes on from stores that were not closed, and says so.
+    for number in 0..3 {
+        cluster[number].add_flags(&["--recovery", "manual"]);
+        cluster[number].start();
+    }
+    let status = cluster[2].wait_until("asks", |status| status.verdict() == "needs-operator");
+    assert_eq!(status.row(), "C2", "{}", status.0);
+    let (_, state, present, missing) = shown(&cluster[2]);
+    assert_eq!((state.as_str(), present.len(), missing.len()), ("dirty", 3, 0));
+}

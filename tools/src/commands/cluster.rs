@@ -279,6 +279,11 @@ pub(super) fn show(view: &View, silent: &[Silent], console: &mut Console) -> Res
     }
     console.verdict(status, &word, line)?;
     console.line(format_args!("  {}", view.reason()))?;
+    let missing: Vec<&str> =
+        value["missing"].as_array().into_iter().flatten().filter_map(Value::as_str).collect();
+    if !missing.is_empty() {
+        console.line(format_args!("  missing: {}", missing.join(", ")))?;
+    }
     for note in view.notes() {
         console.line(format_args!("  note: {note}"))?;
     }

@@ -121,7 +121,7 @@ pub const CODES: [Code; 16] = [
         text: "{member} at {address} refused as an intruder: {why}",
         fields: &["member", "address", "why"],
         place: "the leader of `system`",
-        moment: "a broker wants to join that may not, once for each of its lives",
+        moment: "a broker wants to join that may not, once for each link to it",
     },
     Code {
         name: "HA-1009",

@@ -24,7 +24,8 @@ pub fn one_of_each() -> Vec<Event> {
         Event::IntruderRefused {
             member: "b9".to_owned(),
             address: "h9:7421".to_owned(),
-            why: "every place of the cluster is taken; next: quorate member add b9".to_owned(),
+            why: "the list of permitted nodes names neither its name nor its store nor its address"
+                .to_owned(),
         },
         Event::QuorumLost { vhost: vhost(), present: 1, needed: 2 },
         Event::RoleChanged { vhost: vhost(), old: "replica", new: "leader", term: Term(7) },

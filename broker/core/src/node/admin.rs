@@ -100,7 +100,7 @@ impl Node {
 
     fn status(&self) -> Status {
         let (worst, mut verdicts) = self.shown_verdicts();
-        let GroupVerdict { verdict, row, reason, mut next } = worst;
+        let GroupVerdict { verdict, row, reason, missing, mut next } = worst;
         let members = self.member_statuses();
         let mut notes = self.notes();
         for Ailment { note, commands } in ailments(&members).filter(|_| verdict == VerdictWord::Active) {
@@ -112,10 +112,12 @@ impl Node {
             verdict,
             row,
             reason,
+            missing,
             next,
             notes,
             name: self.config.name.clone(),
             store_id: self.own.store,
+            state: self.state_word(self.own.store),
             cluster_name: self.config.cluster_name.clone(),
             cluster_id: self.cluster_id,
             epoch: system.map(|group| group.lineage.tag().epoch).unwrap_or_default(),

@@ -137,7 +137,7 @@ impl Node {
         self.peers.get(store)?.status.as_ref()?.panicked.clone()
     }
 
-    fn state_word(&self, store: StoreId) -> &'static str {
+    pub(super) fn state_word(&self, store: StoreId) -> &'static str {
         if store == self.own.store {
             return store_word(&self.store_state());
         }

@@ -28,7 +28,13 @@ pub(crate) fn verdict_word(verdict: Verdict) -> VerdictWord {
 
 impl GroupVerdict {
     fn of(word: VerdictWord, row: &str, reason: impl Into<String>) -> Self {
-        Self { verdict: word, row: row.to_owned(), reason: reason.into(), next: Vec::new() }
+        Self {
+            verdict: word,
+            row: row.to_owned(),
+            reason: reason.into(),
+            missing: Vec::new(),
+            next: Vec::new(),
+        }
     }
 
     fn decided(decision: &Decision) -> Self {
@@ -37,7 +43,7 @@ impl GroupVerdict {
             _ => verdict_word(decision.verdict),
         };
         let shown = Self::of(word, decision.row.label(), decision.reason.clone());
-        Self { next: decision.next.clone(), ..shown }
+        Self { missing: decision.missing.clone(), next: decision.next.clone(), ..shown }
     }
 
     /// Who is active is led with a quorum, and votes.
