@@ -4,6 +4,7 @@ use quorate_core::admin::{AdminRequest, Author};
 use quorate_core::io::Input;
 use quorate_store::files::crash::{Fault as DiskFault, Operation};
 
+use super::controls::Control;
 use super::fault::{Fault, Target};
 use super::schedule::{Happening, HostId, MILLI, Micros, Relief, SECOND};
 use super::world::World;
@@ -204,6 +205,12 @@ impl World {
                 self.mark_blindly_soon(target, restart);
                 false
             }
+            Fault::Priority(target, priority, time) => {
+                let host = self.target(target);
+                self.control(Control::Priority(host, priority), time)
+            }
+            Fault::RequiredNodes(count, time) => self.control(Control::RequiredNodes(count), time),
+            Fault::Transfer(to) => self.transfer(to),
             Fault::Drain(target, time) => {
                 let name = self.hosts[self.target(target)].name.clone();
                 self.drain(&name, time)

@@ -82,6 +82,12 @@ pub enum Fault {
     Remove(Target),
     /// An operator drains the broker, and lets it lead again after so long.
     Drain(Target, Micros),
+    /// An operator sets the broker's priority in the first virtual host, and takes that back after so long.
+    Priority(Target, u64, Micros),
+    /// An operator wants so many nodes for each confirm, for so long.
+    RequiredNodes(u64, Micros),
+    /// An operator has leadership of the first virtual host moved to this host.
+    Transfer(HostId),
     /// Every client loses its connection.
     CutClients,
 }
@@ -132,7 +138,7 @@ const fn kind(name: &'static str, weight: u64, draw: fn(&mut Draw<'_>) -> Fault)
 
 /// Every kind of fault that is drawn. A [`Fault::Twin`] is for scenes: whoever is away for a moment may lose its place to
 /// its copy, now or at its next start, and then more are lost than a cluster can do without.
-pub const KINDS: [Kind; 32] = [
+pub const KINDS: [Kind; 35] = [
     kind("kill", 2, |draw| Fault::Kill(draw.target(), draw.soon())),
     kind("power", 2, |draw| Fault::Power(draw.target(), draw.soon())),
     kind("power_within_write", 2, |draw| Fault::PowerWithin(draw.target(), draw.dice.between(1, 30))),
@@ -166,6 +172,12 @@ pub const KINDS: [Kind; 32] = [
     kind("mark", 6, |draw| Fault::Mark(draw.soon())),
     kind("mark_blind", 6, |draw| Fault::MarkBlind(draw.target(), draw.soon())),
     kind("drain", 4, |draw| Fault::Drain(draw.target(), draw.long())),
+    kind("priority", 3, |draw| Fault::Priority(draw.target(), draw.dice.below(4), draw.long())),
+    kind("required_nodes", 3, |draw| {
+        let hosts = draw.hosts as u64;
+        Fault::RequiredNodes(draw.dice.between(hosts / 2 + 1, hosts), draw.long())
+    }),
+    kind("transfer", 3, |draw| Fault::Transfer(draw.host())),
     kind("cut_clients", 2, |_| Fault::CutClients),
 ];
 
@@ -205,6 +217,9 @@ impl Fault {
             Self::Intrude(_) => "intrude",
             Self::Remove(_) => "remove",
             Self::Drain(..) => "drain",
+            Self::Priority(..) => "priority",
+            Self::RequiredNodes(..) => "required_nodes",
+            Self::Transfer(_) => "transfer",
             Self::CutClients => "cut_clients",
         }
     }

@@ -17,6 +17,7 @@
 mod acts;
 pub mod checker;
 pub mod client;
+pub mod controls;
 pub mod dice;
 mod effects;
 pub mod fault;

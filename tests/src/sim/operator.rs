@@ -19,7 +19,7 @@ const OPERATOR: Micros = SECOND;
 /// A wrong store is found out after so long.
 const FOUND_OUT: Micros = 5 * SECOND;
 /// How often the operator asks again for what no leader has taken yet.
-const ASK_AGAIN: Micros = 500 * MILLI;
+pub(super) const ASK_AGAIN: Micros = 500 * MILLI;
 
 /// A host whose store is not what it was.
 #[derive(Clone, Debug)]

@@ -160,7 +160,7 @@ fn go(world: &mut World, seed: u64, plan: &Plan) {
     }
     let cured = world.run_until(SETTLE, |world| {
         world.start_all();
-        world.ailing.is_none() && world.drained.is_none()
+        world.ailing.is_none() && world.drained.is_none() && world.controlled.is_none()
     });
     if !cured {
         let ailing = world.ailing.as_ref();

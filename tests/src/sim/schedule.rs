@@ -133,6 +133,8 @@ pub enum Relief {
         /// When its clock shows this.
         by: Micros,
     },
+    /// An operator takes a control back.
+    Uncontrol,
     /// An operator goes on from this store; all start again later.
     MarkBlindly(HostId, Micros),
 }

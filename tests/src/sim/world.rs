@@ -8,6 +8,7 @@ use quorate_core::io::{AdminId, Input};
 
 use super::checker::Checker;
 use super::client::Client;
+use super::controls::Controlled;
 use super::dice::Dice;
 use super::fault::{Fault, Tally};
 use super::host::{Host, HostConfig};
@@ -67,6 +68,8 @@ pub struct World {
     pub(super) older: BTreeMap<HostId, Medium>,
     /// The host whose broker is drained.
     pub(super) drained: Option<HostId>,
+    /// The control that is set.
+    pub(super) controlled: Option<Controlled>,
     /// Since when it is to lead again.
     pub(super) undrain_since: Option<Micros>,
     /// Restarts after faults happen only while true.
@@ -110,6 +113,7 @@ impl World {
             wanted: 0,
             older: BTreeMap::new(),
             drained: None,
+            controlled: None,
             undrain_since: None,
             restarts: true,
             dice: Dice::new(seed, "world"),
@@ -365,6 +369,7 @@ impl World {
             Relief::FastLink(from, to) => self.network.fast(from, to),
             Relief::Undrain => self.undrain(),
             Relief::FoundOut { host, life, by } => self.found_out(host, life, by),
+            Relief::Uncontrol => self.uncontrol(),
             Relief::MarkBlindly(host, restart) => self.mark_blindly(host, restart),
         }
     }
