@@ -217,6 +217,9 @@ impl Node {
         self.facts_changed |= !changed.is_empty();
         self.take_stand(group);
         self.review_all = true;
+        if let Some(replica) = &mut group.replica {
+            replica.tell_commit();
+        }
         let own = |ask: &&mut Ask| {
             ask.group == group.id && matches!(ask.step, Step::Proposed(term, index) if (term, index) == at)
         };

@@ -50,17 +50,28 @@ impl Node {
             && group.configuration.voters.iter().any(|voter| *voter != id.0)
     }
 
-    /// Linked, permitted to lead, and not on its way out.
+    /// What this store acknowledged of the group it may lack, and so it is filled again: it has no say until that is done.
+    pub(super) fn refills(&self, group: &Group, id: RaftId) -> bool {
+        if self.raft_id == Some(id) {
+            return self.refilling.contains(&group.id);
+        }
+        let peer = self.peers.store_of(id).and_then(|store| self.peers.get(store));
+        let part = peer.and_then(|peer| peer.status.as_ref()).and_then(|status| status.group(group.id));
+        part.is_some_and(|part| !part.trusted)
+    }
+
+    /// Linked, permitted to lead, not on its way out, and holding what it acknowledged.
     pub(super) fn could_lead(&self, group: &Group, id: RaftId) -> bool {
         let roster = &self.steps.roster;
-        !Self::never_leads(group, id)
+        !self.refills(group, id)
+            && !Self::never_leads(group, id)
             && !roster.drained.contains(&id)
             && roster.leaving.is_none_or(|(_, leaving)| leaving != id)
             && (self.raft_id == Some(id) || self.linked_store(id).is_some())
     }
 
     fn linked_store(&self, id: RaftId) -> Option<StoreId> {
-        self.peers.store_of(id).filter(|store| self.peers.is_linked(*store))
+        self.peers.store_of(id).filter(|store| self.peers.takes_part(*store))
     }
 
     /// Compares voters: priority first, then store ids in the group's turn.

@@ -114,6 +114,7 @@ impl Node {
             .map(|id| RaftId(*id))
             .filter(|id| *id != replica.id() && roster.leaving.is_none_or(|(_, leaving)| leaving != *id))
             .filter(|id| self.peers.store_of(*id).is_some_and(|store| self.peers.takes_part(store)))
+            .filter(|id| !self.refills(group, *id))
             .max_by_key(|id| {
                 let matched = replica.matched(*id).map_or(0, |matched| matched.0);
                 (self.could_lead(group, *id), matched.min(close), self.weight(group, *id))
@@ -145,14 +146,9 @@ impl Node {
     /// Whether a majority of the group's voters without this one has synced everything up to here.
     fn staying_have(&self, group: &Group, leaving: RaftId, mark: Index) -> bool {
         let Some(replica) = &group.replica else { return false };
-        let refills = |id: RaftId| {
-            let peer = self.peers.store_of(id).and_then(|store| self.peers.get(store));
-            let part = peer.and_then(|peer| peer.status.as_ref()).and_then(|status| status.group(group.id));
-            part.is_some_and(|part| !part.trusted)
-        };
         let staying = group.configuration.voters.iter().map(|id| RaftId(*id)).filter(|id| *id != leaving);
         let has: Vec<bool> = staying
-            .map(|id| !refills(id) && replica.matched(id).is_some_and(|matched| matched >= mark))
+            .map(|id| !self.refills(group, id) && replica.matched(id).is_some_and(|matched| matched >= mark))
             .collect();
         has.iter().filter(|has| **has).count() > has.len() / 2
     }

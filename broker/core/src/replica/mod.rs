@@ -527,6 +527,14 @@ impl Replica {
         self.raw.read_index(context.to_le_bytes().to_vec());
     }
 
+    /// A leader tells the others at once how far the log is committed: an operator's act is to be effective everywhere.
+    pub(crate) fn tell_commit(&mut self) {
+        if self.is_leader() {
+            self.wake();
+            self.raw.ping();
+        }
+    }
+
     /// Hands leadership to this node once it has caught up.
     pub(crate) fn transfer(&mut self, to: RaftId) {
         self.wake();
