@@ -12,10 +12,11 @@ use quorate_tests::manual::{Block, Site, blocks};
 use quorate_tests::process::wait_for;
 use uuid::Uuid;
 
-const PAGES: [&str; 3] = [
+const PAGES: [&str; 4] = [
     include_str!("../../../docs/operate/restart.md"),
     include_str!("../../../docs/operate/recovery.md"),
     include_str!("../../../docs/operate/safety.md"),
+    include_str!("../../../docs/operate/groups.md"),
 ];
 
 /// The blocks of a journey, to be followed one after the other.
@@ -53,6 +54,10 @@ journeys! {
     "unmark" manual_a_mark_is_taken_back unmark
     "second-process" manual_a_second_process_was_on_the_store second_process
     "quarantine" manual_messages_are_taken_out_of_quarantine quarantine
+    "transfer" manual_leadership_is_moved transfer
+    "priority" manual_some_brokers_are_preferred priority
+    "required" manual_three_nodes_are_required required
+    "permit" manual_nobody_else_may_join permit
 }
 
 /// Three brokers with a thousand messages, confirmed.
@@ -60,6 +65,14 @@ fn site(settings: &str) -> Site {
     let site = Site::start(settings);
     site.prepare_with(0, "quorate queue declare orders && quorate publish --queue orders --count 1000");
     site.wait_equal();
+    site
+}
+
+/// The same, led by b1.
+fn led_by_the_first() -> Site {
+    let mut site = site("");
+    site.prepare_with(0, "quorate group transfer --vhost / --to b1 || true");
+    site.wait_active();
     site
 }
 
@@ -220,4 +233,26 @@ fn quarantine([look, again, images]: [Block; 3]) {
     site.follow(&look);
     site.follow(&again);
     site.follow(&images);
+}
+
+fn transfer([all]: [Block; 1]) {
+    led_by_the_first().follow(&all);
+}
+
+fn priority([set, refused]: [Block; 2]) {
+    let mut site = site("");
+    site.follow(&set);
+    site.follow(&refused);
+}
+
+fn required([waits, goes_on]: [Block; 2]) {
+    let mut site = led_by_the_first();
+    site.follow(&waits);
+    site.follow(&goes_on);
+}
+
+fn permit([list, audit]: [Block; 2]) {
+    let mut site = site("");
+    site.follow(&list);
+    site.follow(&audit);
 }

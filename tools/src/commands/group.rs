@@ -223,7 +223,8 @@ fn status(admin: &Admin, vhost: Option<&str>, console: &mut Console) -> Result<S
         if let Some(gate) = group["gate"].as_str() {
             console.line(format_args!("    serves nobody: {gate}"))?;
         }
-        let nodes = group["nodes"].as_array().cloned().unwrap_or_default();
+        let mut nodes = group["nodes"].as_array().cloned().unwrap_or_default();
+        nodes.sort_by_key(|node| text(node, "name"));
         let rows = nodes
             .iter()
             .map(|node| ["name", "role", "priority", "match", "lag"].map(|of| text(node, of)).into());
@@ -240,13 +241,36 @@ fn voters(group: &Value) -> usize {
     nodes.iter().filter(|node| node["role"] != "learner").count()
 }
 
+/// Of all brokers, since one may be a moment behind; each change once, oldest first.
+fn records(admin: &Admin) -> Result<Vec<Value>, Failure> {
+    let mut found: BTreeMap<(u64, String, u64, String), Value> = BTreeMap::new();
+    let mut silent: Vec<Silent> = Vec::new();
+    let mut answered = false;
+    for answer in admin.get_all("/api/v1/audit") {
+        let answer = match answer {
+            Ok(answer) if answer.status < 300 => answer,
+            Ok(answer) => return Err(admin::refused(&answer)),
+            Err(one) => {
+                silent.push(one);
+                continue;
+            }
+        };
+        answered = true;
+        for record in answer.body["records"].as_array().into_iter().flatten() {
+            let number = |field: &str| record[field].as_u64().unwrap_or(0);
+            let key = (number("at_ms"), text(record, "vhost"), number("index"), text(record, "what"));
+            found.insert(key, record.clone());
+        }
+    }
+    if answered { Ok(found.into_values().collect()) } else { Err(admin::unreachable(&silent)) }
+}
+
 fn audit(admin: &Admin, console: &mut Console) -> Result<Status, Failure> {
-    let body = admin.get_any("/api/v1/audit")?;
+    let records = records(admin)?;
     if console.is_json() {
-        console.json(&body)?;
+        console.json(&json!({ "records": records }))?;
         return Ok(Status::Done);
     }
-    let records = body["records"].as_array().cloned().unwrap_or_default();
     console.verdict(Status::Done, "OK", format_args!("{} changes", records.len()))?;
     let rows = records.iter().map(|record| {
         let who = format!("{} {}", text(record, "who"), text(record, "address"));
