@@ -73,6 +73,8 @@ impl Outcome {
 const ELECTIONS: u64 = 10;
 /// A shutdown ends within this time, whoever is missing.
 const CLOSING: Micros = 12 * SECOND;
+/// A control that is set is taken back within this time.
+const CONTROLLED: Micros = 8 * SECOND;
 /// An operator needs this time to see that stores went on separately, and to begin again.
 const DECIDING: Micros = 5 * SECOND;
 /// Of a hundred runs so many may say too little to count.
@@ -155,7 +157,9 @@ fn go(world: &mut World, seed: u64, plan: &Plan) {
     let closing = if shuts_down { CLOSING } else { 0 };
     // An operator who goes on from one store may have to decide once more.
     let deciding = if world.goes_on_from_store() { DECIDING } else { 0 };
-    if !expect_leader(world, closing + deciding + election * elections, "healing") {
+    // An operator who wants more nodes than are here takes that back when its time has come.
+    let controlled = if world.controlled.is_some() { CONTROLLED } else { 0 };
+    if !expect_leader(world, closing + deciding + controlled + election * elections, "healing") {
         return;
     }
     let cured = world.run_until(SETTLE, |world| {
