@@ -6,7 +6,7 @@
 //!                         real: the disk     crash: a disk that loses what was not synced
 //! ```
 //!
-//! Reading order: [`ids`], [`record`], [`files`], [`identity`], [`stamp`], [`log`], [`reserve`], [`panic`],
+//! Reading order: [`ids`], [`record`], [`files`], [`identity`], [`stamp`], [`log`], [`reserve`], [`mod@panic`],
 //! [`open`], [`quarantine`].
 //! [`state`] is the seam to the key-value engine, [`model`] its in-memory twin. What each file holds, to the byte, is
 //! in `docs/internals/disk.md`.

@@ -113,7 +113,7 @@ impl PanicFile {
         Self { files, dir }
     }
 
-    /// See [`write`].
+    /// See [`write()`].
     ///
     /// # Errors
     /// Those of the medium.
