@@ -135,10 +135,23 @@ async fn talk(address: std::net::SocketAddr, bytes: &[u8]) -> Vec<u8> {
         let _ = writer.write_all(bytes).await;
         while let Ok(Ok(1..)) = tokio::time::timeout(SILENCE, reader.read_buf(&mut answer)).await {}
         let _ = writer.shutdown().await;
-        let _ = reader.read_to_end(&mut answer).await;
+        loop {
+            match tokio::time::timeout(SILENCE, reader.read_buf(&mut answer)).await {
+                Ok(Ok(1..)) => {}
+                Ok(_) => break,
+                // A stream of events goes on until its listener goes.
+                Err(_) if is_stream(&answer) => break,
+                Err(_) => {}
+            }
+        }
     };
     assert!(tokio::time::timeout(PATIENCE, talking).await.is_ok(), "no end after {PATIENCE:?}");
     answer
+}
+
+fn is_stream(answer: &[u8]) -> bool {
+    let kind = b"text/event-stream";
+    answer.windows(kind.len()).any(|bytes| bytes == kind)
 }
 
 fn run(input: &[u8]) -> Reached {
