@@ -168,7 +168,8 @@ fn acceptance_h6_who_waits_tells_why_for_whom_and_in_what_state_its_store_is() {
     cluster.kill_all();
     cluster[1].start();
     cluster[1].wait_until("waits", |status| status.row() == "W1");
-    let (_, state, present, missing) = shown(&cluster[1]);
+    let (_, state, present, mut missing) = shown(&cluster[1]);
+    missing.sort_unstable();
     assert_eq!((state.as_str(), present), ("dirty", vec!["b2".to_owned()]));
     assert_eq!(missing, ["b1", "b3"], "by name");
     cluster.kill_all();
