@@ -207,6 +207,7 @@ impl Controls {
         for change in &act.changes {
             let Some(changed) = self.change(change) else { continue };
             let (what, before, after) = changed.texts();
+            let [what, before, after] = [what, before, after].map(shortened);
             if self.audit.len() >= MAX_AUDIT {
                 self.audit.pop_front();
             }
@@ -317,6 +318,16 @@ pub fn durability_text(durability: Durability) -> &'static str {
         Durability::WriteNoSync => "write-no-sync",
         Durability::Sync => "sync",
     }
+}
+
+/// The audit keeps no more of a text than this: a list of permitted nodes can be long.
+fn shortened(mut text: String) -> String {
+    if text.len() > MAX_TEXT_BYTES {
+        let end = (0..=MAX_TEXT_BYTES).rev().find(|at| text.is_char_boundary(*at)).unwrap_or(0);
+        text.truncate(end);
+        text.push('…');
+    }
+    text
 }
 
 fn list_text(list: &BTreeSet<String>) -> String {

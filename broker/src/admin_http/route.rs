@@ -67,17 +67,7 @@ where
         let answered = handler(state);
         async move { answered.await.map(Json) }
     });
-    Route {
-        method: "get",
-        path,
-        summary,
-        open: false,
-        query: None,
-        body: None,
-        statuses: &[200],
-        answer: Answer::Json(of::<A>),
-        handler,
-    }
+    question(path, summary, Answer::Json(of::<A>), handler)
 }
 
 /// A question with a query.
@@ -92,17 +82,7 @@ where
         let answered = read_query(asked).map(|query| handler(state, query));
         async move { answered?.await.map(Json) }
     });
-    Route {
-        method: "get",
-        path,
-        summary,
-        open: false,
-        query: Some(of::<Q>),
-        body: None,
-        statuses: &[200],
-        answer: Answer::Json(of::<A>),
-        handler,
-    }
+    Route { query: Some(of::<Q>), ..question(path, summary, Answer::Json(of::<A>), handler) }
 }
 
 /// A command, by its author, with a body of JSON. Answered with one of these statuses if it is well.
@@ -123,17 +103,8 @@ where
             let answered = read_json(&headers, &body).map(|body| handler(state, author, body));
             async move { answered?.await.map(|(status, answer)| (status, Json(answer))) }
         });
-    Route {
-        method: "post",
-        path,
-        summary,
-        open: false,
-        query: None,
-        body: Some(of::<B>),
-        statuses,
-        answer: Answer::Json(of::<A>),
-        handler,
-    }
+    let command = question(path, summary, Answer::Json(of::<A>), handler);
+    Route { method: "post", body: Some(of::<B>), statuses, ..command }
 }
 
 /// A question whose answer is not JSON, or not ours to write.
@@ -143,17 +114,18 @@ pub(super) fn raw(
     media: &'static str,
     handler: MethodRouter<AdminState>,
 ) -> Route {
-    Route {
-        method: "get",
-        path,
-        summary,
-        open: false,
-        query: None,
-        body: None,
-        statuses: &[200],
-        answer: Answer::Media(media),
-        handler,
-    }
+    question(path, summary, Answer::Media(media), handler)
+}
+
+/// A GET that takes nothing and is for whoever has a token.
+fn question(
+    path: &'static str,
+    summary: &'static str,
+    answer: Answer,
+    handler: MethodRouter<AdminState>,
+) -> Route {
+    let (query, body) = (None, None);
+    Route { method: "get", path, summary, open: false, query, body, statuses: &[200], answer, handler }
 }
 
 impl Route {

@@ -289,6 +289,50 @@ fn where_three_of_three_are_required_nothing_is_told_with_one_away() {
     finish(world);
 }
 
+/// How often a host has told that the quorum of `/` is lost, since then.
+fn losses_since(world: &World, since: u64, host: HostId) -> Vec<(usize, usize)> {
+    let of = world.events.iter().filter(|(at, of, _)| *at > since && *of == host);
+    let lost = of.filter_map(|(_, _, event)| match event {
+        Event::QuorumLost { vhost, present, needed } if vhost == "/" => Some((*present, *needed)),
+        _ => None,
+    });
+    lost.collect()
+}
+
+#[test]
+fn a_lost_quorum_is_told_once_though_its_leader_steps_down_later() {
+    let mut world = serving(LogSizes::default());
+    let leader = lead(&mut world);
+    let since = world.now();
+    for other in (0..3).filter(|host| *host != leader) {
+        world.end(other, true);
+    }
+    world.run_for(10 * SECOND);
+    assert_eq!(losses_since(&world, since, leader), [(1, 2)]);
+    world.start_all();
+    assert!(world.settle(10 * SECOND));
+    finish(world);
+}
+
+#[test]
+fn a_leader_that_is_elected_with_too_few_for_what_is_required_says_so_once() {
+    let mut world = serving(LogSizes::default());
+    set(&mut world, VHOST, Setting::RequiredNodes(3));
+    world.run_for(SECOND);
+    let since = world.now();
+    let first = lead(&mut world);
+    world.end(first, true);
+    world.run_for(5 * SECOND);
+    let [next] = leaders_since(&world, since)[..] else { panic!("{:?}", leaders_since(&world, since)) };
+    assert_eq!(losses_since(&world, since, next), [(2, 3)]);
+    let other = 3 - first - next;
+    assert_eq!(losses_since(&world, since, other), [], "it has a leader");
+    world.start(first);
+    assert!(world.settle(10 * SECOND));
+    assert_eq!(losses_since(&world, since, next).len(), 1);
+    finish(world);
+}
+
 #[test]
 fn a_node_that_hangs_holds_back_what_needs_it() {
     let mut world = serving(LogSizes::default());

@@ -167,31 +167,35 @@ fn change(
     Ok(Status::Done)
 }
 
-/// Of each group what its leader says, else what anybody does.
-fn views(admin: &Admin) -> Result<Vec<Value>, Failure> {
-    let mut found: BTreeMap<(bool, String), Value> = BTreeMap::new();
+/// What every broker that answers has in this list; a refusal by one is everybody's.
+fn gathered(admin: &Admin, path: &str, list: &str) -> Result<Vec<Value>, Failure> {
+    let mut found = Vec::new();
     let mut silent: Vec<Silent> = Vec::new();
     let mut answered = false;
-    for answer in admin.get_all("/api/v1/groups") {
-        let answer = match answer {
-            Ok(answer) if answer.status < 300 => answer,
+    for answer in admin.get_all(path) {
+        match answer {
+            Ok(answer) if answer.status < 300 => {
+                answered = true;
+                found.extend(answer.body[list].as_array().into_iter().flatten().cloned());
+            }
             Ok(answer) => return Err(admin::refused(&answer)),
-            Err(one) => {
-                silent.push(one);
-                continue;
-            }
-        };
-        answered = true;
-        for group in answer.body["groups"].as_array().into_iter().flatten() {
-            // `system` first.
-            let key = (group["group"] != 0, text(group, "vhost"));
-            let knows = |group: &Value| (group["role"] == "leader", group["term"].as_u64());
-            if found.get(&key).is_none_or(|known| knows(group) > knows(known)) {
-                found.insert(key, group.clone());
-            }
+            Err(one) => silent.push(one),
         }
     }
-    if answered { Ok(found.into_values().collect()) } else { Err(admin::unreachable(&silent)) }
+    if answered { Ok(found) } else { Err(admin::unreachable(&silent)) }
+}
+
+/// Of each group what its leader says, else what anybody does; `system` first.
+fn views(admin: &Admin) -> Result<Vec<Value>, Failure> {
+    let mut found: BTreeMap<(bool, String), Value> = BTreeMap::new();
+    for group in gathered(admin, "/api/v1/groups", "groups")? {
+        let key = (group["group"] != 0, text(&group, "vhost"));
+        let knows = |group: &Value| (group["role"] == "leader", group["term"].as_u64());
+        if found.get(&key).is_none_or(|known| knows(&group) > knows(known)) {
+            found.insert(key, group);
+        }
+    }
+    Ok(found.into_values().collect())
 }
 
 fn status(admin: &Admin, vhost: Option<&str>, console: &mut Console) -> Result<Status, Failure> {
@@ -244,25 +248,12 @@ fn voters(group: &Value) -> usize {
 /// Of all brokers, since one may be a moment behind; each change once, oldest first.
 fn records(admin: &Admin) -> Result<Vec<Value>, Failure> {
     let mut found: BTreeMap<(u64, String, u64, String), Value> = BTreeMap::new();
-    let mut silent: Vec<Silent> = Vec::new();
-    let mut answered = false;
-    for answer in admin.get_all("/api/v1/audit") {
-        let answer = match answer {
-            Ok(answer) if answer.status < 300 => answer,
-            Ok(answer) => return Err(admin::refused(&answer)),
-            Err(one) => {
-                silent.push(one);
-                continue;
-            }
-        };
-        answered = true;
-        for record in answer.body["records"].as_array().into_iter().flatten() {
-            let number = |field: &str| record[field].as_u64().unwrap_or(0);
-            let key = (number("at_ms"), text(record, "vhost"), number("index"), text(record, "what"));
-            found.insert(key, record.clone());
-        }
+    for record in gathered(admin, "/api/v1/audit", "records")? {
+        let number = |field: &str| record[field].as_u64().unwrap_or(0);
+        let key = (number("at_ms"), text(&record, "vhost"), number("index"), text(&record, "what"));
+        found.insert(key, record);
     }
-    if answered { Ok(found.into_values().collect()) } else { Err(admin::unreachable(&silent)) }
+    Ok(found.into_values().collect())
 }
 
 fn audit(admin: &Admin, console: &mut Console) -> Result<Status, Failure> {

@@ -65,6 +65,22 @@ fn the_audit_tells_who_when_what_before_and_after() {
 }
 
 #[test]
+fn however_long_a_list_is_the_audit_stays_small_and_the_same_after_a_checkpoint() {
+    let mut controls = Controls::default();
+    let long = (0..MAX_PERMITTED).map(|number| format!("{number:0>253}ä")).collect();
+    controls.apply(Index(1), &act(vec![Change::PermittedNodes(long)]));
+    let kept = controls.audit().next().unwrap();
+    assert!(
+        kept.after.len() <= MAX_TEXT_BYTES + 4 && kept.after.ends_with('…'),
+        "{} bytes",
+        kept.after.len()
+    );
+    let mut out = BytesMut::new();
+    controls.encode(&mut out);
+    assert_eq!(Controls::decode(&mut Reader::new(out.freeze())), Ok(controls));
+}
+
+#[test]
 fn an_empty_list_permits_everybody() {
     let mut controls = Controls::default();
     assert!(controls.permits(["b9"]));

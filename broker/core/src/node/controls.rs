@@ -60,8 +60,10 @@ impl Node {
         if self.asks.len() >= MAX_ASKS {
             return Err(refused("OVERLOADED", "too many commands about groups wait already".into(), &[]));
         }
-        if request.reason.len() > MAX_TEXT_BYTES {
-            return Err(invalid(format!("a reason has at most {MAX_TEXT_BYTES} bytes")));
+        if request.reason.len() > MAX_TEXT_BYTES || request.reason.chars().any(char::is_control) {
+            return Err(invalid(format!(
+                "a reason is text of up to {MAX_TEXT_BYTES} bytes without control characters"
+            )));
         }
         let group_id = self.group_asked(request.vhost.as_deref())?;
         self.require_leader(group_id)?;
@@ -120,7 +122,7 @@ impl Node {
             .collect();
         let sets_never =
             changes.iter().any(|change| matches!(change, Change::Priority { priority: PRIORITY_NEVER, .. }));
-        let left = |id: &&u64| !never.contains(id) && self.could_lead(group, RaftId(**id));
+        let left = |id: &&u64| !never.contains(id) && self.is_available(group, RaftId(**id));
         if sets_never && !group.configuration.voters.iter().any(|id| left(&id)) {
             let text = format!(
                 "nobody that is here could lead virtual host {} any more: no other voter is in contact, of a priority \
@@ -264,7 +266,12 @@ impl Node {
                 }
             }
         }
-        if self.now >= ask.until || self.is_closing() {
+        let late = self.now >= ask.until || self.is_closing();
+        if late && matches!(ask.step, Step::Waiting(_)) {
+            let text = format!("virtual host {} could not take it in time: nothing is changed", group.vhost);
+            return Some(self.elsewhere(group, "NOT_READY", text));
+        }
+        if late {
             return Some(self.undecided(group));
         }
         if let Step::Waiting(act) = &ask.step {
@@ -285,6 +292,11 @@ impl Node {
             let detail = format!("{name} leads virtual host {}", group.vhost);
             let report = GroupReport { vhost: group.vhost.clone(), changed: true, detail };
             return Some(AdminReply::Group(Box::new(report)));
+        }
+        if let Some(other) = leader.filter(|leader| *leader != self.own.store) {
+            let other = self.name_of(other);
+            let text = format!("virtual host {} is led by {other} now, not by {name}", group.vhost);
+            return Some(refused("TRANSFER_ELSEWHERE", text, &["quorate group status"]));
         }
         let late = self.now >= ask.until || self.is_closing();
         let replica = group.replica.as_mut()?;

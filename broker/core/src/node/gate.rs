@@ -99,6 +99,7 @@ impl Node {
         }
         let Some(gate) = self.gate(group) else {
             group.gated_since = None;
+            group.loss_told = false;
             if group.serving.is_none() {
                 Self::leadership_won(group);
                 // What it has to deliver begins with the next round.
@@ -106,9 +107,6 @@ impl Node {
             }
             return;
         };
-        if group.serving.is_none() {
-            return;
-        }
         let since = *group.gated_since.get_or_insert(self.now);
         let patience = match gate {
             Gate::Apart { .. } => self.config.timing.election_millis() / 2,
@@ -117,11 +115,13 @@ impl Node {
         if self.now.since(since) < patience {
             return;
         }
-        if let Gate::Apart { there, needed, .. } = gate {
+        if let Gate::Apart { there, needed, .. } = gate
+            && !std::mem::replace(&mut group.loss_told, true)
+        {
             self.event(Event::QuorumLost { vhost: group.vhost.clone(), present: there, needed });
-            // Should it step down now, that is no other loss.
-            group.had_quorum = false;
         }
-        self.stop_serving(group, gate.code(), &gate.told(&group.vhost), "");
+        if group.serving.is_some() {
+            self.stop_serving(group, gate.code(), &gate.told(&group.vhost), "");
+        }
     }
 }

@@ -127,8 +127,10 @@ pub(crate) struct Group {
     pub(crate) rivals: Vec<RaftId>,
     /// Leader only: answers and proofs that wait for more voters than a majority.
     pub(crate) held: Held,
-    /// Leader only: since when it must not serve clients though it served them.
+    /// Leader only: since when something keeps it from serving clients.
     pub(crate) gated_since: Option<Tick>,
+    /// Leader only: that too few voters are in contact was told, and has not changed.
+    pub(crate) loss_told: bool,
     /// What the last round saw, to notice changes.
     pub(crate) seen_role: &'static str,
     pub(crate) seen_term: Term,
@@ -190,6 +192,7 @@ impl Group {
             rivals: Vec::new(),
             held: Held::default(),
             gated_since: None,
+            loss_told: false,
             seen_role: "waiting",
             seen_term: Term::default(),
             seen_active: false,

@@ -326,8 +326,11 @@ impl Node {
             let needed = group.configuration.majority();
             if present < needed || (led && term == group.seen_term) {
                 group.had_quorum = false;
-                let present = present.min(needed.saturating_sub(1));
-                self.event(Event::QuorumLost { vhost: group.vhost.clone(), present, needed });
+                // It may have told so while it still led.
+                if !std::mem::take(&mut group.loss_told) {
+                    let present = present.min(needed.saturating_sub(1));
+                    self.event(Event::QuorumLost { vhost: group.vhost.clone(), present, needed });
+                }
             }
         }
         group.seen_term = term;

@@ -469,6 +469,7 @@ impl Node {
         group.proposals.clear();
         group.learners.clear();
         group.rivals.clear();
+        group.gated_since = None;
         self.admissions.clear();
         self.drop_source(group);
         let leader = self.leader_address(group);
@@ -488,7 +489,6 @@ impl Node {
     /// Dismisses the group's clients; what they wait for they are not told.
     pub(super) fn stop_serving(&mut self, group: &mut Group, code: FaultCode, text: &str, address: &str) {
         group.serving = None;
-        group.gated_since = None;
         group.held = Held::default();
         let sessions: Vec<_> = self
             .sessions

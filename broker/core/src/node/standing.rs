@@ -60,14 +60,18 @@ impl Node {
         part.is_some_and(|part| !part.trusted)
     }
 
-    /// Linked, permitted to lead, not on its way out, and holding what it acknowledged.
-    pub(super) fn could_lead(&self, group: &Group, id: RaftId) -> bool {
+    /// Here, not drained, not on its way out, and holding what it acknowledged.
+    pub(super) fn is_available(&self, group: &Group, id: RaftId) -> bool {
         let roster = &self.steps.roster;
         !self.refills(group, id)
-            && !Self::never_leads(group, id)
             && !roster.drained.contains(&id)
             && roster.leaving.is_none_or(|(_, leaving)| leaving != id)
             && (self.raft_id == Some(id) || self.linked_store(id).is_some())
+    }
+
+    /// Available, and permitted to lead.
+    pub(super) fn could_lead(&self, group: &Group, id: RaftId) -> bool {
+        self.is_available(group, id) && !Self::never_leads(group, id)
     }
 
     fn linked_store(&self, id: RaftId) -> Option<StoreId> {
