@@ -95,8 +95,10 @@ pub enum Command {
         #[command(subcommand)]
         command: commands::binding::BindingCommand,
     },
-    /// Virtual hosts: list, create
-    #[command(after_help = "Examples:\n  quorate vhost create billing\n  quorate vhost list")]
+    /// Virtual hosts: list, create, delete
+    #[command(
+        after_help = "Examples:\n  quorate vhost create billing\n  quorate vhost list\n  quorate vhost delete billing --reason 'moved to h9'"
+    )]
     Vhost {
         /// What to do.
         #[command(subcommand)]

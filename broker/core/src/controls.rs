@@ -6,7 +6,7 @@
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use bytes::{BufMut, BytesMut};
-use quorate_store::ids::{Index, RaftId};
+use quorate_store::ids::{GroupId, Index, RaftId};
 use quorate_store::stamp::{Durability, DurabilityPolicy};
 
 use crate::admin::Author;
@@ -52,6 +52,15 @@ pub enum Change {
         /// Its name when this was decided, for the audit.
         name: String,
     },
+    /// `system`: a virtual host and its group go, with all that they hold. Nothing stays set by it.
+    DeleteVhost {
+        /// Its group: a virtual host that has the name later has another one.
+        group: GroupId,
+        /// Its name when this was decided, for the audit.
+        name: String,
+        /// The messages that it held when this was decided, for the audit.
+        messages: u64,
+    },
 }
 
 /// One change that made a difference, with what was before.
@@ -92,6 +101,15 @@ pub enum Changed {
         /// Which.
         after: String,
     },
+    /// A virtual host is gone.
+    VhostDeleted {
+        /// Its group.
+        group: GroupId,
+        /// Its name.
+        name: String,
+        /// The messages that it held.
+        messages: u64,
+    },
 }
 
 impl Changed {
@@ -111,6 +129,10 @@ impl Changed {
                 ("permitted nodes".into(), list_text(before), list_text(after))
             }
             Self::Leader { after } => ("leader".into(), String::new(), after.clone()),
+            Self::VhostDeleted { group, name, messages } => {
+                let before = format!("group {group}, {messages} messages");
+                (format!("virtual host {name}"), before, "deleted".into())
+            }
         }
     }
 }
@@ -254,6 +276,9 @@ impl Controls {
                 (before != after).then_some(Changed::PermittedNodes { before, after })
             }
             Change::Transfer { name, .. } => Some(Changed::Leader { after: name }),
+            Change::DeleteVhost { group, name, messages } => {
+                Some(Changed::VhostDeleted { group, name, messages })
+            }
         }
     }
 
@@ -342,6 +367,7 @@ const REQUIRED_NODES: u8 = 2;
 const DURABILITY: u8 = 3;
 const PERMITTED_NODES: u8 = 4;
 const TRANSFER: u8 = 5;
+const DELETE_VHOST: u8 = 6;
 
 impl Act {
     pub(crate) fn encode(&self, out: &mut BytesMut) {
@@ -374,6 +400,12 @@ impl Act {
                     out.put_u64_le(to.0);
                     put_text(out, name);
                 }
+                Change::DeleteVhost { group, name, messages } => {
+                    out.put_u8(DELETE_VHOST);
+                    out.put_u32_le(group.0);
+                    put_text(out, name);
+                    out.put_u64_le(*messages);
+                }
             }
         }
     }
@@ -402,6 +434,11 @@ fn read_change(reader: &mut Reader) -> Result<Change, CodecError> {
         DURABILITY => Change::Durability(read_policy(reader)?),
         PERMITTED_NODES => Change::PermittedNodes(read_list(reader)?),
         TRANSFER => Change::Transfer { to: RaftId(reader.u64("raft id")?), name: reader.text("name")? },
+        DELETE_VHOST => Change::DeleteVhost {
+            group: GroupId(reader.u32("group")?),
+            name: reader.text("name")?,
+            messages: reader.u64("messages")?,
+        },
         _ => return Err(CodecError::Unknown("change")),
     })
 }

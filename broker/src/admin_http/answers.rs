@@ -101,7 +101,7 @@ pub(super) fn failed(
         Some(fault) if fault.is_retryable() => StatusCode::SERVICE_UNAVAILABLE,
         Some(_) if code.ends_with("_EXISTS") => StatusCode::CONFLICT,
         _ if code.ends_with("_NOT_FOUND") => StatusCode::NOT_FOUND,
-        None if ["MEMBER_", "GROUP_", "TRANSFER_"].iter().any(|of| code.starts_with(of)) => {
+        None if ["MEMBER_", "GROUP_", "TRANSFER_", "VHOST_"].iter().any(|of| code.starts_with(of)) => {
             StatusCode::CONFLICT
         }
         None if code == "INVALID" => StatusCode::BAD_REQUEST,

@@ -123,17 +123,58 @@ pub(super) async fn permit(state: AdminState, author: Author, body: Permit) -> A
     ask(&state, GroupRequest { vhost: None, act, author, reason }, COMMAND_TIMEOUT).await
 }
 
-async fn ask(state: &AdminState, request: GroupRequest, patience: Duration) -> Answered {
+/// Which virtual host goes.
+#[derive(Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(super) struct DeleteVhost {
+    name: String,
+    /// The name again.
+    confirm: String,
+    /// The number of its group, if it is known: then no virtual host that has had the name since is meant.
+    group: Option<u32>,
+    /// For the audit: at most 1,000 bytes without control characters.
+    #[serde(default)]
+    reason: String,
+}
+
+/// It is gone.
+#[derive(Debug, Serialize, JsonSchema)]
+pub(super) struct VhostDeleted {
+    name: String,
+    /// This request made it so; if not, that group was deleted before.
+    deleted: bool,
+    /// The messages that went with it, as the leader of `system` had counted them.
+    messages: Option<u64>,
+}
+
+pub(super) async fn delete_vhost(
+    state: AdminState,
+    author: Author,
+    body: DeleteVhost,
+) -> Result<(StatusCode, VhostDeleted), ApiError> {
+    let DeleteVhost { name, confirm, group, reason } = body;
+    let act = GroupAct::DeleteVhost { name: name.clone(), confirm, group };
+    let report = asked(&state, GroupRequest { vhost: None, act, author, reason }, COMMAND_TIMEOUT).await?;
+    Ok((StatusCode::OK, VhostDeleted { name, deleted: report.changed, messages: report.messages }))
+}
+
+async fn asked(
+    state: &AdminState,
+    request: GroupRequest,
+    patience: Duration,
+) -> Result<GroupReport, ApiError> {
     match state.desk.ask(AdminRequest::Group(request), patience).await? {
-        AdminReply::Group(report) => {
-            let GroupReport { vhost, changed, detail } = *report;
-            Ok((StatusCode::OK, ReportJson { vhost, changed, detail }))
-        }
+        AdminReply::Group(report) => Ok(*report),
         AdminReply::Failed { code, message, next, leader_admin_address } => {
             Err(failed(code, message, next, leader_admin_address))
         }
         _ => Err(unexpected()),
     }
+}
+
+async fn ask(state: &AdminState, request: GroupRequest, patience: Duration) -> Answered {
+    let GroupReport { vhost, changed, detail, .. } = asked(state, request, patience).await?;
+    Ok((StatusCode::OK, ReportJson { vhost, changed, detail }))
 }
 
 /// The newest last, of all groups that this broker has.

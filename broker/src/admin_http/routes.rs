@@ -93,6 +93,13 @@ fn changing_routes() -> Vec<Route> {
             answers::create_vhost,
         ),
         done(
+            "/api/v1/vhosts/delete",
+            "Deletes a virtual host with everything in it, confirmed by its name; answered when it is decided. Every broker \
+             takes away what it holds of it, whoever is not there now when it comes back.",
+            &[200],
+            groups::delete_vhost,
+        ),
+        done(
             "/api/v1/members/add",
             "The broker of this name becomes a voter, now or when it comes.",
             &[200, 202],

@@ -5,9 +5,9 @@ use std::thread;
 use std::time::Instant;
 
 use quorate_core::admin::{
-    AdminReply, AdminRequest, AuditPage, Author, Explanation, GroupReport, GroupStatusView, GroupVerdict,
-    MemberAct, MemberReport, MemberShutdown, MemberStatus, Metrics, NodeStatus, PanicView, SafetyView,
-    ShutdownReport, Status, VerdictWord,
+    AdminReply, AdminRequest, AuditPage, Author, Explanation, GroupAct, GroupReport, GroupStatusView,
+    GroupVerdict, MemberAct, MemberReport, MemberShutdown, MemberStatus, Metrics, NodeStatus, PanicView,
+    SafetyView, ShutdownReport, Status, VerdictWord,
 };
 use quorate_core::controls::AuditRecord;
 use quorate_core::formation::status::{GroupStatus, RecoveryMode, StoreState, VoterRef};
@@ -159,6 +159,7 @@ fn sample_explanation() -> Explanation {
         possible_members: Vec::new(),
         panicked: None,
         safety: SafetyNumbers::default(),
+        deleted: Vec::new(),
     };
     Explanation::of(Facts { own, seen: Vec::new() })
 }
@@ -259,6 +260,7 @@ fn answer(desk: &AdminDesk, arrivals: &mut Arrivals, status: &Status) {
             AdminRequest::Group(request) => AdminReply::Group(Box::new(GroupReport {
                 vhost: request.vhost.unwrap_or_else(|| "system".into()),
                 changed: true,
+                messages: matches!(request.act, GroupAct::DeleteVhost { .. }).then_some(7),
                 detail: format!("{:?} for {}: {}", request.act, request.author.who, request.reason),
             })),
             AdminRequest::Audit => AdminReply::Audit(vec![AuditPage {

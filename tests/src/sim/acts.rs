@@ -211,6 +211,7 @@ impl World {
             }
             Fault::RequiredNodes(count, time) => self.control(Control::RequiredNodes(count), time),
             Fault::Transfer(to) => self.transfer(to),
+            Fault::Vhost(time) => self.create_vhost(time),
             Fault::Drain(target, time) => {
                 let name = self.hosts[self.target(target)].name.clone();
                 self.drain(&name, time)

@@ -19,6 +19,9 @@ use super::dice::Dice;
 use super::host::host_of;
 use super::schedule::{HostId, MILLI, Micros};
 
+/// The virtual host that every cluster begins with.
+pub const FIRST_VHOST: &str = "/";
+
 /// What a client asks the world to do.
 #[derive(Debug)]
 pub enum ClientAction {
@@ -59,6 +62,8 @@ pub enum Work {
 pub struct Client {
     /// How far its connection has come.
     pub stage: Stage,
+    /// Its virtual host.
+    pub vhost: String,
     /// Its queue.
     pub queue: String,
     /// What it is for.
@@ -329,6 +334,7 @@ impl Client {
     pub fn new(queue: &str, work: Work, hosts: usize, dice: Dice) -> Self {
         Self {
             stage: Stage::Apart,
+            vhost: FIRST_VHOST.to_owned(),
             queue: queue.to_owned(),
             work,
             resting: false,
@@ -435,7 +441,7 @@ impl Client {
         match frame {
             ServerFrame::HelloOk(_) => {
                 let login = Login {
-                    vhost: VhostName::new("/").expect("a valid name"),
+                    vhost: VhostName::new(&self.vhost).expect("a valid name"),
                     mechanism: MECHANISM_ANONYMOUS.to_owned(),
                     user: String::new(),
                     secret: Bytes::new(),

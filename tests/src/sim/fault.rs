@@ -88,6 +88,8 @@ pub enum Fault {
     RequiredNodes(u64, Micros),
     /// An operator has leadership of the first virtual host moved to this host.
     Transfer(HostId),
+    /// An operator creates a virtual host beside the first one, and deletes it after so long.
+    Vhost(Micros),
     /// Every client loses its connection.
     CutClients,
 }
@@ -138,7 +140,7 @@ const fn kind(name: &'static str, weight: u64, draw: fn(&mut Draw<'_>) -> Fault)
 
 /// Every kind of fault that is drawn. A [`Fault::Twin`] is for scenes: whoever is away for a moment may lose its place to
 /// its copy, now or at its next start, and then more are lost than a cluster can do without.
-pub const KINDS: [Kind; 35] = [
+pub const KINDS: [Kind; 36] = [
     kind("kill", 2, |draw| Fault::Kill(draw.target(), draw.soon())),
     kind("power", 2, |draw| Fault::Power(draw.target(), draw.soon())),
     kind("power_within_write", 2, |draw| Fault::PowerWithin(draw.target(), draw.dice.between(1, 30))),
@@ -179,6 +181,8 @@ pub const KINDS: [Kind; 35] = [
     }),
     kind("transfer", 3, |draw| Fault::Transfer(draw.host())),
     kind("cut_clients", 2, |_| Fault::CutClients),
+    // Drawn apart from the others.
+    kind("vhost", 0, |draw| Fault::Vhost(draw.long())),
 ];
 
 impl Fault {
@@ -221,6 +225,7 @@ impl Fault {
             Self::RequiredNodes(..) => "required_nodes",
             Self::Transfer(_) => "transfer",
             Self::CutClients => "cut_clients",
+            Self::Vhost(_) => "vhost",
         }
     }
 

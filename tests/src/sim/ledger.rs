@@ -1,6 +1,6 @@
 //! What the brokers' logs hold, seen from outside: for the invariants of replication.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use quorate_store::ids::{Epoch, GroupId, Index, Position, Term};
 use quorate_store::record::{Batch, Entry, HardState, Record};
@@ -35,9 +35,20 @@ struct Book {
     votes: BTreeMap<(GroupId, Term), u64>,
     /// The highest durable term.
     terms: BTreeMap<GroupId, Term>,
+    /// Groups that leave the log for good, with their terms and votes; and those that did.
+    removed: BTreeSet<GroupId>,
+    gone: BTreeSet<GroupId>,
 }
 
 impl Book {
+    /// The group is deleted: nobody asks for what was promised in it.
+    fn forget(&mut self, group: GroupId) {
+        self.gone.insert(group);
+        self.terms.remove(&group);
+        self.base.remove(&group);
+        self.votes.retain(|(of, _), _| *of != group);
+    }
+
     /// A durable term never falls, and a durable vote stays what it is.
     fn keeps_its_word(&self, group: GroupId, state: &HardState) -> Result<(), String> {
         if let Some(term) = self.terms.get(&group)
@@ -109,6 +120,12 @@ impl Ledger {
         let mut result = Ok(());
         for record in &batch.records {
             take(&mut book.written, record);
+            match record {
+                Record::Remove(group) => drop(book.removed.insert(*group)),
+                // What is given up to be filled again keeps them.
+                Record::HardState(group, ..) | Record::Reset(group, ..) => drop(book.removed.remove(group)),
+                Record::Entry(..) => {}
+            }
             if let Record::Entry(group, epoch, _) | Record::Reset(group, epoch, _, _) = record
                 && self.behind.get(&(host, *group)).is_some_and(|behind| epoch >= behind)
             {
@@ -146,9 +163,15 @@ impl Ledger {
                 Record::Reset(group, _, _, index) => {
                     book.base.insert(*group, *index);
                 }
-                _ => {}
+                Record::Remove(group) if book.removed.contains(group) => book.forget(*group),
+                Record::Remove(_) | Record::Entry(..) => {}
             }
         }
+    }
+
+    /// Whether some broker took this group away for good: whoever has not heard of that may still confirm there.
+    pub fn is_removed(&self, group: GroupId) -> bool {
+        self.books.values().any(|book| book.gone.contains(&group))
     }
 
     /// A broker starts, and this is what its logs hold.
@@ -162,6 +185,11 @@ impl Ledger {
             }
         }
         let book = self.books.entry(host).or_default();
+        for group in std::mem::take(&mut book.removed).into_iter().filter(|group| !found.contains_key(group))
+        {
+            book.forget(group);
+            cut_above(&mut book.durable, group, Index(0));
+        }
         for (group, term) in &book.terms {
             let found = found.get(group).map_or(Term(0), |log| log.hard_state.term);
             if found < *term {

@@ -36,5 +36,6 @@ pub mod schedule;
 mod sessions;
 pub mod storage;
 pub mod trace;
+mod vhosts;
 mod votes;
 pub mod world;

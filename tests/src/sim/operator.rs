@@ -372,7 +372,7 @@ fn is_voter(status: &Status, store: StoreId) -> bool {
     status.members.iter().any(|member| member.store_id == store && member.voter)
 }
 
-fn leads_system(status: &Status) -> bool {
+pub(super) fn leads_system(status: &Status) -> bool {
     status.groups.iter().any(|group| group.vhost == "system" && group.role == "leader" && group.quorum)
 }
 

@@ -70,7 +70,9 @@ impl Plan {
         }
         let starts = (0..count).map(|_| dice.between(0, 2000) * MILLI).collect();
         let length = dice.between(10, 40) * SECOND;
-        let faults = Self::draw_faults(count, length, &mut Dice::new(seed, "faults"));
+        let mut faults = Self::draw_faults(count, length, &mut Dice::new(seed, "faults"));
+        faults.extend(Self::draw_apart(count, length, &mut Dice::new(seed, "virtual hosts")));
+        faults.sort_by_key(|(at, _)| *at);
         let queues = dice.between(1, 3);
         let publishers =
             (0..dice.between(1, 3)).map(|_| (dice.below(queues), dice.between(100, 1900))).collect();
@@ -104,7 +106,7 @@ impl Plan {
 
     /// Each kind is on with a probability of one third, so that rare combinations are met densely.
     fn draw_faults(count: usize, length: Micros, dice: &mut Dice) -> Vec<(Micros, Fault)> {
-        let kinds: Vec<&Kind> = KINDS.iter().filter(|_| dice.chance(33)).collect();
+        let kinds: Vec<&Kind> = KINDS.iter().filter(|kind| kind.weight > 0 && dice.chance(33)).collect();
         let weight = kinds.iter().map(|kind| kind.weight).sum::<u64>();
         let mean = dice.between(130, 1600) * MILLI;
         let mut faults = Vec::new();
@@ -121,6 +123,16 @@ impl Plan {
                 is_it
             });
             faults.extend(kind.map(|kind| (at, Fault::draw(kind, count, dice))));
+        }
+        faults
+    }
+
+    /// Kinds that have no weight beside the others, in one of three runs: what is drawn of the others is as without them.
+    fn draw_apart(count: usize, length: Micros, dice: &mut Dice) -> Vec<(Micros, Fault)> {
+        let mut faults = Vec::new();
+        for kind in KINDS.iter().filter(|kind| kind.weight == 0) {
+            let times = if dice.chance(33) { dice.between(1, 5) } else { 0 };
+            faults.extend((0..times).map(|_| (dice.between(0, length), Fault::draw(kind, count, dice))));
         }
         faults
     }

@@ -7,7 +7,7 @@ use std::{sync::mpsc, thread};
 
 use super::client::{Client, Consumer, Publisher, Work};
 use super::dice::Dice;
-use super::fault::{KINDS, Tally};
+use super::fault::{Fault, KINDS, Tally};
 use super::plan::Plan;
 use super::schedule::{Happening, MILLI, Micros, SECOND};
 use super::world::World;
@@ -164,7 +164,10 @@ fn go(world: &mut World, seed: u64, plan: &Plan) {
     }
     let cured = world.run_until(SETTLE, |world| {
         world.start_all();
-        world.ailing.is_none() && world.drained.is_none() && world.controlled.is_none()
+        world.ailing.is_none()
+            && world.drained.is_none()
+            && world.controlled.is_none()
+            && world.passing.is_none()
     });
     if !cured {
         let ailing = world.ailing.as_ref();
@@ -207,6 +210,13 @@ fn go(world: &mut World, seed: u64, plan: &Plan) {
     }
     drain(world, seed);
     expect_equal(world, "the drain");
+    // Gone on from a store that knows nothing of it, a cluster may have one back.
+    let forgets = plan.faults.iter().any(|(_, fault)| matches!(fault, Fault::Mark(_) | Fault::MarkBlind(..)));
+    for (host, vhost) in world.undeleted() {
+        if !forgets {
+            world.checker.violation(format!("host {host} has virtual host {vhost}, which was deleted"));
+        }
+    }
 }
 
 /// Nobody publishes or consumes any more.

@@ -135,6 +135,8 @@ pub enum Relief {
     },
     /// An operator takes a control back.
     Uncontrol,
+    /// An operator deletes the virtual host that was created.
+    DeleteVhost,
     /// An operator goes on from this store; all start again later.
     MarkBlindly(HostId, Micros),
 }

@@ -19,6 +19,7 @@ use super::operator::Ailing;
 use super::schedule::{ClientId, Happening, HostId, MILLI, Micros, ProcessStep, Relief, SECOND, Schedule};
 use super::storage::Medium;
 use super::trace::Trace;
+use super::vhosts::Passing;
 
 /// How often the brokers' statuses are looked at.
 const SURVEY: Micros = 97 * MILLI;
@@ -70,6 +71,10 @@ pub struct World {
     pub(super) drained: Option<HostId>,
     /// The control that is set.
     pub(super) controlled: Option<Controlled>,
+    /// The virtual host beside the first one.
+    pub(super) passing: Option<Passing>,
+    /// What its clients were told, and those before it: nobody accounts for that.
+    pub(super) passed: Checker,
     /// Since when it is to lead again.
     pub(super) undrain_since: Option<Micros>,
     /// Restarts after faults happen only while true.
@@ -114,6 +119,8 @@ impl World {
             older: BTreeMap::new(),
             drained: None,
             controlled: None,
+            passing: None,
+            passed: Checker::default(),
             undrain_since: None,
             restarts: true,
             dice: Dice::new(seed, "world"),
@@ -370,6 +377,7 @@ impl World {
             Relief::Undrain => self.undrain(),
             Relief::FoundOut { host, life, by } => self.found_out(host, life, by),
             Relief::Uncontrol => self.uncontrol(),
+            Relief::DeleteVhost => self.delete_vhost(),
             Relief::MarkBlindly(host, restart) => self.mark_blindly(host, restart),
         }
     }

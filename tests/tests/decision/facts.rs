@@ -202,6 +202,7 @@ pub(crate) fn status(member: &Member, world: &World) -> InitialStatus {
         possible_members: Vec::new(),
         panicked: member.panicked.then(|| "two stores of one id were active".to_owned()),
         safety: SafetyNumbers::default(),
+        deleted: Vec::new(),
     }
 }
 

@@ -34,4 +34,5 @@ mod tool;
 mod under_way;
 mod updating;
 mod versions;
+mod vhosts;
 mod waiting;

@@ -3,6 +3,7 @@
 mod clients;
 mod controls;
 mod copies;
+mod deleting;
 mod failover;
 mod forming;
 mod founding;

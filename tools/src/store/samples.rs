@@ -95,6 +95,7 @@ pub(crate) fn subject(number: u128, index: u64) -> Subject {
         possible_members: Vec::new(),
         panicked: None,
         safety: SafetyNumbers::default(),
+        deleted: Vec::new(),
     };
     Subject {
         path: format!("/{name}"),

@@ -30,6 +30,15 @@ pub enum GroupAct {
         /// How long it may take, in milliseconds.
         within_millis: u64,
     },
+    /// `system` only: this virtual host goes, with everything in it.
+    DeleteVhost {
+        /// Its name.
+        name: String,
+        /// Its name again, as whoever asks confirmed it.
+        confirm: String,
+        /// Its group, if whoever asks knows it: no virtual host that has the name since then is meant.
+        group: Option<u32>,
+    },
 }
 
 /// One setting as it was asked for: nothing of it is checked yet.
@@ -57,6 +66,8 @@ pub struct GroupReport {
     pub changed: bool,
     /// For people.
     pub detail: String,
+    /// Of a virtual host that was deleted: the messages that went with it.
+    pub messages: Option<u64>,
 }
 
 /// A group's audit, or the end of it.

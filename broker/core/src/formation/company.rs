@@ -6,6 +6,7 @@ use quorate_store::ids::{ClusterId, GroupId, StoreId};
 
 use super::assembly::Assembly;
 use super::facts::Facts;
+use super::lineage::{Relation, relation};
 use super::status::{GroupStatus, InitialStatus, StoreState, VoterRef};
 
 /// The facts sorted out: who counts, and who does not and why.
@@ -189,6 +190,22 @@ impl<'a> Company<'a> {
             // Whoever is being filled, or holds nothing yet, does not know who votes.
             .filter(|member| member.group(group).is_some_and(|part| part.trusted && !part.voters.is_empty()))
             .max_by_key(|member| rank(member))
+    }
+
+    /// Members whose word on deleted groups counts: they have the latest history of `system`. What was deleted in a history
+    /// that was left behind may be there in the one that goes on.
+    pub(crate) fn knowing_deletions(&self) -> Vec<&'a InitialStatus> {
+        let says = |member: &&InitialStatus| !member.deleted.is_empty();
+        // Most clusters never deleted anything.
+        if !self.members.iter().copied().any(|member| says(&member)) {
+            return Vec::new();
+        }
+        let system = self.assembly(GroupId::SYSTEM);
+        let knows = |member: &&InitialStatus| {
+            let standing = system.standing(member.key.store);
+            standing.is_some_and(|standing| relation(standing.lineage, system.history()) == Relation::Same)
+        };
+        self.members.iter().copied().filter(says).filter(knows).collect()
     }
 
     /// The largest `--cluster-wait-for` of those who count; at least 1.

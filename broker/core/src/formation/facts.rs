@@ -20,13 +20,23 @@ pub struct Facts {
 }
 
 impl Facts {
-    /// Every group that some member of the own cluster holds, ascending; `system` always, and first.
+    /// Every group that some member of the own cluster holds, ascending; `system` always, and first. None that is deleted,
+    /// though somebody who was away still holds it.
     pub fn groups(&self) -> Vec<GroupId> {
         let mut groups: BTreeSet<GroupId> = BTreeSet::from([GroupId::SYSTEM]);
         let company = Company::of(self);
         let held = company.members().iter().flat_map(|member| &member.groups);
         groups.extend(held.map(|group| group.group));
-        groups.into_iter().collect()
+        let deleted = self.deleted(groups.iter().copied());
+        groups.difference(&deleted).copied().collect()
+    }
+
+    /// Those of these groups of which somebody who is here knows that they were deleted.
+    pub fn deleted(&self, groups: impl IntoIterator<Item = GroupId>) -> BTreeSet<GroupId> {
+        let company = Company::of(self);
+        let knowing = company.knowing_deletions();
+        let deleted = |group: &GroupId| knowing.iter().any(|member| member.has_deleted(*group));
+        groups.into_iter().filter(deleted).collect()
     }
 
     /// What the leader of this group says of it, if it is here and leads with a quorum. Only its own word is enough for

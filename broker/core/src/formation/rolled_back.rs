@@ -28,7 +28,8 @@ fn later_life(recorded: &RecordedRun, member: &InitialStatus) -> bool {
 fn lacks_recorded(recorded: &RecordedRun, witness: &InitialStatus, member: &InitialStatus) -> bool {
     recorded.positions.iter().any(|(group, position)| {
         let end = member.group(*group).map(|part| part.position).unwrap_or_default();
-        *position > end && of_one_history(*group, *position, witness, member)
+        // Whoever carried out a deletion that the witness is still to hear of has nothing any more, and lacks nothing.
+        *position > end && !member.has_deleted(*group) && of_one_history(*group, *position, witness, member)
     })
 }
 

@@ -96,6 +96,7 @@ pub(crate) fn empty(number: u128) -> InitialStatus {
         possible_members: Vec::new(),
         panicked: None,
         safety: SafetyNumbers::default(),
+        deleted: Vec::new(),
     }
 }
 

@@ -59,6 +59,8 @@ pub struct InitialStatus {
     pub panicked: Option<String>,
     /// The safety numbers that it applied last; none while it claims nothing of `system`.
     pub safety: SafetyNumbers,
+    /// Groups of virtual hosts that were deleted, by its `system`: ranges of numbers, ascending.
+    pub deleted: Vec<(GroupId, GroupId)>,
 }
 
 impl InitialStatus {
@@ -79,6 +81,11 @@ impl InitialStatus {
     /// Its part in a group, if it holds anything of it.
     pub fn group(&self, group: GroupId) -> Option<&GroupStatus> {
         self.groups.iter().find(|status| status.group == group)
+    }
+
+    /// Whether it knows that this group was deleted.
+    pub fn has_deleted(&self, group: GroupId) -> bool {
+        self.deleted.iter().any(|(first, last)| (*first..=*last).contains(&group))
     }
 
     /// Whether it takes part in a group that is led with a quorum.

@@ -17,8 +17,8 @@ use super::status::{
 use super::wire::{DecodeError, Reader, Writer};
 
 /// The version written here.
-const VERSION: u16 = 3;
-/// The oldest version read here; it knows no safety number.
+const VERSION: u16 = 4;
+/// The oldest version read here; it knows no safety number. Version 3 knows no deleted groups.
 const OLDEST: u16 = 2;
 
 impl InitialStatus {
@@ -61,6 +61,10 @@ impl InitialStatus {
         out.option(self.panicked.as_ref(), |out, cause| out.text(cause, REASON_BYTES));
         out.u64(self.safety.renewals());
         out.list(&self.safety.recent().collect::<Vec<_>>(), |out, number| out.u64(*number));
+        out.list(&self.deleted, |out, (first, last)| {
+            out.u32(first.0);
+            out.u32(last.0);
+        });
         out.finish()
     }
 
@@ -115,12 +119,19 @@ impl InitialStatus {
                 .list("status: possible members", MEMBERS, |from| from.store("possible member: store id"))?,
             panicked: from.option("status: panic", |from| from.text("status: panic", REASON_BYTES))?,
             safety: if version >= 3 { read_safety(&mut from)? } else { SafetyNumbers::default() },
+            deleted: if version >= 4 { read_deleted(&mut from)? } else { Vec::new() },
         };
         if version <= VERSION {
             from.end("status")?;
         }
         Ok(status)
     }
+}
+
+fn read_deleted(from: &mut Reader<'_>) -> Result<Vec<(GroupId, GroupId)>, DecodeError> {
+    from.list("status: deleted groups", GROUPS, |from| {
+        Ok((GroupId(from.u32("first deleted group")?), GroupId(from.u32("last deleted group")?)))
+    })
 }
 
 fn read_safety(from: &mut Reader<'_>) -> Result<SafetyNumbers, DecodeError> {
@@ -400,8 +411,9 @@ mod tests {
         });
         let members = (vec(store(), 0..4), option::of(".{0,40}"), safety);
         let lists = (vec(recorded, 0..4), vec(group(), 0..3), vec(peer, 0..4), members);
-        (ids, texts, state(), numbers, lists, any::<bool>(), any::<bool>()).prop_map(
-            |(ids, texts, state, numbers, lists, allow_small, manual)| {
+        let deleted = vec((any::<u32>(), any::<u32>()), 0..4);
+        (ids, texts, state(), numbers, lists, deleted, any::<bool>(), any::<bool>()).prop_map(
+            |(ids, texts, state, numbers, lists, deleted, allow_small, manual)| {
                 let (store, run, cluster, wanted, stamped) = ids;
                 let (name, cluster_name, address) = texts;
                 let (founded_ms, messages, incarnation, wait_for) = numbers;
@@ -429,6 +441,7 @@ mod tests {
                     possible_members,
                     panicked,
                     safety,
+                    deleted: deleted.into_iter().map(|(a, b)| (GroupId(a), GroupId(b))).collect(),
                 }
             },
         )
@@ -454,7 +467,7 @@ mod tests {
         #[test]
         fn a_newer_version_may_append(status in status(), surplus in vec(any::<u8>(), 0..20)) {
             let mut bytes = status.encode();
-            bytes[0] = 4;
+            bytes[0] = 5;
             bytes.extend(surplus);
             prop_assert_eq!(InitialStatus::decode(&bytes), Ok(status));
         }

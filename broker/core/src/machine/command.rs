@@ -266,11 +266,6 @@ pub enum Command {
         /// Its name.
         name: VhostName,
     },
-    /// `system`: a vhost and its group go.
-    DeleteVhost {
-        /// Which.
-        name: VhostName,
-    },
 }
 
 impl Command {
@@ -293,7 +288,6 @@ impl Command {
             Self::UpdateMember(_) => 66,
             Self::RemoveMember { .. } => 67,
             Self::CreateVhost { .. } => 68,
-            Self::DeleteVhost { .. } => 69,
             Self::PermitMember { .. } => 70,
             Self::ForgetMember { .. } => 71,
             Self::LeaveMember { .. } => 72,
@@ -350,7 +344,7 @@ impl Command {
                 out.u32(queue.0);
                 write_ranges(out, ranges);
             }
-            Self::CreateVhost { name } | Self::DeleteVhost { name } => out.string(name.as_str()),
+            Self::CreateVhost { name } => out.string(name.as_str()),
             Self::Expose { queue, to } => {
                 out.u32(queue.0);
                 out.u64(*to);
@@ -424,7 +418,6 @@ impl Command {
             66 => Self::UpdateMember(Member::read(from)?),
             67 => Self::RemoveMember { store: StoreId(from.uuid()?) },
             68 => Self::CreateVhost { name: read_name(from, VhostName::new)? },
-            69 => Self::DeleteVhost { name: read_name(from, VhostName::new)? },
             70 => Self::PermitMember { name: from.string()?, address: from.string()? },
             71 => Self::ForgetMember { name: from.string()? },
             72 => Self::LeaveMember { store: StoreId(from.uuid()?), replaced: from.bool("replaced")? },

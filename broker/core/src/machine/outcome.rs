@@ -44,8 +44,6 @@ pub enum Outcome {
         /// It did not exist before.
         created: bool,
     },
-    /// `system`: the vhost is gone, and so is its group.
-    VhostDeleted(GroupId),
     /// Nothing was changed.
     Failed(FaultCode, String),
 }

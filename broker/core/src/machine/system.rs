@@ -88,7 +88,6 @@ impl SystemMachine {
             Command::LeaveMember { store, replaced } => self.leave_member(Leaving { store, replaced }),
             Command::DrainMember { store, drained } => self.drain_member(store, drained),
             Command::CreateVhost { name } => self.create_vhost(name),
-            Command::DeleteVhost { name } => self.delete_vhost(&name),
             Command::RenewSafety { number } => {
                 self.safety.renew(number);
                 Ok(Outcome::Done { affected: 1 })
@@ -320,11 +319,36 @@ impl SystemMachine {
         Ok(Outcome::VhostCreated { group: GroupId(next), created: true })
     }
 
-    fn delete_vhost(&mut self, name: &VhostName) -> Applied {
-        match self.vhosts.remove(name) {
-            Some(group) => Ok(Outcome::VhostDeleted(group)),
-            None => Err((FaultCode::VhostNotFound, format!("virtual host `{name}` does not exist"))),
+    /// Deletes a virtual host by its group, whose number nothing else is ever given; false if there is none.
+    pub fn delete_vhost(&mut self, group: GroupId) -> bool {
+        let before = self.vhosts.len();
+        self.vhosts.retain(|_, known| *known != group);
+        self.vhosts.len() != before
+    }
+
+    /// Whether this group was a virtual host's that was deleted.
+    pub fn is_deleted(&self, group: GroupId) -> bool {
+        self.was_given(group) && !self.vhosts.values().any(|known| *known == group)
+    }
+
+    fn was_given(&self, group: GroupId) -> bool {
+        self.cluster.is_some() && group.0 != 0 && group.0 <= self.last_group
+    }
+
+    /// The groups of all virtual hosts that were deleted, as ranges of numbers, ascending: one more at most than there
+    /// are virtual hosts.
+    pub fn deleted_groups(&self) -> Vec<(GroupId, GroupId)> {
+        let mut live: Vec<u32> = self.vhosts.values().map(|group| group.0).collect();
+        live.sort_unstable();
+        let mut deleted = Vec::new();
+        let mut first = 1;
+        for group in live.into_iter().chain(self.last_group.checked_add(1)) {
+            if first < group {
+                deleted.push((GroupId(first), GroupId(group - 1)));
+            }
+            first = group + 1;
         }
+        deleted
     }
 
     /// The cluster's id; none before it is founded.

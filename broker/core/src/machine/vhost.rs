@@ -134,8 +134,7 @@ impl VhostMachine {
             | Command::LeaveMember { .. }
             | Command::RenewSafety { .. }
             | Command::DrainMember { .. }
-            | Command::CreateVhost { .. }
-            | Command::DeleteVhost { .. } => {
+            | Command::CreateVhost { .. } => {
                 Err((FaultCode::MalformedFrame, "a command for the group `system`".to_owned()))
             }
         }

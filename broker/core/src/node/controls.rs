@@ -21,6 +21,7 @@ use crate::controls::{
 };
 use crate::event::Event;
 use crate::io::{AdminId, Output, Tick};
+use crate::machine::VhostMachine;
 
 /// A change that is not decided after this is given up, in milliseconds. It may still be decided.
 const DECIDE_MILLIS: u64 = 20_000;
@@ -70,6 +71,10 @@ impl Node {
         let Some(group) = self.groups.get(group_id) else { return Err(no_group("system")) };
         let (changes, to, within_millis) = match request.act {
             GroupAct::Set(settings) => (self.changes(group, settings)?, None, DECIDE_MILLIS),
+            GroupAct::DeleteVhost { name, confirm, group } => match self.deletion(&name, &confirm, group)? {
+                Some(change) => (vec![change], None, DECIDE_MILLIS),
+                None => (Vec::new(), None, DECIDE_MILLIS),
+            },
             GroupAct::Transfer { to, within_millis } => {
                 if !TRANSFER_MILLIS.contains(&within_millis) {
                     return Err(invalid("a transfer may take from 100ms to 10min".into()));
@@ -81,8 +86,12 @@ impl Node {
         let at_ms = self.config.tick_zero_ms.saturating_add(self.now.0);
         let act = Act { at_ms, author: request.author, reason: request.reason, changes };
         if group.controls.clone().apply(Index(0), &act).is_empty() {
-            let report =
-                GroupReport { vhost: group.vhost.clone(), changed: false, detail: "it was so before".into() };
+            let report = GroupReport {
+                vhost: group.vhost.clone(),
+                changed: false,
+                detail: "it was so before".into(),
+                messages: None,
+            };
             self.emit(Output::AdminReply { id, reply: AdminReply::Group(Box::new(report)) });
             return Ok(());
         }
@@ -172,6 +181,31 @@ impl Node {
         }
     }
 
+    /// The deletion of a virtual host; none if that very one is deleted already.
+    fn deletion(&self, name: &str, confirm: &str, group: Option<u32>) -> Result<Option<Change>, AdminReply> {
+        if confirm != name {
+            let text = format!(
+                "a virtual host goes with everything in it: {name:?} is to be confirmed by its name, not by {confirm:?}"
+            );
+            return Err(refused("NOT_CONFIRMED", text, &["quorate vhost delete --help"]));
+        }
+        let Some(system) = self.system() else { return Err(no_group("system")) };
+        let named = system.vhost_group(name);
+        match (named, group.map(GroupId)) {
+            (Some(known), asked) if asked.is_none_or(|asked| asked == known) => {
+                let machine = self.groups.get(known).and_then(|group| group.machine.vhost());
+                let messages = machine.map_or(0, VhostMachine::live);
+                Ok(Some(Change::DeleteVhost { group: known, name: name.to_owned(), messages }))
+            }
+            (_, Some(asked)) if system.is_deleted(asked) => Ok(None),
+            (Some(known), Some(asked)) => {
+                let text = format!("virtual host {name:?} is group {known}, and group {asked} was meant");
+                Err(refused("VHOST_DIFFERS", text, &["quorate vhost list"]))
+            }
+            _ => Err(no_group(name)),
+        }
+    }
+
     fn voter_named(&self, group: &Group, name: &str) -> Result<RaftId, AdminReply> {
         let member = self.system().and_then(|system| system.named(name)).ok_or_else(|| {
             let text = format!("no member of the cluster has the name {name}");
@@ -209,9 +243,12 @@ impl Node {
 
     /// An act is decided.
     pub(super) fn act_applied(&mut self, group: &mut Group, at: (Term, Index), act: &Act) {
-        let changed = group.controls.apply(at.1, act);
+        let changed = group.apply_act(at.1, act.clone());
         for one in &changed {
             let leads = group.is_leader();
+            if let Changed::VhostDeleted { group, name, .. } = one {
+                self.vhost_deleted(*group, Some(name), at.1);
+            }
             if let Some(event) = event_of(&group.vhost, one, act, leads) {
                 self.event(event);
             }
@@ -234,7 +271,12 @@ impl Node {
         let id = ask.id;
         self.asks.retain(|ask| ask.id != id);
         let detail = changed.iter().map(told).collect::<Vec<_>>().join("; ");
-        let report = GroupReport { vhost: group.vhost.clone(), changed: !changed.is_empty(), detail };
+        let messages = changed.iter().find_map(|changed| match changed {
+            Changed::VhostDeleted { messages, .. } => Some(*messages),
+            _ => None,
+        });
+        let report =
+            GroupReport { vhost: group.vhost.clone(), changed: !changed.is_empty(), detail, messages };
         self.emit(Output::AdminReply { id, reply: AdminReply::Group(Box::new(report)) });
     }
 
@@ -242,7 +284,14 @@ impl Node {
     pub(super) fn drive_asks(&mut self) {
         for mut ask in std::mem::take(&mut self.asks) {
             let reply = self.with_group(ask.group, |node, group| node.drive_ask(group, &mut ask));
-            match reply.unwrap_or_else(|| Some(no_group("-"))) {
+            let gone = || {
+                refused(
+                    "VHOST_NOT_FOUND",
+                    "the virtual host was deleted meanwhile".into(),
+                    &["quorate vhost list"],
+                )
+            };
+            match reply.unwrap_or_else(|| Some(gone())) {
                 Some(reply) => self.emit(Output::AdminReply { id: ask.id, reply }),
                 None => self.asks.push(ask),
             }
@@ -290,7 +339,7 @@ impl Node {
         let leader = self.active_leader(group).map(|active| active.leader);
         if leader.is_some() && leader == self.store_numbered(*to) {
             let detail = format!("{name} leads virtual host {}", group.vhost);
-            let report = GroupReport { vhost: group.vhost.clone(), changed: true, detail };
+            let report = GroupReport { vhost: group.vhost.clone(), changed: true, detail, messages: None };
             return Some(AdminReply::Group(Box::new(report)));
         }
         if let Some(other) = leader.filter(|leader| *leader != self.own.store) {
@@ -392,7 +441,8 @@ fn event_of(vhost: &str, changed: &Changed, act: &Act, leads: bool) -> Option<Ev
         Changed::Leader { after } if leads => {
             Event::TransferRequested { vhost, to: after, who: act.author.to_string() }
         }
-        Changed::Leader { .. } => return None,
+        // That is told by each node when it is gone.
+        Changed::Leader { .. } | Changed::VhostDeleted { .. } => return None,
     })
 }
 

@@ -74,7 +74,11 @@ impl Node {
         }
         for (id, name) in [(GroupId::SYSTEM, "system"), FIRST_VHOST] {
             // What was given up to be filled again is not made from nothing: that would vote.
-            if self.groups.contains_key(id) || self.refilling.contains(&id) {
+            if self.groups.contains_key(id) || self.refilling.contains(&id) || self.is_deleted(id) {
+                continue;
+            }
+            // Without `system` nobody here knows whether the virtual host still is one.
+            if id != GroupId::SYSTEM && self.refilling.contains(&GroupId::SYSTEM) {
                 continue;
             }
             let lineage = Lineage::founded(value.cluster_id, id);

@@ -19,7 +19,8 @@ use super::serving::Serving;
 use super::sink::Sink;
 use super::source::Sources;
 use super::steps::Parting;
-use crate::controls::Controls;
+use crate::control::Control;
+use crate::controls::{Change, Controls};
 use crate::io::Tick;
 use crate::machine::{Command, CommandReader, SystemMachine, VhostMachine};
 use crate::replica::Replica;
@@ -38,6 +39,13 @@ impl Machine {
     }
 
     pub(crate) fn system(&self) -> Option<&SystemMachine> {
+        match self {
+            Self::System(machine) => Some(machine),
+            Self::Vhost(_) => None,
+        }
+    }
+
+    pub(crate) fn system_mut(&mut self) -> Option<&mut SystemMachine> {
         match self {
             Self::System(machine) => Some(machine),
             Self::Vhost(_) => None,
@@ -238,11 +246,16 @@ impl Group {
     /// Notes in which epoch clients worked last: of every entry that comes into the log, since others may know it to be
     /// committed before this broker does.
     pub(crate) fn note_client_work(&mut self, entry: &Entry) {
-        if entry.kind != EntryKind::Command || entry.data.is_empty() {
+        let epoch = self.lineage.epoch_at(entry.index);
+        if entry.data.is_empty() || epoch <= self.client_epoch {
             return;
         }
-        let epoch = self.lineage.epoch_at(entry.index);
-        if epoch > self.client_epoch && is_client_work(&entry.data) {
+        let is_work = match entry.kind {
+            EntryKind::Command => is_client_work(&entry.data),
+            EntryKind::Control => deletes_vhost(&entry.data),
+            EntryKind::Membership => false,
+        };
+        if is_work {
             self.client_epoch = epoch;
         }
     }
@@ -347,6 +360,12 @@ impl Group {
         }
         Vec::new()
     }
+}
+
+/// Whether an operator deleted a virtual host by it: no history that knows it is dropped for one that does not.
+fn deletes_vhost(data: &Bytes) -> bool {
+    let Ok(Control::Act(act)) = Control::decode(data.clone()) else { return false };
+    act.changes.iter().any(|change| matches!(change, Change::DeleteVhost { .. }))
 }
 
 /// Whether an entry of this data does anything that a client or an operator asked for. What brokers write by themselves,

@@ -103,6 +103,13 @@ impl Life {
         Incarnation(incarnation.0.max(known.0).saturating_add(1))
     }
 
+    /// What anybody acknowledged of a deleted group is nothing that it has to have.
+    pub(crate) fn forget_group(&mut self, id: GroupId) {
+        for witness in self.witnessed.values_mut() {
+            witness.positions.retain(|(group, _)| *group != id);
+        }
+    }
+
     /// This voter is known to have acknowledged everything up to here. Whoever lags may be behind what this log still
     /// has, so that nobody knows the term: it is no lower than that of what it acknowledged before.
     fn acknowledged(
@@ -279,6 +286,8 @@ fn ends_of(status: &InitialStatus, known: Option<&Witness>) -> BTreeMap<GroupId,
         .filter_map(|id| match status.group(id) {
             Some(part) if !part.trusted => None,
             Some(part) => Some((id, Some(part.position))),
+            // It may know of a deletion that this broker is still to hear of.
+            None if status.has_deleted(id) => None,
             None => Some((id, None)),
         })
         .collect()

@@ -9,6 +9,7 @@ use super::configuration::Configuration;
 use super::group::Group;
 use super::recovery::RecoveredLog;
 use crate::control::Control;
+use crate::controls::{Act, Change, Changed};
 
 /// Runs of entries of one term, for the log's window.
 type Terms = Vec<(Index, Term)>;
@@ -36,11 +37,23 @@ impl Group {
     pub(crate) fn replay_act(&mut self, entry: &Entry) {
         match Control::decode(entry.data.clone()) {
             Ok(Control::Act(act)) => {
-                self.controls.apply(entry.index, &act);
+                self.apply_act(entry.index, act);
             }
             Ok(Control::Recovery { sole, .. }) => self.controls.restore(sole),
             Ok(Control::Shutdown(_)) | Err(_) => {}
         }
+    }
+
+    /// Applies an operator's act to the controls, and to the machine where it changes that; what really changed. Of two
+    /// who delete the same virtual host the first one does.
+    pub(crate) fn apply_act(&mut self, at: Index, mut act: Act) -> Vec<Changed> {
+        act.changes.retain(|change| match change {
+            Change::DeleteVhost { group, .. } => {
+                self.machine.system_mut().is_some_and(|system| system.delete_vhost(*group))
+            }
+            _ => true,
+        });
+        self.controls.apply(at, &act)
     }
 
     /// What the recovery of an earlier run of such a group finds in the log.

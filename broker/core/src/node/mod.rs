@@ -18,6 +18,7 @@ mod body;
 pub mod config;
 mod configuration;
 mod controls;
+mod deleted;
 mod deliver;
 mod found;
 mod gate;
@@ -114,6 +115,12 @@ enum Then {
     Preserved(GroupId),
     /// The group is gone from the state store.
     Discarded(GroupId),
+    /// The stamp names these deleted groups no more.
+    DeletedStamped(Vec<GroupId>),
+    /// These deleted groups are gone from the log.
+    DeletedUnlogged(Vec<GroupId>),
+    /// These deleted groups are gone from the state store, too.
+    DeletedGone(Vec<GroupId>),
     /// One of the last checkpoints before an orderly stop.
     StopFlushed,
     /// The last stamp before an orderly stop.
@@ -254,6 +261,8 @@ pub struct Node {
     /// Groups whose images come after that one.
     to_keep: BTreeSet<GroupId>,
     kept_aside_problem: Option<String>,
+    /// What is left here of virtual hosts that were deleted.
+    deleted: BTreeMap<GroupId, deleted::Deleted>,
     /// Takes no part any more: nothing is written but what closes the store.
     frozen: bool,
     /// The cluster is being shut down.
@@ -350,6 +359,7 @@ impl Node {
             keeping: None,
             to_keep: BTreeSet::new(),
             kept_aside_problem: None,
+            deleted: BTreeMap::new(),
             frozen: false,
             closing: None,
             askers: shutdown::Askers::default(),
@@ -551,6 +561,9 @@ impl Node {
                 Then::RejoinStamped(group) => self.rejoin_stamped(group),
                 Then::Preserved(group) => self.preserved(group),
                 Then::Discarded(group) => self.discarded(group),
+                Then::DeletedStamped(groups) => self.deleted_stamped(groups),
+                Then::DeletedUnlogged(groups) => self.deleted_unlogged(groups),
+                Then::DeletedGone(groups) => self.deleted_gone(groups),
                 Then::StopLogged => self.stop_logged(),
                 Then::StopFlushed => self.stop_flushed(),
                 Then::StopStamped => self.stop_stamped(),

@@ -45,10 +45,16 @@ impl StoredGroup {
             Some(recovered) => (recovered.found.first, recovered.tail, recovered.reset),
             None => (group.applied.next(), Vec::new(), true),
         };
-        for entry in tail.into_iter().filter(|entry| entry.kind == EntryKind::Command) {
-            match &mut group.machine {
-                Machine::System(machine) => drop(machine.apply(entry.index, &entry.data)),
-                Machine::Vhost(machine) => drop(machine.apply(entry.index, &entry.data)),
+        for entry in tail {
+            match (entry.kind, &mut group.machine) {
+                (EntryKind::Command, Machine::System(machine)) => {
+                    drop(machine.apply(entry.index, &entry.data));
+                }
+                (EntryKind::Command, Machine::Vhost(machine)) => {
+                    drop(machine.apply(entry.index, &entry.data));
+                }
+                (EntryKind::Control, _) => group.replay_act(&entry),
+                (EntryKind::Membership, _) => {}
             }
         }
         let Group { id, vhost, lineage, space, machine, .. } = group;
@@ -88,12 +94,21 @@ impl Node {
     /// Takes the groups out, ascending.
     pub fn into_stored_groups(self) -> Vec<StoredGroup> {
         let status = self.own_status();
-        self.groups
+        let mut stored: Vec<StoredGroup> = self
+            .groups
             .into_values()
             .map(|group| {
                 let end = status.group(group.id).map_or_else(Position::default, |status| status.position);
                 StoredGroup::of(*group, end)
             })
-            .collect()
+            .collect();
+        // A deletion in the log counts like everything else in it.
+        let deleted = stored
+            .iter()
+            .find_map(StoredGroup::system)
+            .map(SystemMachine::deleted_groups)
+            .unwrap_or_default();
+        stored.retain(|group| !deleted.iter().any(|(first, last)| (*first..=*last).contains(&group.group)));
+        stored
     }
 }

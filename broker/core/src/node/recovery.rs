@@ -146,10 +146,17 @@ impl Node {
             epoch: quorate_store::ids::Epoch(1),
         });
         let Some(found) = recovery.waiting.pop_front().or(without_log) else {
+            self.set_remainders_apart();
             self.check_ends();
             return;
         };
         let Some(space) = recovery.spaces.remove(&found.group) else {
+            // Of a deleted group the state goes last, and the log before it; but a group may never have had a state.
+            if self.system().is_some_and(|system| system.is_deleted(found.group)) {
+                self.found_in_log_only(found.group);
+                self.recover_next();
+                return;
+            }
             if found.last > Index(0) && !self.refilling.contains(&found.group) {
                 // A group's state is durable before its log has a first place.
                 self.damaged(format!(

@@ -49,9 +49,11 @@ impl Node {
         if !matches!(self.phase, Phase::Running) || self.is_closing() {
             return;
         }
+        // What the others deleted is taken away as soon as the own `system` says so.
+        let deleted = facts.deleted(self.group_ids());
         for id in self.group_ids() {
             let Some(group) = self.groups.get(id) else { continue };
-            if self.rejoining.contains(&id) {
+            if self.rejoining.contains(&id) || deleted.contains(&id) {
                 continue;
             }
             let reference = facts.reference(id);

@@ -57,8 +57,10 @@ impl Node {
         self.retire_groups(&looked_at);
         self.drive_transfers(&looked_at);
         if std::mem::take(&mut self.system_arrived) {
+            self.leave_deleted();
             self.make_missing_vhosts();
         }
+        self.drive_deleted();
         if self.stamp_changed && matches!(self.phase, Phase::Running) {
             self.learn_members();
             self.refresh_stamp();

@@ -11,13 +11,14 @@ use super::lineage::Lineage;
 use super::startup::{Beginning, forming_of};
 use crate::formation::status::{Active, GroupStatus, PeerRef, RecordedRun, StoreState, VoterRef};
 use crate::formation::{InitialStatus, founded_ms};
-use crate::machine::VhostMachine;
+use crate::machine::{SystemMachine, VhostMachine};
 
 impl Node {
     /// The present initial status.
     pub(super) fn own_status(&self) -> InitialStatus {
         let (messages, groups) = (self.live_messages(), self.group_statuses());
-        InitialStatus { messages, groups, ..self.own_words() }
+        let deleted = self.told_deleted();
+        InitialStatus { messages, groups, deleted, ..self.own_words() }
     }
 
     /// The same without what grows with the number of groups.
@@ -85,7 +86,15 @@ impl Node {
             possible_members: stamp.map(|stamp| stamp.possible_members.clone()).unwrap_or_default(),
             panicked: self.safety.panic().map(str::to_owned),
             safety: self.safety_numbers(),
+            deleted: Vec::new(),
         }
+    }
+
+    /// Deleted groups, unless this store claims nothing of `system`.
+    fn told_deleted(&self) -> Vec<(GroupId, GroupId)> {
+        let claims = |id| !self.refilling.contains(&id) && !self.stamped_refilling.contains(&id);
+        let system = self.system().filter(|_| claims(GroupId::SYSTEM));
+        system.map(SystemMachine::deleted_groups).unwrap_or_default()
     }
 
     /// Messages in all virtual hosts, once they have been counted.

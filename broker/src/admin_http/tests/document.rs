@@ -42,7 +42,7 @@ fn every_path_and_method_is_in_it_once() {
 }
 
 /// Requests that each route answers with success, and then one that it refuses, if it can.
-const REQUESTS: [(&str, &str, &str); 45] = [
+const REQUESTS: [(&str, &str, &str); 48] = [
     ("get", "/health/startup", ""),
     ("get", "/health/live", ""),
     ("get", "/health/ready", ""),
@@ -70,6 +70,9 @@ const REQUESTS: [(&str, &str, &str); 45] = [
     ("post", "/api/v1/vhosts", r#"{"name":"new"}"#),
     ("post", "/api/v1/vhosts", r#"{"name":"old"}"#),
     ("post", "/api/v1/vhosts", r#"421 {"name":"elsewhere"}"#),
+    ("post", "/api/v1/vhosts/delete", r#"{"name":"v","confirm":"v","group":3,"reason":"r"}"#),
+    ("post", "/api/v1/vhosts/delete", r#"{"name":"v","confirm":"v"}"#),
+    ("post", "/api/v1/vhosts/delete", r#"400! {"name":"v"}"#),
     ("post", "/api/v1/members/add", r#"{"name":"b4","address":"h4:1"}"#),
     ("post", "/api/v1/members/add", r#"{"name":"b4"}"#),
     ("post", "/api/v1/members/remove", r#"{"name":"b1"}"#),

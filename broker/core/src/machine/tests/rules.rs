@@ -49,8 +49,7 @@ fn every_command_comes_back_from_its_bytes() {
         Command::AddMember { member: member.clone(), place: None },
         Command::UpdateMember(member.clone()),
         Command::RemoveMember { store: member.store },
-        Command::CreateVhost { name: vhost.clone() },
-        Command::DeleteVhost { name: vhost },
+        Command::CreateVhost { name: vhost },
     ];
     let mut data = Vec::new();
     for command in &commands {

@@ -212,12 +212,32 @@ fn groups_are_given_once() {
         apply(&mut machine, create.clone()),
         Outcome::VhostCreated { group: GroupId(2), created: false }
     );
-    assert_eq!(
-        apply(&mut machine, Command::DeleteVhost { name: name.clone() }),
-        Outcome::VhostDeleted(GroupId(2))
-    );
-    assert_eq!(code(apply(&mut machine, Command::DeleteVhost { name })), FaultCode::VhostNotFound);
+    assert!(!machine.is_deleted(GroupId(2)) && machine.deleted_groups().is_empty());
+    assert!(machine.delete_vhost(GroupId(2)) && !machine.delete_vhost(GroupId(2)));
+    assert_eq!(machine.vhost_group(name.as_str()), None);
     assert_eq!(apply(&mut machine, create), Outcome::VhostCreated { group: GroupId(3), created: true });
+    assert!(!machine.delete_vhost(GroupId(2)), "the name has another group now");
+    assert_eq!(machine.vhost_group(name.as_str()), Some(GroupId(3)));
+}
+
+#[test]
+fn a_group_that_was_given_and_has_no_name_is_deleted_and_no_other_one_is() {
+    let mut machine = founded();
+    for name in ["a", "b", "c", "d", "e"] {
+        apply(&mut machine, Command::CreateVhost { name: VhostName::new(name).unwrap() });
+    }
+    for group in [1, 3, 4, 6] {
+        assert!(machine.delete_vhost(GroupId(group)));
+    }
+    let ranges = machine.deleted_groups();
+    assert_eq!(ranges, [(1, 1), (3, 4), (6, 6)].map(|(first, last)| (GroupId(first), GroupId(last))));
+    for group in (0..9).map(GroupId) {
+        let listed = ranges.iter().any(|(first, last)| (*first..=*last).contains(&group));
+        assert_eq!(machine.is_deleted(group), listed, "{group}");
+    }
+    // `system`, what was never given, and everything before the founding.
+    assert!(!machine.is_deleted(GroupId(0)) && !machine.is_deleted(GroupId(7)));
+    assert!(!SystemMachine::new().is_deleted(GroupId(1)) && SystemMachine::new().deleted_groups().is_empty());
 }
 
 #[test]
