@@ -6,7 +6,7 @@ use quorate_store::ids::{ClusterId, Epoch, GroupId, Incarnation, Index, StoreId,
 use quorate_store::panic::PanicRecord;
 use uuid::Uuid;
 
-pub use self::group::{AuditPage, GroupAct, GroupReport, GroupRequest, Setting};
+pub use self::group::{AuditPage, ForceAct, ForceKind, GroupAct, GroupReport, GroupRequest, Setting};
 use crate::formation::{Decision, Facts, decide_group};
 
 /// Who wants something changed, as the process that serves the admin port knows it.
@@ -30,7 +30,10 @@ impl Author {
 
 impl std::fmt::Display for Author {
     fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(formatter, "{} from {}", self.who, self.address)
+        match self.address.as_str() {
+            "" => formatter.write_str(&self.who),
+            address => write!(formatter, "{} from {address}", self.who),
+        }
     }
 }
 
@@ -408,10 +411,35 @@ pub struct GroupStatusView {
     pub needed_voters: usize,
     /// On the leader: why it serves no clients, if it does not.
     pub gate: Option<String>,
+    /// The forced epoch that has not ended.
+    pub in_force: Option<InForceView>,
+    /// `system`: which of two voters may go on alone, and with which number.
+    pub designated_primary: Option<(String, u64)>,
     /// The nodes.
     pub nodes: Vec<NodeStatus>,
     /// What the table says of it, and what became of that; none while `system` does not go on, whose verdict is for all.
     pub verdict: Option<GroupVerdict>,
+}
+
+/// A forced epoch that has not ended.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct InForceView {
+    /// `override`, `solo` or `take-over`.
+    pub kind: &'static str,
+    /// Who goes on with it.
+    pub nodes: Vec<String>,
+    /// The voters before.
+    pub former: Vec<String>,
+    /// The designated number, for a solo run and a take-over.
+    pub number: Option<u64>,
+    /// On the leader, for an override: for how long clients can still be served, in milliseconds.
+    pub lease_left_ms: Option<u64>,
+    /// When it began, milliseconds since 1970.
+    pub since_ms: u64,
+    /// Who began it.
+    pub who: String,
+    /// Why.
+    pub reason: String,
 }
 
 /// The verdict on one group.

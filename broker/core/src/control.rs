@@ -5,7 +5,7 @@ use quorate_store::ids::{RaftId, RunId, StoreId};
 use uuid::Uuid;
 
 use crate::codec::{CodecError, Reader, put_count, put_uuid};
-use crate::controls::Act;
+use crate::controls::{Act, Change, Forced};
 use crate::io::PeerKey;
 
 /// Most processes that one shutdown names.
@@ -26,6 +26,35 @@ pub enum Control {
     },
     /// An operator changed controls of the group.
     Act(Act),
+    /// The first entry of an epoch that was forced while the broker runs: as with a mark, everything before it in this log
+    /// counts as committed, and one store is the only voter.
+    Forced(Forced),
+}
+
+impl Control {
+    /// The highest number of a designated primary in it; 0 if there is none.
+    pub fn number(&self) -> u64 {
+        match self {
+            Self::Act(act) => {
+                let number = |change: &Change| match change {
+                    Change::Primary { number, .. } => Some(*number),
+                    _ => None,
+                };
+                act.changes.iter().filter_map(number).max().unwrap_or(0)
+            }
+            Self::Forced(forced) => forced.kind.cause(forced.sole).number().unwrap_or(0),
+            Self::Shutdown(_) | Self::Recovery { .. } => 0,
+        }
+    }
+
+    /// The only voter, if this is the first entry of a forced epoch.
+    pub fn sole(&self) -> Option<RaftId> {
+        match self {
+            Self::Recovery { sole, .. } => Some(*sole),
+            Self::Forced(forced) => Some(forced.sole),
+            Self::Shutdown(_) | Self::Act(_) => None,
+        }
+    }
 }
 
 /// One administrative shutdown.
@@ -50,6 +79,7 @@ impl Shutdown {
 const SHUTDOWN: u8 = 1;
 const RECOVERY: u8 = 2;
 const ACT: u8 = 3;
+const FORCED: u8 = 4;
 
 impl Control {
     /// The entry's data.
@@ -74,6 +104,10 @@ impl Control {
             Self::Act(act) => {
                 out.put_u8(ACT);
                 act.encode(&mut out);
+            }
+            Self::Forced(forced) => {
+                out.put_u8(FORCED);
+                forced.encode(&mut out);
             }
         }
         out.freeze()
@@ -105,6 +139,7 @@ impl Control {
                 Self::Recovery { recovery: reader.uuid("recovery id")?, sole: RaftId(reader.u64("raft id")?) }
             }
             ACT => Self::Act(Act::decode(&mut reader)?),
+            FORCED => Self::Forced(Forced::decode(&mut reader)?),
             _ => return Err(CodecError::Unknown("control kind")),
         };
         reader.end("control entry")?;

@@ -3,6 +3,8 @@
 //! A change is one [`Act`] in an entry of the kind `Control`: who, when, why, what. Applying it notes what was before and
 //! what is after, in the order of the log, so that every broker has the same [`Controls`] and the same audit.
 
+mod forced;
+
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use bytes::{BufMut, BytesMut};
@@ -11,6 +13,8 @@ use quorate_store::stamp::{Durability, DurabilityPolicy};
 
 use crate::admin::Author;
 use crate::codec::{CodecError, Reader, put_count, put_text};
+
+pub use forced::{Forced, ForcedKind, InForce, Primary};
 
 /// A node that never serves clients.
 pub const PRIORITY_NEVER: u8 = 0;
@@ -61,6 +65,22 @@ pub enum Change {
         /// The messages that it held when this was decided, for the audit.
         messages: u64,
     },
+    /// `system`: who of two voters may go on alone, with a number above all that were known.
+    Primary {
+        /// Who; none: nobody any more.
+        primary: Option<Primary>,
+        /// The number.
+        number: u64,
+    },
+    /// A forced epoch's leader took a part of the lease, or an operator set anew what is left of it.
+    Lease {
+        /// What is left beyond that, in milliseconds.
+        left_ms: u64,
+        /// By an operator's word.
+        set: bool,
+    },
+    /// The forced epoch has ended: a majority of the former voters has everything.
+    Restored,
 }
 
 /// One change that made a difference, with what was before.
@@ -110,6 +130,36 @@ pub enum Changed {
         /// The messages that it held.
         messages: u64,
     },
+    /// Who of two may go on alone.
+    Primary {
+        /// Before.
+        before: Option<String>,
+        /// Now.
+        after: Option<String>,
+        /// With this number.
+        number: u64,
+    },
+    /// What is left of an override's lease, by an operator's word.
+    Lease {
+        /// Before, in milliseconds.
+        before: u64,
+        /// Now.
+        after: u64,
+    },
+    /// A forced epoch began.
+    Forced {
+        /// What it is.
+        forced: Box<Forced>,
+        /// How many voters a confirm needed before; 0: a majority.
+        before: u32,
+    },
+    /// A forced epoch has ended.
+    Restored {
+        /// What it was.
+        forced: Box<Forced>,
+        /// How many voters a confirm needs now; 0: a majority.
+        after: u32,
+    },
 }
 
 impl Changed {
@@ -132,6 +182,19 @@ impl Changed {
             Self::VhostDeleted { group, name, messages } => {
                 let before = format!("group {group}, {messages} messages");
                 (format!("virtual host {name}"), before, "deleted".into())
+            }
+            Self::Primary { before, after, number } => {
+                let told = |name: &Option<String>| name.clone().unwrap_or_else(|| "nobody".to_owned());
+                ("designated primary".into(), told(before), format!("{} (number {number})", told(after)))
+            }
+            Self::Lease { before, after } => {
+                ("lease of the override".into(), duration_text(*before), duration_text(*after))
+            }
+            Self::Forced { forced, .. } => {
+                ("voters".into(), forced.former.len().to_string(), forced_text(forced))
+            }
+            Self::Restored { forced, .. } => {
+                ("voters".into(), forced_text(forced), "as they were: a majority has everything".into())
             }
         }
     }
@@ -177,6 +240,10 @@ pub struct Controls {
     required: u32,
     policy: DurabilityPolicy,
     permitted: BTreeSet<String>,
+    primary: Option<Primary>,
+    /// The highest number that a designated primary had.
+    number: u64,
+    in_force: Option<InForce>,
     audit: VecDeque<AuditRecord>,
 }
 
@@ -187,6 +254,9 @@ impl Default for Controls {
             required: 0,
             policy: DurabilityPolicy { leader: Durability::Sync, replicas: Durability::Sync },
             permitted: BTreeSet::new(),
+            primary: None,
+            number: 0,
+            in_force: None,
             audit: VecDeque::new(),
         }
     }
@@ -218,6 +288,21 @@ impl Controls {
         self.permitted.is_empty() || names.into_iter().any(|name| self.permitted.contains(name))
     }
 
+    /// `system`: who of two voters may go on alone, and with which number.
+    pub fn primary(&self) -> Option<(&Primary, u64)> {
+        self.primary.as_ref().map(|primary| (primary, self.number))
+    }
+
+    /// `system`: the highest number that was ever given to a designated primary.
+    pub fn number(&self) -> u64 {
+        self.number
+    }
+
+    /// The forced epoch that has not ended.
+    pub fn in_force(&self) -> Option<&InForce> {
+        self.in_force.as_ref()
+    }
+
     /// The newest acts, oldest first.
     pub fn audit(&self) -> impl DoubleEndedIterator<Item = &AuditRecord> {
         self.audit.iter()
@@ -228,24 +313,36 @@ impl Controls {
         let mut all = Vec::new();
         for change in &act.changes {
             let Some(changed) = self.change(change) else { continue };
-            let (what, before, after) = changed.texts();
-            let [what, before, after] = [what, before, after].map(shortened);
-            if self.audit.len() >= MAX_AUDIT {
-                self.audit.pop_front();
-            }
-            let (author, reason) = (act.author.clone(), act.reason.clone());
-            self.audit.push_back(AuditRecord {
-                index,
-                at_ms: act.at_ms,
-                author,
-                reason,
-                what,
-                before,
-                after,
-            });
+            self.note(index, &changed, act.at_ms, act.author.clone(), act.reason.clone());
             all.push(changed);
         }
         all
+    }
+
+    fn note(&mut self, index: Index, changed: &Changed, at_ms: u64, author: Author, reason: String) {
+        let (what, before, after) = changed.texts();
+        let [what, before, after] = [what, before, after].map(shortened);
+        if self.audit.len() >= MAX_AUDIT {
+            self.audit.pop_front();
+        }
+        self.audit.push_back(AuditRecord { index, at_ms, author, reason, what, before, after });
+    }
+
+    /// A forced epoch begins with this entry, the only one that is not decided by a majority.
+    pub(crate) fn force(&mut self, index: Index, forced: Forced) -> Changed {
+        self.restore(forced.sole);
+        if let ForcedKind::Solo { number } | ForcedKind::TakeOver { number } = forced.kind {
+            self.number = self.number.max(number);
+            // Whoever took over is the designated primary, where there was one.
+            if self.primary.is_some() {
+                self.primary = Some(Primary { node: forced.sole, name: forced.name.clone() });
+            }
+        }
+        let (author, reason, at_ms) = (forced.author.clone(), forced.reason.clone(), forced.at_ms);
+        let changed = Changed::Forced { forced: Box::new(forced.clone()), before: self.required };
+        self.in_force = Some(InForce::begun(forced));
+        self.note(index, &changed, at_ms, author, reason);
+        changed
     }
 
     /// None if it is so already.
@@ -279,12 +376,32 @@ impl Controls {
             Change::DeleteVhost { group, name, messages } => {
                 Some(Changed::VhostDeleted { group, name, messages })
             }
+            Change::Primary { primary, number } => {
+                // A late one of an earlier number says nothing any more.
+                if number <= self.number {
+                    return None;
+                }
+                self.number = number;
+                let before = std::mem::replace(&mut self.primary, primary.clone()).map(|before| before.name);
+                let after = primary.map(|primary| primary.name);
+                Some(Changed::Primary { before, after, number })
+            }
+            Change::Lease { left_ms, set } => {
+                let lease = &mut self.in_force.as_mut()?.lease_left_ms;
+                let before = lease.replace(left_ms)?;
+                (set && before != left_ms).then_some(Changed::Lease { before, after: left_ms })
+            }
+            Change::Restored => {
+                let forced = Box::new(self.in_force.take()?.forced);
+                Some(Changed::Restored { forced, after: self.required })
+            }
         }
     }
 
     /// A marked store goes on alone, whatever was set for it: it is the only one who can lead.
     pub(crate) fn restore(&mut self, sole: RaftId) {
         self.priorities.remove(&sole.0);
+        self.in_force = None;
     }
 
     pub(crate) fn encode(&self, out: &mut BytesMut) {
@@ -296,6 +413,12 @@ impl Controls {
         out.put_u32_le(self.required);
         put_policy(out, self.policy);
         put_list(out, &self.permitted);
+        put_primary(out, self.primary.as_ref());
+        out.put_u64_le(self.number);
+        out.put_u8(u8::from(self.in_force.is_some()));
+        if let Some(in_force) = &self.in_force {
+            in_force.encode(out);
+        }
         put_count(out, self.audit.len());
         for record in &self.audit {
             out.put_u64_le(record.index.0);
@@ -316,6 +439,11 @@ impl Controls {
         controls.required = reader.u32("required nodes")?;
         controls.policy = read_policy(reader)?;
         controls.permitted = read_list(reader)?;
+        controls.primary = read_primary(reader)?;
+        controls.number = reader.u64("designated number")?;
+        if reader.u8("forced epoch")? != 0 {
+            controls.in_force = Some(InForce::decode(reader)?);
+        }
         for _ in 0..reader.count(16, "audit")? {
             controls.audit.push_back(AuditRecord {
                 index: Index(reader.u64("index")?),
@@ -355,6 +483,30 @@ fn shortened(mut text: String) -> String {
     text
 }
 
+fn forced_text(forced: &Forced) -> String {
+    let nodes = forced.nodes.len();
+    match forced.kind {
+        ForcedKind::Override { lease_ms } => {
+            format!("{nodes} by an override for {}", duration_text(lease_ms))
+        }
+        ForcedKind::Solo { number } => format!("1: the designated primary alone (number {number})"),
+        ForcedKind::TakeOver { number } => format!("1 by a take-over (number {number})"),
+    }
+}
+
+/// A duration as people read it: the largest two units.
+pub fn duration_text(millis: u64) -> String {
+    let seconds = millis / 1000;
+    match (seconds / 3600, seconds / 60 % 60, seconds % 60) {
+        (0, 0, _) if millis % 1000 != 0 => format!("{millis} ms"),
+        (0, 0, seconds) => format!("{seconds} s"),
+        (0, minutes, 0) => format!("{minutes} min"),
+        (0, minutes, seconds) => format!("{minutes} min {seconds} s"),
+        (hours, 0, _) => format!("{hours} h"),
+        (hours, minutes, _) => format!("{hours} h {minutes} min"),
+    }
+}
+
 fn list_text(list: &BTreeSet<String>) -> String {
     if list.is_empty() {
         return "everybody".to_owned();
@@ -368,6 +520,9 @@ const DURABILITY: u8 = 3;
 const PERMITTED_NODES: u8 = 4;
 const TRANSFER: u8 = 5;
 const DELETE_VHOST: u8 = 6;
+const PRIMARY: u8 = 7;
+const LEASE: u8 = 8;
+const RESTORED: u8 = 9;
 
 impl Act {
     pub(crate) fn encode(&self, out: &mut BytesMut) {
@@ -406,6 +561,17 @@ impl Act {
                     put_text(out, name);
                     out.put_u64_le(*messages);
                 }
+                Change::Primary { primary, number } => {
+                    out.put_u8(PRIMARY);
+                    put_primary(out, primary.as_ref());
+                    out.put_u64_le(*number);
+                }
+                Change::Lease { left_ms, set } => {
+                    out.put_u8(LEASE);
+                    out.put_u64_le(*left_ms);
+                    out.put_u8(u8::from(*set));
+                }
+                Change::Restored => out.put_u8(RESTORED),
             }
         }
     }
@@ -414,7 +580,7 @@ impl Act {
         let at_ms = reader.u64("time")?;
         let author = read_author(reader)?;
         let reason = reader.text("reason")?;
-        let count = reader.count(2, "changes")?;
+        let count = reader.count(1, "changes")?;
         if count > MAX_CHANGES {
             return Err(CodecError::Unknown("number of changes"));
         }
@@ -439,8 +605,21 @@ fn read_change(reader: &mut Reader) -> Result<Change, CodecError> {
             name: reader.text("name")?,
             messages: reader.u64("messages")?,
         },
+        PRIMARY => Change::Primary { primary: read_primary(reader)?, number: reader.u64("number")? },
+        LEASE => Change::Lease { left_ms: reader.u64("lease")?, set: reader.u8("set")? != 0 },
+        RESTORED => Change::Restored,
         _ => return Err(CodecError::Unknown("change")),
     })
+}
+
+fn put_primary(out: &mut BytesMut, primary: Option<&Primary>) {
+    out.put_u64_le(primary.map_or(0, |primary| primary.node.0));
+    put_text(out, primary.map_or("", |primary| &primary.name));
+}
+
+fn read_primary(reader: &mut Reader) -> Result<Option<Primary>, CodecError> {
+    let (node, name) = (RaftId(reader.u64("raft id")?), reader.text("name")?);
+    Ok((node != RaftId(0)).then_some(Primary { node, name }))
 }
 
 fn put_author(out: &mut BytesMut, author: &Author) {

@@ -189,13 +189,7 @@ impl From<&EpochEntry> for EpochJson {
         Self {
             epoch: epoch.number.0,
             id: epoch.id.to_string(),
-            cause: match epoch.cause {
-                EpochCause::Founding => "founding",
-                EpochCause::Mark { .. } => "mark",
-                EpochCause::Override => "override",
-                EpochCause::Solo => "solo",
-                EpochCause::TakeOver => "take-over",
-            },
+            cause: epoch.cause.word(),
             fork: epoch.fork.to_string(),
             who: epoch.who.clone(),
             why: epoch.why.clone(),

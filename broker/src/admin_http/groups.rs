@@ -5,7 +5,8 @@ use std::time::Duration;
 
 use axum::http::StatusCode;
 use quorate_core::admin::{
-    AdminReply, AdminRequest, AuditPage, Author, GroupAct, GroupReport, GroupRequest, Setting,
+    AdminReply, AdminRequest, AuditPage, Author, ForceAct, ForceKind, GroupAct, GroupReport, GroupRequest,
+    Setting,
 };
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -17,6 +18,10 @@ use crate::wall_time;
 
 /// How long a transfer may take if nobody says.
 const TRANSFER_MILLIS: u64 = 30_000;
+/// For how long clients are served by an override if nobody says.
+const LEASE_MILLIS: u64 = 4 * 3_600_000;
+/// Until a forced act is answered: it may wait for others to say where their logs end.
+const FORCE_TIMEOUT: Duration = Duration::from_secs(25);
 /// Beyond what a transfer may take, until it is answered.
 const TRANSFER_SLACK: Duration = Duration::from_secs(25);
 
@@ -38,7 +43,36 @@ pub(super) struct Set {
     #[serde(default)]
     priorities: Vec<Priority>,
     required_nodes: Option<u64>,
+    /// `system` only: which of two voters may go on alone; empty: none.
+    designated_primary: Option<String>,
     #[serde(default)]
+    reason: String,
+}
+
+/// Fewer voters than a majority go on, for so long.
+#[derive(Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Override {
+    vhost: String,
+    /// Which, by their brokers' names. Asked of one of them.
+    nodes: Vec<String>,
+    /// For how long clients are served; 4 hours if it is not said.
+    lease_ms: Option<u64>,
+    /// The cluster's id.
+    confirm: String,
+    reason: String,
+}
+
+/// One of two voters goes on, in every group. Asked of that one.
+#[derive(Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(super) struct TakeOver {
+    /// Its broker's name.
+    node: String,
+    /// Your word that the other one is stopped, and is not started where it cannot reach this one.
+    other_is_stopped: bool,
+    /// The cluster's id.
+    confirm: String,
     reason: String,
 }
 
@@ -101,10 +135,11 @@ pub(super) async fn list(state: AdminState) -> Result<GroupsJson, ApiError> {
 }
 
 pub(super) async fn set(state: AdminState, author: Author, body: Set) -> Answered {
-    let Set { vhost, priorities, required_nodes, reason } = body;
+    let Set { vhost, priorities, required_nodes, designated_primary, reason } = body;
     let priorities =
         priorities.into_iter().map(|Priority { node, priority }| Setting::Priority { node, priority });
-    let settings = priorities.chain(required_nodes.map(Setting::RequiredNodes)).collect();
+    let primary = designated_primary.map(|name| Setting::Primary(Some(name).filter(|name| !name.is_empty())));
+    let settings = priorities.chain(required_nodes.map(Setting::RequiredNodes)).chain(primary).collect();
     let request = GroupRequest { vhost, act: GroupAct::Set(settings), author, reason };
     ask(&state, request, COMMAND_TIMEOUT).await
 }
@@ -115,6 +150,19 @@ pub(super) async fn transfer(state: AdminState, author: Author, body: Transfer) 
     let act = GroupAct::Transfer { to, within_millis };
     let patience = Duration::from_millis(within_millis.min(600_000)) + TRANSFER_SLACK;
     ask(&state, GroupRequest { vhost, act, author, reason }, patience).await
+}
+
+pub(super) async fn go_on(state: AdminState, author: Author, body: Override) -> Answered {
+    let Override { vhost, nodes, lease_ms, confirm, reason } = body;
+    let kind = ForceKind::Override { nodes, lease_millis: lease_ms.unwrap_or(LEASE_MILLIS) };
+    let act = GroupAct::Force(ForceAct { kind, confirm });
+    ask(&state, GroupRequest { vhost: Some(vhost), act, author, reason }, FORCE_TIMEOUT).await
+}
+
+pub(super) async fn take_over(state: AdminState, author: Author, body: TakeOver) -> Answered {
+    let TakeOver { node, other_is_stopped, confirm, reason } = body;
+    let act = GroupAct::Force(ForceAct { kind: ForceKind::TakeOver { node, other_is_stopped }, confirm });
+    ask(&state, GroupRequest { vhost: None, act, author, reason }, FORCE_TIMEOUT).await
 }
 
 pub(super) async fn permit(state: AdminState, author: Author, body: Permit) -> Answered {

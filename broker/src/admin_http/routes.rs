@@ -138,6 +138,19 @@ fn changing_routes() -> Vec<Route> {
             groups::set,
         ),
         done(
+            "/api/v1/groups/override",
+            "Fewer voters than a majority go on with the group, and serve clients for as long as the lease lasts. What they \
+             confirm is marked: the others can go on without it. `system` goes on with them if it has no quorum.",
+            &[200],
+            groups::go_on,
+        ),
+        done(
+            "/api/v1/groups/take-over",
+            "One of two voters goes on with every group that has no quorum. The other one gives way when it is back.",
+            &[200],
+            groups::take_over,
+        ),
+        done(
             "/api/v1/groups/transfer",
             "Another node leads the group; answered when it does.",
             &[200],

@@ -1,11 +1,12 @@
 //! The JSON of `/api/v1/status`, `/api/v1/members` and `/api/v1/vhosts`: field names are a contract with scripts.
 
-use quorate_core::admin::{GroupStatusView, MemberStatus, NodeStatus, Status};
+use quorate_core::admin::{GroupStatusView, InForceView, MemberStatus, NodeStatus, Status};
 use quorate_store::ids::GroupId;
 use schemars::JsonSchema;
 use serde::Serialize;
 
 use super::panic::number;
+use crate::wall_time;
 
 /// What `quorate cluster status -o json` prints.
 #[derive(Debug, Serialize, JsonSchema)]
@@ -99,6 +100,10 @@ pub(super) struct GroupJson {
     needed_voters: usize,
     /// On the leader: why it serves no clients.
     gate: Option<String>,
+    /// The forced epoch that has not ended.
+    in_force: Option<InForceJson>,
+    /// `system`: which of two voters may go on alone.
+    designated_primary: Option<PrimaryJson>,
     nodes: Vec<NodeJson>,
     /// None: as the broker's.
     verdict: Option<&'static str>,
@@ -106,6 +111,42 @@ pub(super) struct GroupJson {
     reason: Option<String>,
     missing: Vec<String>,
     next: Vec<String>,
+}
+
+/// Fewer voters than a majority go on, until a majority of the former ones has everything.
+#[derive(Debug, Serialize, JsonSchema)]
+#[schemars(rename = "InForce")]
+struct InForceJson {
+    #[schemars(extend("enum" = ["override", "solo", "take-over"]))]
+    kind: &'static str,
+    /// Who goes on with it.
+    nodes: Vec<String>,
+    /// The voters before.
+    former: Vec<String>,
+    /// The designated number, for a solo run and a take-over.
+    number: Option<u64>,
+    /// For an override: how long clients can still be served; exact on the leader.
+    lease_left_ms: Option<u64>,
+    since_ms: u64,
+    since: String,
+    who: String,
+    reason: String,
+}
+
+impl From<InForceView> for InForceJson {
+    fn from(view: InForceView) -> Self {
+        let InForceView { kind, nodes, former, number, lease_left_ms, since_ms, who, reason } = view;
+        let since = wall_time::rfc3339(since_ms);
+        Self { kind, nodes, former, number, lease_left_ms, since_ms, since, who, reason }
+    }
+}
+
+/// Which of two voters may go on alone.
+#[derive(Debug, Serialize, JsonSchema)]
+#[schemars(rename = "DesignatedPrimary")]
+struct PrimaryJson {
+    node: String,
+    number: u64,
 }
 
 #[derive(Debug, Serialize, JsonSchema)]
@@ -205,6 +246,8 @@ impl From<GroupStatusView> for GroupJson {
             updating: group.updating,
             required_nodes: group.required_nodes,
             needed_voters: group.needed_voters,
+            in_force: group.in_force.map(InForceJson::from),
+            designated_primary: group.designated_primary.map(|(node, number)| PrimaryJson { node, number }),
             gate: group.gate,
             nodes: group.nodes.into_iter().map(NodeJson::from).collect(),
             verdict,

@@ -84,6 +84,8 @@ fn group(number: u32, vhost: &str, role: &'static str, quorum: bool) -> GroupSta
         updating: None,
         required_nodes: 0,
         needed_voters: 2,
+        in_force: None,
+        designated_primary: None,
         gate: None,
         nodes: vec![NodeStatus {
             name: "b1".into(),
@@ -340,6 +342,7 @@ fn the_status_has_the_promised_shape() {
                 "group": number, "vhost": vhost, "leader": "b1", "leader_client_address": "h:2", "epoch": 1, "term": 6,
                 "commit": 7, "applied": 7, "quorum": quorum, "role": role, "own_lag": 10, "digest": "0000000000000abc",
                 "updating": null, "required_nodes": 0, "needed_voters": 2, "gate": null,
+                "in_force": null, "designated_primary": null,
                 "nodes": [{"name": "b1", "role": "leader", "match": 7, "lag": 0, "priority": 1}]})
         };
         assert_eq!(

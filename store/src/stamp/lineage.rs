@@ -45,12 +45,59 @@ pub enum EpochCause {
         /// The only voter.
         sole: RaftId,
     },
-    /// An operator let fewer members than a majority go on.
-    Override,
+    /// An operator let fewer voters than a majority go on.
+    Override {
+        /// The only voter at first; those that go on with it are named among the stores left out.
+        sole: RaftId,
+        /// For how long clients may be served, in milliseconds of the leader's own clock.
+        lease_ms: u64,
+    },
     /// The designated primary of two went on alone.
-    Solo,
-    /// The last of two went on by an operator's word.
-    TakeOver,
+    Solo {
+        /// The only voter.
+        sole: RaftId,
+        /// The number that it was designated with.
+        number: u64,
+    },
+    /// The other one of two went on by an operator's word.
+    TakeOver {
+        /// The only voter.
+        sole: RaftId,
+        /// Higher than every number that was known: the other side gives way to it.
+        number: u64,
+    },
+}
+
+impl EpochCause {
+    /// The only voter with which the epoch began; none if it is the first one.
+    pub fn sole(self) -> Option<RaftId> {
+        match self {
+            Self::Founding => None,
+            Self::Mark { sole, .. }
+            | Self::Override { sole, .. }
+            | Self::Solo { sole, .. }
+            | Self::TakeOver { sole, .. } => Some(sole),
+        }
+    }
+
+    /// The designated primary's number with which it was begun, if it was.
+    pub fn number(self) -> Option<u64> {
+        match self {
+            Self::Solo { number, .. } | Self::TakeOver { number, .. } => Some(number),
+            Self::Founding | Self::Mark { .. } | Self::Override { .. } => None,
+        }
+    }
+
+    /// Its name, as people and scripts read it.
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Founding => "founding",
+            Self::Mark { .. } => "mark",
+            Self::Override { .. } => "override",
+            Self::Solo { .. } => "solo",
+            Self::TakeOver { .. } => "take-over",
+        }
+    }
 }
 
 /// A store that had no say in a forced act.
@@ -62,6 +109,8 @@ pub struct LeftOut {
     pub name: String,
     /// It was a recorded voter of the group.
     pub voter: bool,
+    /// An operator named it to go on with the epoch: an override's first voter is joined by it.
+    pub named: bool,
     /// What was known of the group in it; none if nothing was.
     pub known: Option<Known>,
 }
@@ -87,15 +136,20 @@ pub(super) fn write_epoch(out: &mut Writer, epoch: &EpochEntry) {
         EpochCause::Mark { recovery, alone, members, sole } => {
             out.line("epoch.cause", format_args!("mark {recovery} {alone} {members} {sole}"));
         }
-        EpochCause::Override => out.line("epoch.cause", "override"),
-        EpochCause::Solo => out.line("epoch.cause", "solo"),
-        EpochCause::TakeOver => out.line("epoch.cause", "take-over"),
+        EpochCause::Override { sole, lease_ms } => {
+            out.line("epoch.cause", format_args!("override {sole} {lease_ms}"));
+        }
+        EpochCause::Solo { sole, number } => out.line("epoch.cause", format_args!("solo {sole} {number}")),
+        EpochCause::TakeOver { sole, number } => {
+            out.line("epoch.cause", format_args!("take-over {sole} {number}"));
+        }
     }
     out.line("epoch.left_out", epoch.left_out.len());
     for left in &epoch.left_out {
         out.quoted("left_out", &left.name);
         out.line("left_out.store_id", left.store);
         out.line("left_out.voter", left.voter);
+        out.line("left_out.named", left.named);
         out.optional(
             "left_out.known",
             left.known.map(|known| format!("{} {} {}", known.incarnation, known.position, known.tip)),
@@ -122,18 +176,28 @@ pub(super) fn read_epoch(reader: &mut Reader<'_>) -> Result<EpochEntry, TextErro
 
 fn read_cause(reader: &mut Reader<'_>) -> Result<EpochCause, TextError> {
     let value = reader.value("epoch.cause")?;
-    let cause = match value {
-        "founding" => Some(EpochCause::Founding),
-        "override" => Some(EpochCause::Override),
-        "solo" => Some(EpochCause::Solo),
-        "take-over" => Some(EpochCause::TakeOver),
-        value => read_mark(value),
+    let cause = match value.split_once(' ') {
+        None if value == "founding" => Some(EpochCause::Founding),
+        Some(("mark", value)) => read_mark(value),
+        Some((word, value)) => read_forced(word, value),
+        None => None,
     };
     cause.ok_or_else(|| reader.wrong("unknown cause of an epoch"))
 }
 
+fn read_forced(word: &str, value: &str) -> Option<EpochCause> {
+    let (sole, value) = value.split_once(' ')?;
+    let (sole, value) = (RaftId(sole.parse().ok()?), value.parse().ok()?);
+    match word {
+        "override" => Some(EpochCause::Override { sole, lease_ms: value }),
+        "solo" => Some(EpochCause::Solo { sole, number: value }),
+        "take-over" => Some(EpochCause::TakeOver { sole, number: value }),
+        _ => None,
+    }
+}
+
 fn read_mark(value: &str) -> Option<EpochCause> {
-    let mut words = value.strip_prefix("mark ")?.split(' ');
+    let mut words = value.split(' ');
     let mark = EpochCause::Mark {
         recovery: Uuid::try_parse(words.next()?).ok()?,
         alone: words.next()?.parse().ok()?,
@@ -148,6 +212,7 @@ fn read_left_out(reader: &mut Reader<'_>) -> Result<LeftOut, TextError> {
         name: reader.quoted("left_out")?,
         store: StoreId(reader.parsed("left_out.store_id")?),
         voter: reader.parsed("left_out.voter")?,
+        named: reader.parsed("left_out.named")?,
         known: {
             let value = reader.value("left_out.known")?;
             match value {

@@ -57,9 +57,12 @@ fn any_cause() -> impl Strategy<Value = EpochCause> {
                 sole: RaftId(sole)
             }
         ),
-        Just(EpochCause::Override),
-        Just(EpochCause::Solo),
-        Just(EpochCause::TakeOver),
+        (any::<u64>(), any::<u64>())
+            .prop_map(|(sole, lease_ms)| EpochCause::Override { sole: RaftId(sole), lease_ms }),
+        (any::<u64>(), any::<u64>())
+            .prop_map(|(sole, number)| EpochCause::Solo { sole: RaftId(sole), number }),
+        (any::<u64>(), any::<u64>())
+            .prop_map(|(sole, number)| EpochCause::TakeOver { sole: RaftId(sole), number }),
     ]
 }
 
@@ -69,8 +72,10 @@ fn any_left_out() -> impl Strategy<Value = LeftOut> {
         position,
         tip,
     });
-    (any_uuid(), any::<String>(), any::<bool>(), option::of(known))
-        .prop_map(|(store, name, voter, known)| LeftOut { store: StoreId(store), name, voter, known })
+    let flags = (any::<bool>(), any::<bool>());
+    (any_uuid(), any::<String>(), flags, option::of(known)).prop_map(
+        |(store, name, (voter, named), known)| LeftOut { store: StoreId(store), name, voter, named, known },
+    )
 }
 
 fn any_epoch() -> impl Strategy<Value = EpochEntry> {
@@ -205,6 +210,7 @@ fn sample_lineage() -> Vec<EpochEntry> {
         store: StoreId(Uuid::from_u128(number)),
         name: format!("b{number}"),
         voter: number == 2,
+        named: false,
         known,
     };
     let known = Known { incarnation: Incarnation(2), position: fork, tip: founding.id };

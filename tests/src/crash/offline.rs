@@ -102,7 +102,7 @@ pub fn mark(medium: &Medium, others: &[&Medium], number: u128) {
                 let tip = part.lineage.last()?.id;
                 Some(Known { incarnation: other.stamp.incarnation, position: at(&other.ends)?, tip })
             });
-            LeftOut { store: member.store_id, name: member.name.clone(), voter: true, known }
+            LeftOut { store: member.store_id, name: member.name.clone(), voter: true, named: false, known }
         });
         let (left_out, before) = (left_out.collect(), u32::try_from(group.lineage.len()).expect("few"));
         let members = u32::try_from(others.len() + 1).expect("few");

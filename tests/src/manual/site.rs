@@ -19,9 +19,10 @@ const LOSS: &str = "LOSS";
 /// See [`LOSS`].
 const LOSS_COMMAND: &str = "quorate loss show ";
 /// Commands that only look: they are typed again until the answer is as shown.
-const LOOKING: [&str; 7] = [
+const LOOKING: [&str; 8] = [
     "quorate loss list",
     "quorate cluster ",
+    "quorate group status",
     "quorate --admin",
     "quorate queue list",
     "quorate queue show",

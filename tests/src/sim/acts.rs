@@ -205,6 +205,14 @@ impl World {
                 self.mark_blindly_soon(target, restart);
                 false
             }
+            Fault::Override(target, restart) => {
+                let host = self.target(target);
+                self.go_on_by_override(host, restart)
+            }
+            Fault::Designate(target, time) => {
+                let host = self.target(target);
+                self.hosts.len() == 2 && self.control(Control::Primary(host), time)
+            }
             Fault::Priority(target, priority, time) => {
                 let host = self.target(target);
                 self.control(Control::Priority(host, priority), time)

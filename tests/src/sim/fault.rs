@@ -84,6 +84,11 @@ pub enum Fault {
     Drain(Target, Micros),
     /// An operator sets the broker's priority in the first virtual host, and takes that back after so long.
     Priority(Target, u64, Micros),
+    /// All lose their power; an operator has this one go on without the others by an override, whatever it lacks, and starts
+    /// the others after it, one by one.
+    Override(Target, Micros),
+    /// One of two voters is the designated primary, for so long.
+    Designate(Target, Micros),
     /// An operator wants so many nodes for each confirm, for so long.
     RequiredNodes(u64, Micros),
     /// An operator has leadership of the first virtual host moved to this host.
@@ -140,7 +145,7 @@ const fn kind(name: &'static str, weight: u64, draw: fn(&mut Draw<'_>) -> Fault)
 
 /// Every kind of fault that is drawn. A [`Fault::Twin`] is for scenes: whoever is away for a moment may lose its place to
 /// its copy, now or at its next start, and then more are lost than a cluster can do without.
-pub const KINDS: [Kind; 36] = [
+pub const KINDS: [Kind; 38] = [
     kind("kill", 2, |draw| Fault::Kill(draw.target(), draw.soon())),
     kind("power", 2, |draw| Fault::Power(draw.target(), draw.soon())),
     kind("power_within_write", 2, |draw| Fault::PowerWithin(draw.target(), draw.dice.between(1, 30))),
@@ -174,6 +179,8 @@ pub const KINDS: [Kind; 36] = [
     kind("mark", 6, |draw| Fault::Mark(draw.soon())),
     kind("mark_blind", 6, |draw| Fault::MarkBlind(draw.target(), draw.soon())),
     kind("drain", 4, |draw| Fault::Drain(draw.target(), draw.long())),
+    kind("override", 12, |draw| Fault::Override(draw.target(), draw.soon())),
+    kind("designate", 24, |draw| Fault::Designate(draw.target(), 4 * draw.long())),
     kind("priority", 3, |draw| Fault::Priority(draw.target(), draw.dice.below(4), draw.long())),
     kind("required_nodes", 3, |draw| {
         let hosts = draw.hosts as u64;
@@ -221,6 +228,8 @@ impl Fault {
             Self::Intrude(_) => "intrude",
             Self::Remove(_) => "remove",
             Self::Drain(..) => "drain",
+            Self::Override(..) => "override",
+            Self::Designate(..) => "designate",
             Self::Priority(..) => "priority",
             Self::RequiredNodes(..) => "required_nodes",
             Self::Transfer(_) => "transfer",

@@ -82,6 +82,7 @@ impl World {
                     store: member.store_id,
                     name: member.name.clone(),
                     voter: member.voter,
+                    named: false,
                     known: given.and_then(of_group),
                 }
             });
@@ -132,6 +133,27 @@ impl World {
 
     fn may_mark(&self) -> bool {
         self.ailing.is_none() && (3..=5).contains(&self.hosts.len()) && self.away.is_empty()
+    }
+
+    /// All lose their power, and an operator has this host go on without the others while its broker runs.
+    pub(super) fn go_on_by_override(&mut self, host: HostId, restart: Micros) -> bool {
+        if !self.may_mark() || !self.all_vote() {
+            return false;
+        }
+        self.end_all(true, restart);
+        let stores: Vec<Seen> = self.hosts.iter().filter_map(seen).collect();
+        if stores.len() != self.hosts.len() || !may_be_marked(&stores) {
+            return false;
+        }
+        let others: Vec<HostId> = (0..self.hosts.len()).filter(|other| *other != host).collect();
+        let now = self.now();
+        self.trace.line(now, || format!("host {host} goes on by an override"));
+        self.give_up(host, &stores);
+        self.away.extend(others);
+        let copies = std::mem::replace(&mut self.copies, 1);
+        let store = stores[host].stamp.store_id;
+        self.begin_cure(host, store, Cure::Overridden { copies });
+        true
     }
 
     /// All lose their power, and an operator has them go on from one store: by the book from the latest, against all
@@ -241,7 +263,11 @@ impl World {
                 && status
                     .groups
                     .iter()
-                    .all(|group| matches!(group.role, "leader" | "replica") && group.quorum)
+                    // An override whose lease is over serves nobody, and updates all the same.
+                    .all(|group| {
+                        matches!(group.role, "leader" | "replica")
+                            && (group.quorum || group.in_force.is_some())
+                    })
         })
     }
 

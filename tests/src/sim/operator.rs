@@ -54,6 +54,11 @@ pub(super) enum Cure {
         /// So many.
         copies: usize,
     },
+    /// The same, and the store goes on by an override, which is asked for until it is so.
+    Overridden {
+        /// So many.
+        copies: usize,
+    },
 }
 
 /// A store that does not belong there.
@@ -218,6 +223,7 @@ impl World {
         let now = self.now();
         let done = match &cure {
             Cure::Marked { .. } => self.away.is_empty() && self.all_vote(),
+            Cure::Overridden { .. } => self.away.is_empty() && self.all_vote() && !self.is_forced(),
             // What is not found out yet looks as well as before.
             Cure::Clear => self.votes(host) && !self.is_intruded(host),
             Cure::Wait | Cure::Replace | Cure::Add => {
@@ -229,7 +235,7 @@ impl World {
             self.trace.line(now, || format!("host {host} votes again"));
             self.ailing = None;
             self.intrusions.expected.remove(&host);
-            if let Cure::Marked { copies } = cure {
+            if let Cure::Marked { copies } | Cure::Overridden { copies } = cure {
                 self.copies = copies;
             }
             return;
@@ -260,6 +266,11 @@ impl World {
             }
             Cure::Marked { .. } if self.is_forked(host) => self.decide_fork(host),
             Cure::Marked { .. } => self.start_next(host),
+            Cure::Overridden { .. } if self.is_forked(host) => self.decide_fork(host),
+            Cure::Overridden { .. } => {
+                self.ask_override(host);
+                self.start_next(host);
+            }
             Cure::WipeAt(at, _) if now < at => {}
             Cure::WipeAt(_, wrong) => {
                 if let Wrong::Untouched(before) = *wrong
@@ -287,6 +298,11 @@ impl World {
         }
     }
 
+    /// Something that was forced is in force yet.
+    fn is_forced(&self) -> bool {
+        self.statuses.values().any(|status| status.groups.iter().any(|group| group.in_force.is_some()))
+    }
+
     /// Whether the store on this host is another broker's: what it shows says nothing of the cluster.
     pub(super) fn holds_wrong_store(&self, host: HostId) -> bool {
         let wrong = |ailing: &Ailing| ailing.host == host && matches!(ailing.cure, Cure::WipeAt(..));
@@ -305,7 +321,7 @@ impl World {
 
     /// An operator goes on from a marked store, and is not done.
     pub(super) fn goes_on_from_store(&self) -> bool {
-        matches!(&self.ailing, Some(Ailing { cure: Cure::Marked { .. }, .. }))
+        matches!(&self.ailing, Some(Ailing { cure: Cure::Marked { .. } | Cure::Overridden { .. }, .. }))
     }
 
     fn set_cure(&mut self, cure: Cure) {

@@ -56,7 +56,7 @@ impl Plan {
     /// The plan of a seed.
     pub fn draw(seed: u64) -> Self {
         let mut dice = Dice::new(seed, "plan");
-        let count = if dice.chance(50) { 3 } else { [1, 2, 4, 5, 5, 5, 5, 5, 6, 7][dice.index(10)] };
+        let count = if dice.chance(50) { 3 } else { [1, 2, 2, 2, 4, 5, 5, 5, 6, 7][dice.index(10)] };
         let segment_bytes = [16, 32, 64][dice.index(3)] << 10;
         let log_retain = segment_bytes * dice.between(2, 8);
         let mut hosts = cluster(count, LogSizes { segment_bytes, log_retain });

@@ -3,13 +3,15 @@
 use std::collections::BTreeMap;
 
 use clap::{Args, Subcommand};
+use quorate_core::controls::duration_text;
 use serde_json::{Value, json};
 
 use super::cluster::text;
-use crate::admin::{self, Admin, Silent};
+use crate::admin::{self, Admin, Answer, Silent};
 use crate::console::Console;
 use crate::exit::{Failure, Status};
 use crate::settings::Settings;
+use crate::units::Span;
 
 /// What to do with the replication groups, one for each virtual host, and `system`.
 #[derive(Debug, Subcommand)]
@@ -24,14 +26,30 @@ pub enum GroupCommand {
         #[arg(long)]
         vhost: Option<String>,
     },
-    /// Set whom a group prefers as its leader, and how many nodes a confirm needs
+    /// Set whom a group prefers as its leader, how many nodes a confirm needs, and who of two goes on alone
     #[command(after_help = "Examples:\n  quorate group set --vhost / --node b2 --priority 3\n  \
         quorate group set --vhost '*' --node b3 --priority 0 --reason 'slow disk'\n  \
-        quorate group set --vhost orders --required-nodes 3\n\n\
+        quorate group set --vhost orders --required-nodes 3\n  \
+        quorate group set --designated-primary b1 --reason 'main site'\n  \
+        quorate group set --vhost '*' --required-nodes 1 --nodes b3 --lease 2h \\\n    \
+        --confirm 0198c0de-0000-7000-8000-000000000001 --reason 'b1 and b2 are under water'\n\n\
         Among nodes whose logs are equally recent the one of the highest priority becomes leader when one is elected; a\n\
         running leader stays, but one that is given priority 0 hands over. Effective at once, in every log, in the audit.\n\
+        With --nodes fewer voters than a majority go on, when no majority is there: what they confirm is marked, and can be\n\
+        missing if the others go on without them, so those must not be started where they cannot reach them. That ends by\n\
+        itself once a majority has everything; --lease is for how long clients are served at most; --required-nodes 0 ends\n\
+        it sooner.\n\
         Exit status: 0 it is so, 1 not known in time, 2 refused, 3 nobody answers.")]
     Set(SetArguments),
+    /// Go on with one of two voters, whose other one is lost
+    #[command(after_help = "Example:\n  \
+        quorate group take-over --node b2 --confirm 0198c0de-0000-7000-8000-000000000001 \\\n    \
+        --other-is-stopped --reason 'b1 burnt'\n\n\
+        The node goes on with every virtual host that has no quorum, and is the designated primary from then on, if there\n\
+        was one. What only the other one confirmed is not there; when it is back it gives way, and that is kept in its\n\
+        quarantine (quorate loss). Nothing keeps it from serving where it cannot reach this one: stop it first.\n\
+        Exit status: 0 it goes on, 1 not known in time, 2 refused, 3 nobody answers.")]
+    TakeOver(TakeOverArguments),
     /// Have another node lead, under load, without losing a confirmed message
     #[command(after_help = "Examples:\n  quorate group transfer --vhost / --to b2\n  \
         quorate --timeout 60s group transfer --vhost orders --to b1 --reason 'new kernel on b2'\n\n\
@@ -47,8 +65,8 @@ pub enum GroupCommand {
 #[derive(Debug, Args)]
 pub struct SetArguments {
     /// The virtual host; '*' for all of them, and `system` where that has the setting
-    #[arg(long)]
-    vhost: String,
+    #[arg(long, required_unless_present = "designated_primary")]
+    vhost: Option<String>,
     /// Whose priority
     #[arg(long, requires = "priority")]
     node: Option<String>,
@@ -58,8 +76,37 @@ pub struct SetArguments {
     /// How many nodes must have a message before its confirm and its delivery; 0: a majority
     #[arg(long, value_name = "K")]
     required_nodes: Option<u64>,
+    /// Fewer than a majority: which, by name; as many as --required-nodes
+    #[arg(long, value_delimiter = ',', value_name = "B,…", requires_all = ["required_nodes", "confirm"])]
+    nodes: Vec<String>,
+    /// For how long these serve clients
+    #[arg(long, requires = "nodes", default_value = "4h")]
+    lease: Span,
+    /// The cluster's id, for --nodes
+    #[arg(long, requires = "nodes", value_name = "CLUSTER")]
+    confirm: Option<String>,
+    /// Which of two voters goes on alone if the other one is gone; `none`: neither. For the whole cluster
+    #[arg(long, value_name = "B", conflicts_with_all = ["node", "required_nodes"])]
+    designated_primary: Option<String>,
     /// Why, for the audit
     #[arg(long, default_value = "")]
+    reason: String,
+}
+
+/// Who goes on.
+#[derive(Debug, Args)]
+pub struct TakeOverArguments {
+    /// The broker that goes on
+    #[arg(long)]
+    node: String,
+    /// The cluster's id
+    #[arg(long, value_name = "CLUSTER")]
+    confirm: String,
+    /// Your word that the other one is stopped, and will not be started where it cannot reach this one
+    #[arg(long)]
+    other_is_stopped: bool,
+    /// Why, for the audit
+    #[arg(long)]
     reason: String,
 }
 
@@ -79,6 +126,8 @@ pub struct TransferArguments {
 
 /// What a user types for every group.
 const ALL: &str = "*";
+/// What a user types for no designated primary.
+const NOBODY: &str = "none";
 
 /// Carries it out.
 ///
@@ -96,11 +145,28 @@ pub fn run(command: GroupCommand, settings: &Settings, console: &mut Console) ->
             let vhosts = vhosts(&admin, &arguments.vhost, true)?;
             change(&patient, "transfer", &vhosts, &body, console)
         }
+        GroupCommand::TakeOver(arguments) => {
+            let TakeOverArguments { node, confirm, other_is_stopped, reason } = arguments;
+            let body = json!({
+                "node": node, "confirm": confirm, "other_is_stopped": other_is_stopped, "reason": reason,
+            });
+            let (answer, _) = admin.post("/api/v1/groups/take-over", &body)?;
+            told(vec![answer], console)
+        }
         GroupCommand::Audit => audit(&admin, console),
     }
 }
 
 fn set(admin: &Admin, arguments: &SetArguments, console: &mut Console) -> Result<Status, Failure> {
+    if let Some(node) = &arguments.designated_primary {
+        let node = Some(node.as_str()).filter(|node| *node != NOBODY).unwrap_or_default();
+        let body = json!({ "designated_primary": node, "reason": arguments.reason });
+        return change(admin, "set", &[None], &body, console);
+    }
+    let vhost = arguments.vhost.as_deref().unwrap_or(ALL);
+    if let Some(confirm) = arguments.confirm.as_ref().filter(|_| !arguments.nodes.is_empty()) {
+        return go_on(admin, arguments, vhost, confirm, console);
+    }
     let mut body = json!({ "reason": arguments.reason });
     if let (Some(node), Some(priority)) = (&arguments.node, arguments.priority) {
         body["priorities"] = json!([{ "node": node, "priority": priority }]);
@@ -109,11 +175,32 @@ fn set(admin: &Admin, arguments: &SetArguments, console: &mut Console) -> Result
         body["required_nodes"] = json!(required);
     }
     if body.as_object().is_some_and(|fields| fields.len() == 1) {
-        let text = "nothing is to be set: --node with --priority, or --required-nodes";
+        let text = "nothing is to be set: --node with --priority, --required-nodes, or --designated-primary";
         return Err(Failure::new(Status::Usage, "usage", text).next("quorate group set --help"));
     }
-    let vhosts = vhosts(admin, &arguments.vhost, arguments.required_nodes.is_none())?;
+    let vhosts = vhosts(admin, vhost, arguments.required_nodes.is_none())?;
     change(admin, "set", &vhosts, &body, console)
+}
+
+/// Fewer than a majority go on.
+fn go_on(
+    admin: &Admin,
+    arguments: &SetArguments,
+    vhost: &str,
+    confirm: &str,
+    console: &mut Console,
+) -> Result<Status, Failure> {
+    let named = u64::try_from(arguments.nodes.len()).unwrap_or(u64::MAX);
+    if arguments.required_nodes != Some(named) {
+        let text = format!("--nodes names {named} nodes, and --required-nodes says another number");
+        return Err(Failure::new(Status::Usage, "usage", text).next("quorate group set --help"));
+    }
+    let lease = u64::try_from(arguments.lease.0.as_millis()).unwrap_or(u64::MAX);
+    let body = json!({
+        "nodes": arguments.nodes, "lease_ms": lease, "confirm": confirm, "reason": arguments.reason,
+    });
+    let vhosts = vhosts(admin, vhost, false)?;
+    change(admin, "override", &vhosts, &body, console)
 }
 
 /// The virtual hosts meant, none for `system`.
@@ -144,6 +231,19 @@ fn change(
         if leads && vhosts.len() > 1 {
             continue;
         }
+        let refused = answer.status >= 300;
+        done.push(answer);
+        if refused {
+            break;
+        }
+    }
+    told(done, console)
+}
+
+/// Says what was changed, or the first refusal.
+fn told(answers: Vec<Answer>, console: &mut Console) -> Result<Status, Failure> {
+    let mut done = Vec::new();
+    for answer in answers {
         if answer.status >= 300 {
             return Err(admin::refused(&answer));
         }
@@ -224,6 +324,15 @@ fn status(admin: &Admin, vhost: Option<&str>, console: &mut Console) -> Result<S
             text(group, "term"),
             text(group, "epoch"),
         ))?;
+        if let Some(primary) = group["designated_primary"]["node"].as_str() {
+            console.line(format_args!(
+                "    {primary} goes on alone if the other one is gone (designated primary, number {})",
+                text(&group["designated_primary"], "number")
+            ))?;
+        }
+        if group["in_force"].is_object() {
+            console.line(format_args!("    {}", in_force(&group["in_force"])))?;
+        }
         if let Some(gate) = group["gate"].as_str() {
             console.line(format_args!("    serves nobody: {gate}"))?;
         }
@@ -238,6 +347,27 @@ fn status(admin: &Admin, vhost: Option<&str>, console: &mut Console) -> Result<S
         console.next(&["quorate cluster explain".to_owned()])?;
     }
     Ok(status)
+}
+
+/// A forced epoch that has not ended.
+fn in_force(view: &Value) -> String {
+    let names = |of: &str| {
+        let names = view[of].as_array().into_iter().flatten().filter_map(Value::as_str);
+        names.collect::<Vec<_>>().join(", ")
+    };
+    let lease = match view["lease_left_ms"].as_u64() {
+        Some(left) => format!(", lease left {}", duration_text(left)),
+        None => String::new(),
+    };
+    format!(
+        "{}: {} of {} go on since {}{lease}, by {}: {}; what is confirmed is marked until a majority has everything",
+        text(view, "kind"),
+        names("nodes"),
+        names("former"),
+        text(view, "since"),
+        text(view, "who"),
+        text(view, "reason"),
+    )
 }
 
 fn voters(group: &Value) -> usize {

@@ -349,12 +349,14 @@ fn mark_of(target: &Subject, others: &[Subject], judgement: &Judgement, group: G
             store: status.key.store,
             name: status.name.clone(),
             voter: voters.iter().any(|voter| voter.store == status.key.store),
+            named: false,
             known,
         });
     }
     for voter in voters {
         if named.insert(voter.store) {
-            left_out.push(LeftOut { store: voter.store, name: voter.name.clone(), voter: true, known: None });
+            let name = voter.name.clone();
+            left_out.push(LeftOut { store: voter.store, name, voter: true, named: false, known: None });
         }
     }
     GroupMark { group, term: Term(highest.0.saturating_add(1)), left_out }

@@ -96,12 +96,13 @@ pub(crate) fn stamp(state: StampState) -> Stamp {
 fn write_state(dir: &Path) {
     let space = GroupId(1);
     // Version, applied index and term, nobody votes, learns or is gone, the most voters, the last epoch with clients' work.
-    // Then no priorities, no more nodes required than a majority, to sync on both sides, everybody permitted, no audit.
-    let mut meta = vec![3];
+    // Then no priorities, no more nodes required than a majority, to sync on both sides, everybody permitted, nobody
+    // designated, no number, nothing in force, no audit.
+    let mut meta = vec![4];
     meta.extend_from_slice(&[0; 8 + 8 + 4 + 4 + 4 + 4 + 4]);
     meta.extend_from_slice(&[0; 4 + 4]);
     meta.extend_from_slice(&[2, 2]);
-    meta.extend_from_slice(&[0; 4 + 4]);
+    meta.extend_from_slice(&[0; 4 + 8 + 2 + 8 + 1 + 4]);
     let mut batch = VhostMachine::new().checkpoint(space, meta.into());
     let mut key = b"space/".to_vec();
     key.extend_from_slice(&1_u32.to_be_bytes());

@@ -39,6 +39,36 @@ pub enum GroupAct {
         /// Its group, if whoever asks knows it: no virtual host that has the name since then is meant.
         group: Option<u32>,
     },
+    /// It goes on with fewer than a majority.
+    Force(ForceAct),
+}
+
+/// Something that is forced: clients may lose by it what others confirmed, or will confirm.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ForceAct {
+    /// What.
+    pub kind: ForceKind,
+    /// The cluster's id, as a confirmation.
+    pub confirm: String,
+}
+
+/// What may be forced on a running broker.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ForceKind {
+    /// These voters, fewer than a majority, go on.
+    Override {
+        /// Their brokers' names.
+        nodes: Vec<String>,
+        /// For how long clients are served, in milliseconds.
+        lease_millis: u64,
+    },
+    /// This one of two voters goes on, in every group.
+    TakeOver {
+        /// Its broker's name.
+        node: String,
+        /// The operator's word that the other one is stopped, and is not started where it cannot reach this one.
+        other_is_stopped: bool,
+    },
 }
 
 /// One setting as it was asked for: nothing of it is checked yet.
@@ -53,6 +83,8 @@ pub enum Setting {
     },
     /// How many nodes must have met the policy before a confirm; 0: a majority.
     RequiredNodes(u64),
+    /// `system` only: which of two voters may go on alone; nobody named: none may.
+    Primary(Option<String>),
     /// `system` only: who may join, by name, store id or cluster address; nobody named: everybody may.
     PermittedNodes(BTreeSet<String>),
 }

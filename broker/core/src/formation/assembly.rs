@@ -209,7 +209,8 @@ impl<'a> Assembly<'a> {
     /// store is marked to go on alone.
     pub(crate) fn awaits_nobody(&self) -> bool {
         let cause = self.history.last().map(|epoch| epoch.cause);
-        matches!(cause, Some(EpochCause::Override | EpochCause::Solo | EpochCause::TakeOver))
+        let is_forced = |cause| !matches!(cause, EpochCause::Founding | EpochCause::Mark { .. });
+        cause.is_some_and(is_forced)
             || self.marked().any(|standing| standing.mark.is_some_and(|mark| mark.alone))
     }
 

@@ -7,6 +7,7 @@ use quorate_store::ids::{ClusterId, GroupId, StoreId};
 use super::assembly::Assembly;
 use super::facts::Facts;
 use super::lineage::{Relation, relation};
+use super::rivals::outnumbered;
 use super::status::{GroupStatus, InitialStatus, StoreState, VoterRef};
 
 /// The facts sorted out: who counts, and who does not and why.
@@ -189,6 +190,7 @@ impl<'a> Company<'a> {
             .filter(|member| member.is_active(group))
             // Whoever is being filled, or holds nothing yet, does not know who votes.
             .filter(|member| member.group(group).is_some_and(|part| part.trusted && !part.voters.is_empty()))
+            .filter(|member| !self.gives_way(group, member))
             .max_by_key(|member| rank(member))
     }
 
@@ -206,6 +208,14 @@ impl<'a> Company<'a> {
             standing.is_some_and(|standing| relation(standing.lineage, system.history()) == Relation::Same)
         };
         self.members.iter().copied().filter(says).filter(knows).collect()
+    }
+
+    /// Somebody is here with a history of the group that has a higher designated number than this one's, active or about to
+    /// be: such a history has one voter.
+    pub(crate) fn gives_way(&self, group: GroupId, member: &InitialStatus) -> bool {
+        let own = member.group(group).map(|part| part.lineage.as_slice()).unwrap_or_default();
+        let parts = self.members.iter().filter_map(|other| other.group(group));
+        parts.filter(|part| part.trusted).any(|part| outnumbered(own, &part.lineage))
     }
 
     /// The largest `--cluster-wait-for` of those who count; at least 1.

@@ -14,6 +14,7 @@ use quorate_store::ids::{ClusterId, GroupId};
 use super::assembly::Assembly;
 use super::company::Company;
 use super::facts::Facts;
+use super::rivals::outnumbered;
 use super::rows::Row;
 
 /// Exit status of every refusal.
@@ -135,8 +136,10 @@ pub(crate) struct Case<'a> {
 impl<'a> Case<'a> {
     fn new(company: &'a Company<'a>, group: GroupId) -> Self {
         let assembly = company.assembly(group);
-        let running =
-            assembly.running().filter(|running| running.is_restorable() || !assembly.left_running_behind());
+        let running = assembly.running().filter(|running| {
+            let goes_on = running.is_restorable() && !outnumbered(running.history(), assembly.history());
+            goes_on || !assembly.left_running_behind()
+        });
         Self { company, group, assembly, running }
     }
 

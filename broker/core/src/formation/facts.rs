@@ -47,9 +47,15 @@ impl Facts {
             let part = member.group(group);
             part.and_then(|part| part.active).is_some_and(|active| active.leader == member.key.store)
         };
-        let leader = company.members().iter().copied().filter(led).max_by_key(|member| {
-            member.group(group).and_then(|part| part.active).map(|active| active.term)
-        })?;
+        let leader = company
+            .members()
+            .iter()
+            .copied()
+            .filter(led)
+            .filter(|member| !company.gives_way(group, member))
+            .max_by_key(|member| {
+                member.group(group).and_then(|part| part.active).map(|active| active.term)
+            })?;
         leader.group(group).filter(|part| part.trusted && !part.voters.is_empty())
     }
 

@@ -35,14 +35,27 @@ pub(crate) fn write_epoch(out: &mut Writer, epoch: &EpochEntry) {
             out.u32(members);
             out.u64(sole.0);
         }
-        EpochCause::Override => out.u8(2),
-        EpochCause::Solo => out.u8(3),
-        EpochCause::TakeOver => out.u8(4),
+        EpochCause::Override { sole, lease_ms } => {
+            out.u8(2);
+            out.u64(sole.0);
+            out.u64(lease_ms);
+        }
+        EpochCause::Solo { sole, number } => {
+            out.u8(3);
+            out.u64(sole.0);
+            out.u64(number);
+        }
+        EpochCause::TakeOver { sole, number } => {
+            out.u8(4);
+            out.u64(sole.0);
+            out.u64(number);
+        }
     }
     out.list(&epoch.left_out, |out, left| {
         out.uuid(left.store.0);
         out.text(&left.name, NAME_BYTES);
         out.flag(left.voter);
+        out.flag(left.named);
         out.option(left.known.as_ref(), |out, known| {
             out.u64(known.incarnation.0);
             out.position(known.position);
@@ -66,6 +79,7 @@ pub(crate) fn read_epoch(from: &mut Reader<'_>) -> Result<EpochEntry, DecodeErro
                 store: from.store("left out: store id")?,
                 name: from.text("left out: name", NAME_BYTES)?,
                 voter: from.flag("left out: voter")?,
+                named: from.flag("left out: named")?,
                 known: from.option("left out: known", |from| {
                     Ok(Known {
                         incarnation: Incarnation(from.u64("known: incarnation")?),
@@ -90,9 +104,18 @@ fn read_cause(from: &mut Reader<'_>) -> Result<EpochCause, DecodeError> {
             members: from.u32("mark: members")?,
             sole: RaftId(from.u64("mark: sole voter")?),
         },
-        2 => EpochCause::Override,
-        3 => EpochCause::Solo,
-        4 => EpochCause::TakeOver,
+        2 => EpochCause::Override {
+            sole: RaftId(from.u64("override: first voter")?),
+            lease_ms: from.u64("override: lease")?,
+        },
+        3 => EpochCause::Solo {
+            sole: RaftId(from.u64("solo: only voter")?),
+            number: from.u64("solo: number")?,
+        },
+        4 => EpochCause::TakeOver {
+            sole: RaftId(from.u64("take-over: only voter")?),
+            number: from.u64("take-over: number")?,
+        },
         other => return Err(DecodeError::Unknown { what: "epoch: cause", found: u64::from(other) }),
     })
 }

@@ -11,10 +11,11 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use quorate_store::ids::{GroupId, RaftId, StoreId};
-use quorate_store::stamp::{EpochCause, EpochEntry};
+use quorate_store::stamp::EpochEntry;
 
 use super::facts::Facts;
 use super::lineage::{Relation, common, relation};
+use super::rivals::outnumbered;
 use super::status::{GroupStatus, InitialStatus, StoreState};
 use crate::machine::Agreement;
 
@@ -92,8 +93,10 @@ fn meet(facts: &Facts, (own, mine): Side<'_>, (other, theirs): Side<'_>) -> Opti
     if leader(mine) == leader(theirs) {
         return None;
     }
-    if mine.designated != theirs.designated {
-        let stays = mine.designated > theirs.designated;
+    let (mine_is_less, theirs_is_less) =
+        (outnumbered(&mine.lineage, &theirs.lineage), outnumbered(&theirs.lineage, &mine.lineage));
+    if mine_is_less || theirs_is_less || mine.designated != theirs.designated {
+        let stays = theirs_is_less || (!mine_is_less && mine.designated > theirs.designated);
         return stays.then_some(()).and_then(|()| told(true, "it has a lower designated number".to_owned()));
     }
     let fork = fork(facts, mine, theirs);
@@ -131,9 +134,9 @@ fn fork(facts: &Facts, mine: &GroupStatus, theirs: &GroupStatus) -> Fork {
     Fork { voters: left + 1, stores }
 }
 
-/// The store that a mark made the only voter.
+/// The store that a forced act made the only voter.
 fn sole_voter(facts: &Facts, epoch: &EpochEntry) -> Option<StoreId> {
-    let EpochCause::Mark { sole, .. } = epoch.cause else { return None };
+    let sole = epoch.cause.sole()?;
     let all = facts.seen.iter().chain([&facts.own]).flat_map(|status| &status.groups);
     let mut known = all.flat_map(|part| part.voters.iter().chain(&part.learners));
     known.find(|voter| voter.raft_id == sole && voter.raft_id != RaftId(0)).map(|voter| voter.store)

@@ -24,8 +24,21 @@ pub(crate) fn rivals(one: &Standing<'_>, other: &Standing<'_>) -> bool {
     }
 }
 
-/// A mark in `lineage` names this very state of the store as superseded.
+/// Both histories left what they share by the designated primary's number, the first one by the lower one, or by none and
+/// nobody's word: it gives way to the other one, whatever it holds. A mark and an override are an operator's word.
+pub(crate) fn outnumbered(own: &[EpochEntry], lineage: &[EpochEntry]) -> bool {
+    let highest = |epochs: &[EpochEntry]| epochs.iter().filter_map(|epoch| epoch.cause.number()).max();
+    let (mine, theirs) = (lacked(lineage, own), lacked(own, lineage));
+    !own.is_empty()
+        && highest(theirs) > highest(mine)
+        && mine.iter().all(|epoch| epoch.cause.number().is_some())
+}
+
+/// A mark in `lineage` names this very state of the store as superseded, or the number that it goes on with does.
 pub(crate) fn superseded(standing: &Standing<'_>, lineage: &[EpochEntry]) -> bool {
+    if outnumbered(standing.lineage, lineage) {
+        return true;
+    }
     let tip = standing.lineage.last().map(|epoch| epoch.id);
     let earlier = relation(standing.lineage, lineage) == Relation::Earlier;
     lacked(standing.lineage, lineage)

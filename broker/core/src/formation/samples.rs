@@ -48,7 +48,11 @@ pub(crate) fn epochs(ids: &[u128]) -> Vec<EpochEntry> {
             id: Uuid::from_u128(*id),
             fork: if number == 1 { Position::default() } else { position(2, 20) },
             term: Term(u64::from(number)),
-            cause: if number == 1 { EpochCause::Founding } else { EpochCause::Override },
+            cause: if number == 1 {
+                EpochCause::Founding
+            } else {
+                EpochCause::Override { sole: RaftId(1), lease_ms: 60_000 }
+            },
             left_out: Vec::new(),
             who: "test".into(),
             when_ms: 0,
@@ -210,7 +214,7 @@ pub(crate) fn left_out(status: &InitialStatus) -> LeftOut {
 /// What a mark records of a store that was not shown to it.
 pub(crate) fn unknown(status: &InitialStatus) -> LeftOut {
     let voter = status.groups[0].voters.iter().any(|voter| voter.store == status.key.store);
-    LeftOut { store: status.key.store, name: status.name.clone(), voter, known: None }
+    LeftOut { store: status.key.store, name: status.name.clone(), voter, named: false, known: None }
 }
 
 /// The same lineage with one epoch more, forced by `cause`.

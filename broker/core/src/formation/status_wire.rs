@@ -330,17 +330,20 @@ mod tests {
                     EpochCause::Mark { recovery, alone, members, sole: RaftId(sole) }
                 }
             ),
-            Just(EpochCause::Override),
-            Just(EpochCause::Solo),
-            Just(EpochCause::TakeOver),
+            (any::<u64>(), any::<u64>())
+                .prop_map(|(sole, lease_ms)| EpochCause::Override { sole: RaftId(sole), lease_ms }),
+            (any::<u64>(), any::<u64>())
+                .prop_map(|(sole, number)| EpochCause::Solo { sole: RaftId(sole), number }),
+            (any::<u64>(), any::<u64>())
+                .prop_map(|(sole, number)| EpochCause::TakeOver { sole: RaftId(sole), number }),
         ];
         let known = (any::<u64>(), position(), uuid()).prop_map(|(incarnation, position, tip)| Known {
             incarnation: Incarnation(incarnation),
             position,
             tip,
         });
-        let left_out = (store(), ".{0,20}", any::<bool>(), option::of(known))
-            .prop_map(|(store, name, voter, known)| LeftOut { store, name, voter, known });
+        let left_out = (store(), ".{0,20}", (any::<bool>(), any::<bool>()), option::of(known))
+            .prop_map(|(store, name, (voter, named), known)| LeftOut { store, name, voter, named, known });
         let numbers = (any::<u32>(), uuid(), position(), any::<u64>(), any::<u64>());
         (numbers, cause, vec(left_out, 0..3), ".{0,20}", ".{0,20}").prop_map(
             |((number, id, fork, term, when_ms), cause, left_out, who, why)| EpochEntry {

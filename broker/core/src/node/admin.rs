@@ -8,8 +8,8 @@ use super::group::Group;
 use super::members::{Ailment, ailments};
 use super::origin::Origin;
 use crate::admin::{
-    AdminReply, AdminRequest, Explanation, GroupStatusView, GroupVerdict, MetricSample, Metrics, NodeStatus,
-    Status, VerdictWord,
+    AdminReply, AdminRequest, Explanation, GroupStatusView, GroupVerdict, InForceView, MetricSample, Metrics,
+    NodeStatus, Status, VerdictWord,
 };
 use crate::io::{AdminId, Output};
 use crate::machine::Command;
@@ -205,9 +205,33 @@ impl Node {
             required_nodes: group.controls.required_nodes(),
             needed_voters: Self::needed_voters(group),
             gate,
+            in_force: self.in_force_view(group),
+            designated_primary: group
+                .controls
+                .primary()
+                .map(|(primary, number)| (primary.name.clone(), number)),
             nodes,
             verdict,
         }
+    }
+
+    fn in_force_view(&self, group: &Group) -> Option<InForceView> {
+        let in_force = group.controls.in_force()?;
+        let forced = &in_force.forced;
+        let name = |id: &u64| match self.voter_ref(RaftId(*id)) {
+            Some(voter) => voter.name,
+            None => format!("node {id}"),
+        };
+        Some(InForceView {
+            kind: forced.kind.word(),
+            nodes: forced.nodes.iter().map(name).collect(),
+            former: forced.former.iter().map(name).collect(),
+            number: forced.kind.cause(forced.sole).number(),
+            lease_left_ms: self.lease_left(group),
+            since_ms: forced.at_ms,
+            who: forced.author.to_string(),
+            reason: forced.reason.clone(),
+        })
     }
 
     fn metrics(&self) -> Metrics {
@@ -220,6 +244,12 @@ impl Node {
                 "Messages recognised as sent before.",
                 vec![],
                 counters.duplicates,
+            ),
+            Self::sample(
+                "confirmed_under_override_total",
+                "Messages confirmed by fewer voters than a majority, in a forced epoch.",
+                vec![],
+                counters.under_override,
             ),
             Self::sample("delivered_total", "Messages sent to consumers.", vec![], counters.delivered),
             Self::sample(
@@ -283,6 +313,12 @@ impl Node {
                 "The group is led with a quorum.",
                 labels(),
                 u64::from(self.active_leader(group).is_some()),
+            ),
+            Self::sample(
+                "forced",
+                "The group goes on by an override, a solo run or a take-over that has not ended.",
+                labels(),
+                u64::from(group.controls.in_force().is_some()),
             ),
             Self::sample("applied_index", "Entries applied.", labels(), group.applied.0),
         ];

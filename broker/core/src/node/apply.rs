@@ -169,6 +169,10 @@ impl Node {
                 continue;
             }
             let count: u64 = ranges.iter().map(|range| range.count()).sum();
+            let under_override = group.controls.in_force().is_some();
+            if under_override {
+                self.counters.under_override += count;
+            }
             if duplicate {
                 self.counters.duplicates += count;
             } else {
@@ -182,7 +186,7 @@ impl Node {
                 term: term.0,
                 index: index.0,
                 durability: Durability::default(),
-                under_override: false,
+                under_override,
                 duplicate,
             };
             if let Some(session) = self.sessions.get_mut(&session) {

@@ -13,11 +13,13 @@ use quorate_store::ids::{GroupId, Index, RaftId, StoreId, Term};
 use super::Node;
 use super::group::Group;
 use super::standing::CLOSE_BEHIND;
-use crate::admin::{AdminReply, AuditPage, GroupAct, GroupReport, GroupRequest, Setting};
+use crate::admin::{
+    AdminReply, AuditPage, ForceAct, ForceKind, GroupAct, GroupReport, GroupRequest, Setting,
+};
 use crate::control::Control;
 use crate::controls::{
-    Act, Change, Changed, MAX_CHANGES, MAX_PERMITTED, MAX_TEXT_BYTES, PRIORITY_MAX, PRIORITY_NEVER,
-    policy_text,
+    Act, Change, Changed, ForcedKind, InForce, MAX_CHANGES, MAX_PERMITTED, MAX_TEXT_BYTES, PRIORITY_MAX,
+    PRIORITY_NEVER, policy_text,
 };
 use crate::event::Event;
 use crate::io::{AdminId, Output, Tick};
@@ -50,6 +52,8 @@ enum Step {
     Proposed(Term, Index),
     /// Decided; leadership is on its way.
     Moving,
+    /// Decided; answered once everybody who acknowledges this entry knows that it is, and would after a restart.
+    Settling(Index, Box<GroupReport>),
 }
 
 impl Node {
@@ -67,9 +71,14 @@ impl Node {
             )));
         }
         let group_id = self.group_asked(request.vhost.as_deref())?;
-        self.require_leader(group_id)?;
+        let renewed = self.renewal(group_id, &request.act)?;
+        if let (GroupAct::Force(act), None) = (&request.act, &renewed) {
+            return self.ask_force(id, &request, act);
+        }
+        self.require_leader(group_id).map_err(|reply| without_leader(reply, &request.act))?;
         let Some(group) = self.groups.get(group_id) else { return Err(no_group("system")) };
         let (changes, to, within_millis) = match request.act {
+            GroupAct::Force(_) => (renewed.into_iter().collect(), None, DECIDE_MILLIS),
             GroupAct::Set(settings) => (self.changes(group, settings)?, None, DECIDE_MILLIS),
             GroupAct::DeleteVhost { name, confirm, group } => match self.deletion(&name, &confirm, group)? {
                 Some(change) => (vec![change], None, DECIDE_MILLIS),
@@ -100,7 +109,21 @@ impl Node {
         Ok(())
     }
 
-    fn group_asked(&self, vhost: Option<&str>) -> Result<GroupId, AdminReply> {
+    /// What an override that is in force becomes by asking for it again.
+    fn renewal(&self, id: GroupId, act: &GroupAct) -> Result<Option<Change>, AdminReply> {
+        let GroupAct::Force(ForceAct { kind: ForceKind::Override { nodes, lease_millis }, confirm }) = act
+        else {
+            return Ok(None);
+        };
+        let led = self.groups.get(id).filter(|group| group.leads_surely());
+        let is_confirmed = self.cluster_id.is_some_and(|cluster| cluster.to_string() == *confirm);
+        match led.filter(|_| is_confirmed) {
+            Some(group) => self.lease_asked(group, nodes.len(), *lease_millis),
+            None => Ok(None),
+        }
+    }
+
+    pub(super) fn group_asked(&self, vhost: Option<&str>) -> Result<GroupId, AdminReply> {
         let Some(vhost) = vhost else { return Ok(GroupId::SYSTEM) };
         let known = self.system().filter(|system| system.cluster().is_some());
         let Some(system) = known else {
@@ -159,6 +182,9 @@ impl Node {
                 if group.id == GroupId::SYSTEM {
                     return Err(invalid("required nodes are set for virtual hosts, not for `system`".into()));
                 }
+                if let Some(in_force) = group.controls.in_force() {
+                    return ended(group, in_force, required);
+                }
                 let (voters, majority) = (group.configuration.voters.len(), group.configuration.majority());
                 let count = usize::try_from(required).unwrap_or(usize::MAX);
                 if required != 0 && count > voters {
@@ -178,6 +204,7 @@ impl Node {
                 Ok(Change::RequiredNodes(u32::try_from(required).unwrap_or(u32::MAX)))
             }
             Setting::PermittedNodes(permitted) => permission(group, permitted),
+            Setting::Primary(name) => self.primary_asked(group, name.as_deref()),
         }
     }
 
@@ -206,7 +233,7 @@ impl Node {
         }
     }
 
-    fn voter_named(&self, group: &Group, name: &str) -> Result<RaftId, AdminReply> {
+    pub(super) fn voter_named(&self, group: &Group, name: &str) -> Result<RaftId, AdminReply> {
         let member = self.system().and_then(|system| system.named(name)).ok_or_else(|| {
             let text = format!("no member of the cluster has the name {name}");
             refused("MEMBER_NOT_FOUND", text, &["quorate member list"])
@@ -243,7 +270,13 @@ impl Node {
 
     /// An act is decided.
     pub(super) fn act_applied(&mut self, group: &mut Group, at: (Term, Index), act: &Act) {
+        let lease = group.controls.in_force().and_then(|in_force| in_force.lease_left_ms);
         let changed = group.apply_act(at.1, act.clone());
+        if changed.iter().any(|changed| matches!(changed, Changed::Lease { .. })) {
+            Self::lease_set(group);
+        } else {
+            self.part_taken(group, lease);
+        }
         for one in &changed {
             let leads = group.is_leader();
             if let Changed::VhostDeleted { group, name, .. } = one {
@@ -269,7 +302,6 @@ impl Node {
             return;
         }
         let id = ask.id;
-        self.asks.retain(|ask| ask.id != id);
         let detail = changed.iter().map(told).collect::<Vec<_>>().join("; ");
         let messages = changed.iter().find_map(|changed| match changed {
             Changed::VhostDeleted { messages, .. } => Some(*messages),
@@ -277,6 +309,15 @@ impl Node {
         });
         let report =
             GroupReport { vhost: group.vhost.clone(), changed: !changed.is_empty(), detail, messages };
+        // Whoever is designated has to know it when it starts alone; a commit is in a log with the next entry.
+        if changed.iter().any(|changed| matches!(changed, Changed::Primary { .. }))
+            && let Some(Ok(index)) =
+                group.replica.as_mut().map(|replica| replica.propose(vec![bytes::Bytes::new()]))
+        {
+            ask.step = Step::Settling(index, Box::new(report));
+            return;
+        }
+        self.asks.retain(|ask| ask.id != id);
         self.emit(Output::AdminReply { id, reply: AdminReply::Group(Box::new(report)) });
     }
 
@@ -302,6 +343,10 @@ impl Node {
     fn drive_ask(&mut self, group: &mut Group, ask: &mut Ask) -> Option<AdminReply> {
         match &ask.step {
             Step::Moving => return self.drive_move(group, ask),
+            Step::Settling(index, report) => {
+                let settled = group.applied >= *index || !group.is_leader() || self.now >= ask.until;
+                return settled.then(|| AdminReply::Group(report.clone()));
+            }
             Step::Waiting(_) => {
                 if !group.leads_surely() {
                     let text = format!("this broker does not lead virtual host {} any more", group.vhost);
@@ -442,7 +487,23 @@ fn event_of(vhost: &str, changed: &Changed, act: &Act, leads: bool) -> Option<Ev
             Event::TransferRequested { vhost, to: after, who: act.author.to_string() }
         }
         // That is told by each node when it is gone.
-        Changed::Leader { .. } | Changed::VhostDeleted { .. } => return None,
+        Changed::VhostDeleted { .. } => return None,
+        Changed::Primary { before, after, .. } => Event::DesignatedPrimaryChanged { vhost, before, after },
+        Changed::Lease { .. } => {
+            let (attribute, before, after) = changed.texts();
+            debug_assert_eq!(attribute, LEASE);
+            Event::AttributeUpdated { vhost, attribute: LEASE, before, after }
+        }
+        Changed::Restored { forced, after } if matches!(forced.kind, ForcedKind::Override { .. }) => {
+            let before = u32::try_from(forced.nodes.len()).unwrap_or(u32::MAX);
+            Event::RequiredNodesChanged { vhost, before, after }
+        }
+        Changed::Restored { .. } => {
+            let (_, before, after) = changed.texts();
+            Event::AttributeUpdated { vhost, attribute: "voters", before, after }
+        }
+        // Told where it begins, which is before anybody could apply it.
+        Changed::Leader { .. } | Changed::Forced { .. } => return None,
     })
 }
 
@@ -451,15 +512,55 @@ fn told(changed: &Changed) -> String {
     format!("{what}: {before} -> {after}")
 }
 
+/// What the audit and the log call an override's lease.
+const LEASE: &str = "lease of the override";
+
+/// An override that is in force ends by being set to a majority: its leader serves nobody until that has everything.
+fn ended(group: &Group, in_force: &InForce, required: u64) -> Result<Change, AdminReply> {
+    let has_lease = in_force.lease_left_ms.is_some();
+    if required == 0 && has_lease {
+        return Ok(Change::Lease { left_ms: 0, set: true });
+    }
+    let text = if has_lease {
+        "goes on by an override: its required nodes can be set to 0, which ends it"
+    } else {
+        "goes on with one of two voters: that ends by itself once the other one has everything"
+    };
+    Err(refused("CONFLICT", format!("virtual host {} {text}", group.vhost), &["quorate group status"]))
+}
+
+/// Without a leader some of it can be forced, in another way.
+fn without_leader(reply: AdminReply, act: &GroupAct) -> AdminReply {
+    let AdminReply::Failed { code: "NO_QUORUM", message, mut next, leader_admin_address } = reply else {
+        return reply;
+    };
+    let GroupAct::Set(settings) = act else {
+        return AdminReply::Failed { code: "NO_QUORUM", message, next, leader_admin_address };
+    };
+    for setting in settings {
+        match setting {
+            Setting::RequiredNodes(_) => next.push(
+                "quorate group set --vhost V --required-nodes K --nodes B,… --lease 4h --confirm CLUSTER --reason TEXT"
+                    .to_owned(),
+            ),
+            Setting::Primary(_) => next.push(
+                "quorate group take-over --node B --confirm CLUSTER --other-is-stopped --reason TEXT".to_owned(),
+            ),
+            Setting::Priority { .. } | Setting::PermittedNodes(_) => {}
+        }
+    }
+    AdminReply::Failed { code: "NO_QUORUM", message, next, leader_admin_address }
+}
+
 fn no_group(vhost: &str) -> AdminReply {
     refused("VHOST_NOT_FOUND", format!("there is no virtual host {vhost:?}"), &["quorate vhost list"])
 }
 
-fn invalid(message: String) -> AdminReply {
+pub(super) fn invalid(message: String) -> AdminReply {
     refused("INVALID", message, &["quorate group set --help"])
 }
 
-fn refused(code: &'static str, message: String, next: &[&str]) -> AdminReply {
+pub(super) fn refused(code: &'static str, message: String, next: &[&str]) -> AdminReply {
     let next = next.iter().map(|text| (*text).to_owned()).collect();
     AdminReply::Failed { code, message, next, leader_admin_address: None }
 }

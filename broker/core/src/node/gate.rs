@@ -15,6 +15,8 @@ pub(crate) enum Gate {
     NeverLeads,
     /// An operator's mark asks for so many members that are up to date.
     Marked { there: usize, needed: usize },
+    /// An override's lease is over, or the leader has not taken the next part of it yet.
+    Unleased { over: bool },
     /// Fewer voters are in contact than a confirm needs.
     Apart { there: usize, needed: usize, majority: bool },
 }
@@ -24,15 +26,15 @@ impl Gate {
         match self {
             Self::NeverLeads => FaultCode::NotReady,
             Self::Marked { .. } => FaultCode::Waiting,
-            Self::Apart { .. } => FaultCode::NoQuorum,
+            Self::Unleased { .. } | Self::Apart { .. } => FaultCode::NoQuorum,
         }
     }
 
     /// When a client may ask again, in milliseconds.
     pub(super) fn retry_millis(self) -> u32 {
         match self {
-            Self::NeverLeads => 50,
-            Self::Marked { .. } => 200,
+            Self::NeverLeads | Self::Unleased { over: false } => 50,
+            Self::Marked { .. } | Self::Unleased { over: true } => 200,
             Self::Apart { majority, .. } => {
                 if majority {
                     50
@@ -53,6 +55,13 @@ impl Gate {
                 "virtual host {vhost} goes on from a store that an operator marked: {there} of {needed} members hold it, \
                  clients are served once all {needed} do"
             ),
+            Self::Unleased { over: true } => format!(
+                "virtual host {vhost} goes on by an override whose lease is over: no client is served until a majority of its \
+                 former voters has everything"
+            ),
+            Self::Unleased { over: false } => format!(
+                "virtual host {vhost} goes on by an override, and its leader is about to take a part of the lease"
+            ),
             Self::Apart { there, needed, majority: true } => {
                 format!(
                     "virtual host {vhost} has no quorum: {there} of {needed} needed voters are in contact with its leader"
@@ -69,6 +78,9 @@ impl Gate {
 impl Node {
     /// How many voters must have met the policy before a client is told anything.
     pub(super) fn needed_voters(group: &Group) -> usize {
+        if let Some(in_force) = group.controls.in_force() {
+            return in_force.needed().max(group.configuration.majority());
+        }
         let required = usize::try_from(group.controls.required_nodes()).unwrap_or(usize::MAX);
         required.min(group.configuration.voters.len()).max(group.configuration.majority())
     }
@@ -85,6 +97,10 @@ impl Node {
         {
             let count = |number: u32| usize::try_from(number).unwrap_or(usize::MAX);
             return Some(Gate::Marked { there: count(group.configuration.peak), needed: count(members) });
+        }
+        if self.is_unleased(group) {
+            let over = group.controls.in_force().and_then(|in_force| in_force.lease_left_ms) == Some(0);
+            return Some(Gate::Unleased { over });
         }
         let (there, needed) = (self.voters_in_contact(group), Self::needed_voters(group));
         let majority = needed == group.configuration.majority();
@@ -110,12 +126,20 @@ impl Node {
         let since = *group.gated_since.get_or_insert(self.now);
         let patience = match gate {
             Gate::Apart { .. } => self.config.timing.election_millis() / 2,
-            Gate::NeverLeads | Gate::Marked { .. } => 0,
+            Gate::NeverLeads | Gate::Marked { .. } | Gate::Unleased { .. } => 0,
         };
         if self.now.since(since) < patience {
             return;
         }
-        if let Gate::Apart { there, needed, .. } = gate
+        let lost = match gate {
+            Gate::Apart { there, needed, .. } => Some((there, needed)),
+            Gate::Unleased { over: true } => {
+                let former = group.controls.in_force().map_or(0, |in_force| in_force.forced.former.len());
+                Some((self.voters_in_contact(group), former / 2 + 1))
+            }
+            Gate::NeverLeads | Gate::Marked { .. } | Gate::Unleased { over: false } => None,
+        };
+        if let Some((there, needed)) = lost
             && !std::mem::replace(&mut group.loss_told, true)
         {
             self.event(Event::QuorumLost { vhost: group.vhost.clone(), present: there, needed });

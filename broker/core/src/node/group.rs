@@ -135,6 +135,13 @@ pub(crate) struct Group {
     pub(crate) rivals: Vec<RaftId>,
     /// Leader only: answers and proofs that wait for more voters than a majority.
     pub(crate) held: Held,
+    /// The highest number of a designated primary in its log, committed or not.
+    pub(crate) seen_number: u64,
+    /// Leader only, in an override: until when the part of the lease that it took lasts.
+    pub(crate) lease_until: Tick,
+    /// Leader only, in a forced epoch: when it was told of last, and when something was proposed about it last.
+    pub(crate) force_told_at: Tick,
+    pub(crate) force_asked_at: Tick,
     /// Leader only: since when something keeps it from serving clients.
     pub(crate) gated_since: Option<Tick>,
     /// Leader only: that too few voters are in contact was told, and has not changed.
@@ -199,6 +206,10 @@ impl Group {
             elected_at: Tick::default(),
             rivals: Vec::new(),
             held: Held::default(),
+            seen_number: 0,
+            lease_until: Tick::default(),
+            force_told_at: Tick::default(),
+            force_asked_at: Tick::default(),
             gated_since: None,
             loss_told: false,
             seen_role: "waiting",
@@ -243,9 +254,13 @@ impl Group {
         self.recovered.as_ref().is_some_and(|recovered| recovered.marked)
     }
 
-    /// Notes in which epoch clients worked last: of every entry that comes into the log, since others may know it to be
+    /// Notes in which epoch clients worked last, and the highest designated number: of every entry that comes into the log, since others may know it to be
     /// committed before this broker does.
     pub(crate) fn note_client_work(&mut self, entry: &Entry) {
+        if entry.kind == EntryKind::Control && self.id == GroupId::SYSTEM {
+            let control = Control::decode(entry.data.clone());
+            self.seen_number = self.seen_number.max(control.map_or(0, |control| control.number()));
+        }
         let epoch = self.lineage.epoch_at(entry.index);
         if entry.data.is_empty() || epoch <= self.client_epoch {
             return;

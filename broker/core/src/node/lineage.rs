@@ -46,6 +46,12 @@ impl Lineage {
         later.or(self.epochs.first()).map_or(Epoch(0), |epoch| epoch.number)
     }
 
+    /// A new epoch begins after what is there.
+    pub(crate) fn begin(&mut self, epoch: EpochEntry) {
+        debug_assert!(self.epochs.last().is_none_or(|last| last.number < epoch.number));
+        self.epochs.push(epoch);
+    }
+
     /// Takes back an epoch that was never begun.
     pub(crate) fn take_back(&mut self) {
         if self.epochs.len() > 1 {

@@ -1,15 +1,17 @@
-//! The first moments of a group whose store an operator marked: its log becomes the group's history.
+//! The first moments of a group that was forced to go on from one store, by an operator's mark or while the broker ran: its
+//! log becomes the group's history.
 
 use bytes::Bytes;
-use quorate_store::ids::{Index, Term};
+use quorate_store::ids::{Index, RaftId, StoreId, Term};
 use quorate_store::record::{Entry, EntryKind};
-use quorate_store::stamp::EpochCause;
+use quorate_store::stamp::{EpochCause, EpochEntry, LeftOut, StampMember};
 
 use super::configuration::Configuration;
 use super::group::Group;
 use super::recovery::RecoveredLog;
+use crate::admin::Author;
 use crate::control::Control;
-use crate::controls::{Act, Change, Changed};
+use crate::controls::{Act, Change, Changed, Forced, ForcedKind};
 
 /// Runs of entries of one term, for the log's window.
 type Terms = Vec<(Index, Term)>;
@@ -18,16 +20,20 @@ impl Group {
     /// The epoch's first entry, at the end of the log as it is, and the runs of terms with it. Everything before it
     /// counts as committed from here on, and this store is the only voter. Written again, the same, if the process ends
     /// before it is durable: the log's last epoch shows that.
-    pub(crate) fn begin_marked(&mut self, seen: Term) -> Option<(Entry, Terms)> {
+    pub(crate) fn begin_marked(&mut self, seen: Term, members: &[StampMember]) -> Option<(Entry, Terms)> {
         let epoch = self.lineage.entries().last()?;
-        let EpochCause::Mark { recovery, sole, .. } = epoch.cause else { return None };
+        let sole = epoch.cause.sole()?;
+        let control = match epoch.cause {
+            EpochCause::Mark { recovery, sole, .. } => Control::Recovery { recovery, sole },
+            cause => Control::Forced(forced(epoch, ForcedKind::of(cause)?, sole, members)),
+        };
         let term =
             Term(epoch.term.0.max(seen.0.saturating_add(1)).max(self.applied_term.0.saturating_add(1)));
         let index = self.applied.next();
-        let data = Control::Recovery { recovery, sole }.encode();
+        let data = control.encode();
         let terms = vec![(self.applied, self.applied_term), (index, term)];
         self.configuration = Configuration::sole(sole.0);
-        self.controls.restore(sole);
+        self.replay_control_state(index, control);
         self.applied = index;
         self.applied_term = term;
         Some((Entry { term, index, kind: EntryKind::Control, data }, terms))
@@ -35,12 +41,21 @@ impl Group {
 
     /// What the recovery of an earlier run finds in the log about the group's controls.
     pub(crate) fn replay_act(&mut self, entry: &Entry) {
-        match Control::decode(entry.data.clone()) {
-            Ok(Control::Act(act)) => {
-                self.apply_act(entry.index, act);
+        if let Ok(control) = Control::decode(entry.data.clone()) {
+            self.replay_control_state(entry.index, control);
+        }
+    }
+
+    fn replay_control_state(&mut self, index: Index, control: Control) {
+        match control {
+            Control::Act(act) => {
+                self.apply_act(index, act);
             }
-            Ok(Control::Recovery { sole, .. }) => self.controls.restore(sole),
-            Ok(Control::Shutdown(_)) | Err(_) => {}
+            Control::Recovery { sole, .. } => self.controls.restore(sole),
+            Control::Forced(forced) => {
+                self.controls.force(index, forced);
+            }
+            Control::Shutdown(_) => {}
         }
     }
 
@@ -58,9 +73,32 @@ impl Group {
 
     /// What the recovery of an earlier run of such a group finds in the log.
     pub(crate) fn replay_control(configuration: &mut Configuration, data: &Bytes) {
-        if let Ok(Control::Recovery { sole, .. }) = Control::decode(data.clone()) {
+        if let Some(sole) = Control::decode(data.clone()).ok().and_then(|control| control.sole()) {
             *configuration = Configuration::sole(sole.0);
         }
+    }
+}
+
+/// A forced epoch's first entry says all that its stamp says, by the numbers that the group knows its voters by.
+fn forced(epoch: &EpochEntry, kind: ForcedKind, sole: RaftId, members: &[StampMember]) -> Forced {
+    let number = |store: StoreId| {
+        members.iter().find(|member| member.store_id == store).map(|member| member.raft_id.0)
+    };
+    let of = |chosen: &dyn Fn(&LeftOut) -> bool| {
+        let others = epoch.left_out.iter().filter(|left| chosen(left)).filter_map(|left| number(left.store));
+        others.chain([sole.0]).collect()
+    };
+    let name = members.iter().find(|member| member.raft_id == sole).map(|member| member.name.clone());
+    Forced {
+        id: epoch.id,
+        kind,
+        sole,
+        name: name.unwrap_or_default(),
+        nodes: of(&|left| left.named),
+        former: of(&|left| left.voter),
+        at_ms: epoch.when_ms,
+        author: Author { who: epoch.who.clone(), address: String::new() },
+        reason: epoch.why.clone(),
     }
 }
 
@@ -71,6 +109,6 @@ impl RecoveredLog {
             .lineage
             .entries()
             .last()
-            .is_some_and(|epoch| matches!(epoch.cause, EpochCause::Mark { .. }) && log_epoch < epoch.number)
+            .is_some_and(|epoch| epoch.cause.sole().is_some() && log_epoch < epoch.number)
     }
 }

@@ -216,6 +216,7 @@ impl Node {
                 self.with_group(id, |node, group| node.group_lost_contact(group, from));
             }
         }
+        self.heard_for_force(from.store);
         self.settle_rivals(from.store);
     }
 

@@ -22,7 +22,7 @@ pub(crate) struct Meta {
     pub(crate) controls: Controls,
 }
 
-const VERSION: u8 = 3;
+const VERSION: u8 = 4;
 
 impl Meta {
     pub(crate) fn encode(&self) -> Bytes {

@@ -20,11 +20,14 @@ mod configuration;
 mod controls;
 mod deleted;
 mod deliver;
+mod force_asks;
+mod forced;
 mod found;
 mod gate;
 mod group;
 mod groups;
 mod held;
+mod in_force;
 mod life;
 mod lineage;
 mod marked;
@@ -107,6 +110,8 @@ enum Then {
     RefillingStamped(BTreeSet<GroupId>),
     /// A later life of the store is in the stamp.
     LifeRenewed,
+    /// The stamp has the epochs that were forced on these groups.
+    ForceStamped(Vec<GroupId>),
     /// The entry by which a marked store's log goes on is durable.
     MarkLogged(GroupId),
     /// The stamp says that the group is being refilled.
@@ -160,6 +165,7 @@ struct Counters {
     published: u64,
     refused: u64,
     duplicates: u64,
+    under_override: u64,
     delivered: u64,
     redelivered: u64,
     acknowledged: u64,
@@ -274,6 +280,10 @@ pub struct Node {
     wishes: Vec<wishes::Wish>,
     /// Operators' commands about groups that are not answered yet.
     asks: Vec<controls::Ask>,
+    /// A forced act that is on its way.
+    forcing: Option<forced::Force>,
+    /// Since when the other one of two voters has not been linked.
+    lonely_since: Option<Tick>,
     safety: safety::Safety,
     exited: bool,
 }
@@ -366,6 +376,8 @@ impl Node {
             steps: steps::Steps::default(),
             wishes: Vec::new(),
             asks: Vec::new(),
+            forcing: None,
+            lonely_since: None,
             safety: safety::Safety::found(found.panic.clone()),
             exited: false,
             config,
@@ -558,6 +570,7 @@ impl Node {
                 Then::RefillingStamped(groups) => self.stamped_refilling = groups,
                 Then::LifeRenewed => self.tell_life_now(),
                 Then::MarkLogged(group) => self.mark_logged(group),
+                Then::ForceStamped(groups) => self.force_stamped(&groups),
                 Then::RejoinStamped(group) => self.rejoin_stamped(group),
                 Then::Preserved(group) => self.preserved(group),
                 Then::Discarded(group) => self.discarded(group),

@@ -18,6 +18,7 @@ use super::meta::{Meta, Space};
 use super::startup::Phase;
 use super::{LoadFor, Node, ScanFor};
 use crate::control::Control;
+use crate::controls::ForcedKind;
 use crate::event::Level;
 use crate::io::{Found, FoundGroup, Output, PeerKey};
 use crate::machine::{Outcome, SystemMachine, VhostMachine};
@@ -414,27 +415,7 @@ impl Node {
                 tail.push(entry);
                 continue;
             }
-            group.configuration.apply(change);
-            if entry.kind == EntryKind::Control {
-                Group::replay_control(&mut group.configuration, &entry.data);
-                group.replay_act(&entry);
-            }
-            group.bytes_since_checkpoint += entry.data.len() as u64;
-            if entry.kind == EntryKind::Command {
-                match &mut group.machine {
-                    Machine::System(machine) => {
-                        let outcomes = machine.apply(entry.index, &entry.data);
-                        for id in outcomes.iter().filter_map(Outcome::new_vhost) {
-                            let name = machine.vhost_name(id);
-                            let configuration = group.configuration.for_new_group(machine.leaving_id());
-                            self.unmade.vhosts.insert(id, (name, configuration));
-                        }
-                    }
-                    Machine::Vhost(machine) => drop(machine.apply(entry.index, &entry.data)),
-                }
-            }
-            group.applied = entry.index;
-            group.applied_term = entry.term;
+            group.replay(&entry, &mut self.unmade);
         }
         self.recover_log();
     }
@@ -450,8 +431,14 @@ impl Node {
             machine.take_touched();
         }
         let reset = latest.is_none();
-        let latest = latest.unwrap_or_else(|| group.configuration.clone());
         let marked = RecoveredLog::awaits_mark(&group, found.epoch);
+        // What was forced while the broker ran has no mark in the store's state that says who goes on.
+        let forced = group.lineage.entries().last().map(|epoch| epoch.cause).filter(|_| marked);
+        let sole = forced.and_then(|cause| ForcedKind::of(cause).and_then(|_| cause.sole()));
+        let latest = match sole {
+            Some(sole) => Configuration::sole(sole.0),
+            None => latest.unwrap_or_else(|| group.configuration.clone()),
+        };
         group.stale = self.refilling.contains(&group.id);
         group.recovered = Some(RecoveredLog { found, tail, latest, reset, marked });
         self.groups.insert(group);
@@ -469,6 +456,33 @@ impl Node {
         self.phase = Phase::Deciding;
         self.facts_changed = true;
         self.learn_members();
+    }
+}
+
+impl Group {
+    /// Applies an entry of a log that no node runs on: nobody is answered, nothing is sent.
+    pub(crate) fn replay(&mut self, entry: &Entry, unmade: &mut Unmade) {
+        match entry.kind {
+            EntryKind::Membership => self.configuration.apply(MembershipChange::decode(&entry.data)),
+            EntryKind::Control => {
+                Self::replay_control(&mut self.configuration, &entry.data);
+                self.replay_act(entry);
+            }
+            EntryKind::Command => match &mut self.machine {
+                Machine::System(machine) => {
+                    let outcomes = machine.apply(entry.index, &entry.data);
+                    for id in outcomes.iter().filter_map(Outcome::new_vhost) {
+                        let name = machine.vhost_name(id);
+                        let configuration = self.configuration.for_new_group(machine.leaving_id());
+                        unmade.vhosts.insert(id, (name, configuration));
+                    }
+                }
+                Machine::Vhost(machine) => drop(machine.apply(entry.index, &entry.data)),
+            },
+        }
+        self.bytes_since_checkpoint += entry.data.len() as u64;
+        self.applied = entry.index;
+        self.applied_term = entry.term;
     }
 }
 

@@ -211,7 +211,8 @@ impl Node {
                 Some(lowest) => Index(lowest.0.saturating_sub(1)).min(group.checkpointed),
                 None => group.checkpointed,
             };
-            if free >= wanted && group.sources.current.is_none() {
+            // While no node runs on it, what was found of the log stays as it is.
+            if free >= wanted && group.sources.current.is_none() && group.replica.is_some() {
                 group.retirement.wanted = None;
                 if let Some(replica) = &mut group.replica {
                     replica.compact(wanted);

@@ -33,6 +33,7 @@ impl Node {
         }
         self.pass_time();
         self.keep_safe();
+        self.mind_company();
         self.drive_founding();
         let now = self.now;
         let is_due = self.decide_at.take_if(|at| *at <= now).is_some();
@@ -46,6 +47,7 @@ impl Node {
             return;
         }
         self.keep_again();
+        self.drive_force();
         self.review_membership();
         self.answer_wishes();
         self.drive_asks();
@@ -108,6 +110,7 @@ impl Node {
                     // Before the tick, which makes something to send.
                     node.rest(group);
                     node.take_stand(group);
+                    node.mind_force(group);
                     let Some(replica) = &mut group.replica else { return };
                     // What came in a burst is no silence of those who were asked only now.
                     let ticks = if replica.take_doubt() { ticks.min(1) } else { ticks };
@@ -140,6 +143,7 @@ impl Node {
     fn rest(&mut self, group: &mut Group) {
         let end = group.rests_at().filter(|_| {
             group.id != GroupId::SYSTEM
+                && group.controls.in_force().is_none()
                 && matches!(self.phase, Phase::Running)
                 && !self.is_closing()
                 && self.voters_in_contact(group) == group.configuration.voters.len()

@@ -470,6 +470,8 @@ impl Node {
         group.learners.clear();
         group.rivals.clear();
         group.gated_since = None;
+        group.lease_until = Tick::default();
+        group.force_told_at = Tick::default();
         self.admissions.clear();
         self.drop_source(group);
         let leader = self.leader_address(group);

@@ -142,7 +142,7 @@ impl Node {
             Ok(Control::Shutdown(shutdown)) => self.shutdown_applied(group, shutdown),
             Ok(Control::Act(act)) => self.act_applied(group, (entry.term, entry.index), &act),
             // An epoch's first entry is applied where the epoch begins; everybody else is given the state after it.
-            Ok(Control::Recovery { .. }) | Err(_) => {}
+            Ok(Control::Recovery { .. } | Control::Forced(_)) | Err(_) => {}
         }
     }
 

@@ -129,6 +129,7 @@ impl Node {
         if matches!(self.phase, Phase::Running) {
             self.tell_safety_losses();
             if !met {
+                self.go_solo();
                 self.settle_groups(&facts);
             }
             return;
@@ -151,6 +152,7 @@ impl Node {
             Verdict::Refuse { .. } if row == Row::R5 && looks_around && self.now < patient_until => {
                 self.decide_at = Some(patient_until);
             }
+            Verdict::Restore if row == Row::P1 => self.go_solo(),
             Verdict::Form => {
                 if let Some(plan) = facts.founding_plan() {
                     let now = self.now;
@@ -330,7 +332,9 @@ impl Node {
             let mut hard_state = found.hard_state;
             hard_state.commit = group.applied;
             let end = Position { epoch: found.epoch, term: group.applied_term, index: group.applied };
-            let mark = if recovered.marked { group.begin_marked(found.hard_state.term) } else { None };
+            let members = node.stamp.as_ref().map(|stamp| stamp.members.as_slice()).unwrap_or_default();
+            let mark =
+                if recovered.marked { group.begin_marked(found.hard_state.term, members) } else { None };
             group.marked_at = mark.as_ref().map(|_| end);
             let conf_state = group.configuration.to_raft();
             let log = if let Some((entry, terms)) = mark {
@@ -360,6 +364,7 @@ impl Node {
             group.replica = Some(Replica::new(id, epoch, raft_id, log, group.applied, timing, salt));
             node.node_created(group);
             node.campaign_soon(group);
+            node.tell_forced(group);
         });
         if !records.is_empty() {
             let ticket = self.log_ticket();
@@ -370,6 +375,7 @@ impl Node {
 
     /// From now on the log says itself where it is.
     pub(super) fn mark_logged(&mut self, id: GroupId) {
+        self.groups.touch(id);
         if let Some(group) = self.groups.get_mut(id) {
             self.stamp_changed |= group.marked_at.take().is_some();
         }

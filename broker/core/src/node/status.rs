@@ -135,7 +135,7 @@ impl Node {
         }
     }
 
-    fn group_status(&self, group: &Group) -> GroupStatus {
+    pub(super) fn group_status(&self, group: &Group) -> GroupStatus {
         let epoch = group.lineage.tag().epoch;
         let (position, term, configuration) = match (&group.replica, &group.recovered) {
             (Some(replica), _) => (
@@ -182,8 +182,8 @@ impl Node {
             trusted: claims && !self.life.is_refused(),
             active: self.active_leader(group),
             was_active_this_run: group.was_active && claims,
-            designated: None,
-            peer_silent: false,
+            designated: self.held_number_beside(group).filter(|_| claims),
+            peer_silent: self.is_peer_silent(),
         }
     }
 

@@ -25,6 +25,7 @@ use raft::{Config, ProgressState, RawNode, StateRole};
 pub(crate) use self::standing::{Candidacy, Standing};
 pub(crate) use self::storage::{LogWindow, Offer, Wanted};
 use self::wire::{MembershipChange, RaftMessage, entry_from_raft, entry_into_raft};
+use crate::io::FoundGroup;
 use crate::io::Ticket;
 
 /// Election and heartbeat, counted in ticks of [`Timing::tick_millis`].
@@ -233,6 +234,15 @@ impl Replica {
             raft.become_follower(raft.term, 0);
             self.fix_election_timeout();
         }
+    }
+
+    /// The log that it ran on, as a start would find it, with the entries above `applied`. Everything handed to it is durable.
+    pub(crate) fn into_log(self, epoch: Epoch, applied: Index) -> (FoundGroup, Vec<Entry>) {
+        let hard_state = self.hard_state();
+        let log = self.raw.store();
+        let (first, last, terms) = log.extent();
+        let found = FoundGroup { group: self.group, hard_state, first, last, terms, epoch };
+        (found, log.above(applied))
     }
 
     /// What it has promised.

@@ -11,7 +11,7 @@ use quorate_store::record::{Entry, HardState};
 use raft::eraftpb;
 use raft::{Error, GetEntriesContext, RaftState, Storage, StorageError};
 
-use super::wire::entry_into_raft;
+use super::wire::{entry_from_raft, entry_into_raft};
 
 /// Entries wanted from disk for a lagging follower.
 #[derive(Debug)]
@@ -92,6 +92,24 @@ impl LogWindow {
 
     pub(crate) fn last_term(&self) -> Term {
         Term(self.term_of(self.last).unwrap_or(0))
+    }
+
+    /// Its first index on disk, its last one, and the runs of terms.
+    pub(crate) fn extent(&self) -> (Index, Index, Vec<(Index, Term)>) {
+        let terms = self.terms.iter().map(|(index, term)| (Index(*index), Term(*term))).collect();
+        (Index(self.first), Index(self.last), terms)
+    }
+
+    /// The entries above this index, which the machine has not applied.
+    pub(crate) fn above(&self, index: Index) -> Vec<Entry> {
+        let entries = self.window.iter().filter(|entry| entry.index > index.0);
+        let entries: Vec<Entry> = entries.cloned().map(entry_from_raft).collect();
+        assert_eq!(
+            entries.len() as u64,
+            self.last.saturating_sub(index.0),
+            "what is not applied is in the window"
+        );
+        entries
     }
 
     fn window_first(&self) -> u64 {

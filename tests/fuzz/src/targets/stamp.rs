@@ -149,6 +149,7 @@ fn sample() -> Stamp {
         store: StoreId(id(9)),
         name: "b\"9\"\n".to_owned(),
         voter: true,
+        named: true,
         known: Some(Known { incarnation: Incarnation(4), position: position(5), tip: id(6) }),
     };
     let epoch = |number, cause, left_out| EpochEntry {

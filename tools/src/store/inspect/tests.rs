@@ -160,7 +160,7 @@ fn marked(mut subject: Subject, left_out: &[LeftOut]) -> Subject {
 }
 
 fn left_out(number: u128, voter: bool) -> LeftOut {
-    LeftOut { store: store(number), name: format!("b{number}"), voter, known: None }
+    LeftOut { store: store(number), name: format!("b{number}"), voter, named: false, known: None }
 }
 
 fn voters_left_out() -> [LeftOut; 2] {

@@ -8,7 +8,7 @@ use quorate_store::stamp::EpochEntry;
 use super::super::assembly::Assembly;
 use super::super::company::Choice;
 use super::super::lineage::{Relation, relation};
-use super::super::rivals::{own_client_epochs, superseded};
+use super::super::rivals::{outnumbered, own_client_epochs, superseded};
 use super::super::rolled_back::rolled_back;
 use super::super::rows::Row;
 use super::super::status::{Active, GroupStatus, InitialStatus, StoreState, VoterRef};
@@ -21,7 +21,9 @@ pub(super) fn row_j1(case: &Case<'_>) -> Option<Decision> {
     let part = reference.group(case.group)?;
     let active = part.active?;
     let own = company.own();
-    if own.is_active(case.group) {
+    // The other one of two went on alone, by a higher number: what this one does ends.
+    let gives_way = own.group(case.group).is_some_and(|mine| outnumbered(&mine.lineage, &part.lineage));
+    if own.is_active(case.group) && !gives_way {
         let mut reason = format!("{} is active and this broker takes part", case.group_name());
         let mut commands = Vec::new();
         tell_predecessor(case, part, &mut reason, &mut commands);
@@ -45,6 +47,9 @@ pub(super) fn row_j1(case: &Case<'_>) -> Option<Decision> {
         Some(_) if lineage == Some(Relation::Earlier) => Some("this store's history is an earlier one"),
         Some(standing) if standing.mark.is_some() => {
             Some("this store was marked, and the mark is dropped: nothing was begun on it")
+        }
+        Some(standing) if outnumbered(standing.lineage, &part.lineage) => {
+            Some("this store's history has a lower designated number than the active one")
         }
         Some(standing) if superseded(standing, &part.lineage) => {
             Some("this store's history is one that an operator's mark decided against")

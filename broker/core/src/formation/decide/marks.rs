@@ -46,9 +46,9 @@ fn told(epoch: &EpochEntry) -> String {
     let cause = match epoch.cause {
         EpochCause::Founding => "founding",
         EpochCause::Mark { .. } => "mark",
-        EpochCause::Override => "override",
-        EpochCause::Solo => "solo run",
-        EpochCause::TakeOver => "take-over",
+        EpochCause::Override { .. } => "override",
+        EpochCause::Solo { .. } => "solo run",
+        EpochCause::TakeOver { .. } => "take-over",
     };
     let who = if epoch.who.is_empty() { String::new() } else { format!(" by {}", epoch.who) };
     let why = if epoch.why.is_empty() { String::new() } else { format!(" for: {}", epoch.why) };

@@ -1,6 +1,7 @@
 //! Forced epochs, marks, the designated primary and a panic: rows X1, O1, P1, S1, and what J1, J2, Q1, W1, C1, C2 and
 //! C3 make of them.
 
+use quorate_store::ids::RaftId;
 use quorate_store::ids::{Epoch, GroupId, Incarnation, Index, Term};
 use quorate_store::stamp::{EpochCause, LeftOut};
 use uuid::Uuid;
@@ -22,9 +23,11 @@ fn at(mut status: InitialStatus, index: u64) -> InitialStatus {
     status
 }
 
+const OVERRIDE: EpochCause = EpochCause::Override { sole: RaftId(1), lease_ms: 60_000 };
+
 fn overridden(status: InitialStatus, left_out: &[LeftOut]) -> InitialStatus {
     let own = status.key.store;
-    let mut status = forced(status, 2, EpochCause::Override, left_out);
+    let mut status = forced(status, 2, OVERRIDE, left_out);
     for group in &mut status.groups {
         group.voters.retain(|voter| voter.store == own);
     }
@@ -135,7 +138,7 @@ fn x1_a_store_beyond_what_a_forced_epoch_recorded_for_it_is_not_updated_silently
     let twice = |first: LeftOut, second: LeftOut| {
         let mut status = overridden(dirty(1), &[first]);
         status.groups[0].position.epoch = Epoch(2);
-        crate::formation::samples::forced(status, 3, EpochCause::Override, &[second])
+        crate::formation::samples::forced(status, 3, OVERRIDE, &[second])
     };
     assert_eq!(each(&[twice(left_out(&b), left_out(&b)), b.clone()]), goes_on);
     assert_eq!(each(&[twice(left_out(&b), unknown(&b)), at(b.clone(), 21)]), [FORKED; 2]);
@@ -163,7 +166,11 @@ fn w1_a_marked_store_waits_for_the_members_before_the_mark_unless_alone() {
 #[test]
 fn w1_is_not_applied_after_a_forced_epoch() {
     let left = [left_out(&dirty(2)), left_out(&dirty(3))];
-    for cause in [EpochCause::Override, EpochCause::Solo, EpochCause::TakeOver] {
+    for cause in [
+        OVERRIDE,
+        EpochCause::Solo { sole: RaftId(1), number: 1 },
+        EpochCause::TakeOver { sole: RaftId(1), number: 1 },
+    ] {
         let mut own = forced(dirty(1), 2, cause, &left);
         own.groups[0].voters = voters(&[1]);
         assert_eq!(outcome(&facts(own, [])), (Row::C1, Verdict::Restore), "{cause:?}");

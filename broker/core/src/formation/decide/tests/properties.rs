@@ -54,9 +54,9 @@ fn member(number: u128) -> impl Strategy<Value = InitialStatus> {
                 .collect();
             for (id, cause) in history {
                 let cause = match cause {
-                    0 => EpochCause::Override,
-                    1 => EpochCause::Solo,
-                    2 => EpochCause::TakeOver,
+                    0 => EpochCause::Override { sole: RaftId(1), lease_ms: 60_000 },
+                    1 => EpochCause::Solo { sole: RaftId(1), number: 1 },
+                    2 => EpochCause::TakeOver { sole: RaftId(1), number: 1 },
                     alone => EpochCause::Mark {
                         recovery: Uuid::from_u128(id),
                         alone: alone == 3,
