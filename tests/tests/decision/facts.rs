@@ -63,7 +63,7 @@ fn lineage(cluster: u8, line: Line, world: &World) -> Vec<EpochEntry> {
     let origin = world.origin(line);
     let cause = match origin.cause {
         Cause::Plain => EpochCause::Founding,
-        Cause::Forced => EpochCause::Override,
+        Cause::Forced => EpochCause::Override { sole: RaftId(1), lease_ms: 60_000 },
         Cause::Mark { alone, members } => EpochCause::Mark {
             recovery: recovery(line),
             alone,
@@ -79,6 +79,7 @@ fn lineage(cluster: u8, line: Line, world: &World) -> Vec<EpochEntry> {
             store: store(place),
             name: name(place),
             voter: true,
+            named: false,
             known: match known {
                 Known::At(line, rank) => Some(quorate_store::stamp::Known {
                     incarnation: Incarnation(1),

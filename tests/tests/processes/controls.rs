@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use crate::stream::{QUEUE, Stream, check_content};
 
 /// Runs `quorate` at the brokers that run; gives its exit status and the JSON that it printed.
-fn quorate(cluster: &mut Cluster, arguments: &[&str]) -> (i32, Value) {
+pub(crate) fn quorate(cluster: &mut Cluster, arguments: &[&str]) -> (i32, Value) {
     let running: Vec<usize> = (0..cluster.size()).filter(|number| cluster[*number].is_running()).collect();
     let admins: Vec<String> = running.iter().map(|number| cluster[*number].admin_address()).collect();
     let mut command = programs::command("quorate");
@@ -42,7 +42,7 @@ fn preferred(cluster: &Cluster) -> Vec<usize> {
 }
 
 /// All three, their logs equal, led by the one that is preferred: leadership does not move any more by itself.
-fn three() -> Cluster {
+pub(crate) fn three() -> Cluster {
     let mut cluster = ClusterPlan::of(3).quick().wait_for(2).prepare();
     cluster.start_all();
     cluster.wait_equal();

@@ -9,6 +9,7 @@ mod controls;
 mod events;
 mod exits;
 mod failover;
+mod forced;
 mod forming_again;
 mod founding;
 mod full_disk;

@@ -12,11 +12,12 @@ use quorate_tests::manual::{Block, Site, blocks};
 use quorate_tests::process::wait_for;
 use uuid::Uuid;
 
-const PAGES: [&str; 4] = [
+const PAGES: [&str; 5] = [
     include_str!("../../../docs/operate/restart.md"),
     include_str!("../../../docs/operate/recovery.md"),
     include_str!("../../../docs/operate/safety.md"),
     include_str!("../../../docs/operate/groups.md"),
+    include_str!("../../../docs/operate/overrides.md"),
 ];
 
 /// The blocks of a journey, to be followed one after the other.
@@ -58,6 +59,9 @@ journeys! {
     "priority" manual_some_brokers_are_preferred priority
     "required" manual_three_nodes_are_required required
     "permit" manual_nobody_else_may_join permit
+    "override" manual_one_of_three_goes_on over_ride
+    "designated" manual_the_designated_primary_goes_on_alone designated
+    "take-over" manual_the_other_one_of_two_takes_over take_over
 }
 
 /// Three brokers with a thousand messages, confirmed.
@@ -249,6 +253,34 @@ fn required([waits, goes_on]: [Block; 2]) {
     let mut site = led_by_the_first();
     site.follow(&waits);
     site.follow(&goes_on);
+}
+
+fn over_ride([goes_on, ends]: [Block; 2]) {
+    let mut site = led_by_the_first();
+    for number in 1..3 {
+        site.broker(number).kill();
+    }
+    site.follow(&goes_on);
+    site.follow(&ends);
+}
+
+/// Two brokers: the third is gone for good.
+fn of_two() -> Site {
+    let mut site = led_by_the_first();
+    site.broker(2).terminate();
+    site.prepare_with(0, "quorate member remove --name b3");
+    site.wait_active();
+    site
+}
+
+fn designated([all]: [Block; 1]) {
+    of_two().follow(&all);
+}
+
+fn take_over([all]: [Block; 1]) {
+    let mut site = of_two();
+    site.broker(0).kill();
+    site.follow(&all);
 }
 
 fn permit([list, audit]: [Block; 2]) {

@@ -5,6 +5,7 @@ mod controls;
 mod copies;
 mod deleting;
 mod failover;
+mod forced;
 mod forming;
 mod founding;
 mod marks;
