@@ -268,7 +268,10 @@ impl World {
             Cure::Marked { .. } => self.start_next(host),
             Cure::Overridden { .. } if self.is_forked(host) => self.decide_fork(host),
             Cure::Overridden { .. } => {
-                self.ask_override(host);
+                // Once others are there again, whatever they do out of sight of it would be another history.
+                if self.away.len() + 1 == self.hosts.len() {
+                    self.ask_override(host);
+                }
                 self.start_next(host);
             }
             Cure::WipeAt(at, _) if now < at => {}
