@@ -498,7 +498,7 @@ fn forced_text(forced: &Forced) -> String {
 pub fn duration_text(millis: u64) -> String {
     let seconds = millis / 1000;
     match (seconds / 3600, seconds / 60 % 60, seconds % 60) {
-        (0, 0, _) if millis % 1000 != 0 => format!("{millis} ms"),
+        (0, 0, _) if !millis.is_multiple_of(1000) => format!("{millis} ms"),
         (0, 0, seconds) => format!("{seconds} s"),
         (0, minutes, 0) => format!("{minutes} min"),
         (0, minutes, seconds) => format!("{minutes} min {seconds} s"),

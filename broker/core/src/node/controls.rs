@@ -118,7 +118,7 @@ impl Node {
         let led = self.groups.get(id).filter(|group| group.leads_surely());
         let is_confirmed = self.cluster_id.is_some_and(|cluster| cluster.to_string() == *confirm);
         match led.filter(|_| is_confirmed) {
-            Some(group) => self.lease_asked(group, nodes.len(), *lease_millis),
+            Some(group) => Self::lease_asked(group, nodes.len(), *lease_millis),
             None => Ok(None),
         }
     }

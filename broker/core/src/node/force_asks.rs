@@ -223,7 +223,6 @@ impl Node {
 
     /// What an operator wants of the lease of an override in force.
     pub(super) fn lease_asked(
-        &self,
         group: &Group,
         nodes: usize,
         lease_millis: u64,
