@@ -5,7 +5,7 @@ use quorate_core::formation::decide::rows_before;
 use quorate_core::formation::status::{GroupStatus, InitialStatus, RecoveryMode, StoreState, VoterRef};
 use quorate_core::formation::{Facts, Row};
 use quorate_store::ids::GroupId;
-use quorate_store::stamp::{EpochCause, EpochEntry};
+use quorate_store::stamp::EpochEntry;
 use schemars::JsonSchema;
 use serde::Serialize;
 
