@@ -192,8 +192,8 @@ fn no_restart_makes_a_lease_longer_and_what_returns_after_it_still_ends_the_over
     world.start(last);
     world.run_for(5 * SECOND);
     assert!(is_over_now(&world), "{:#?}", world.statuses);
-    let lost = |event: &Event| matches!(event, Event::QuorumLost { vhost, .. } if vhost == VHOST);
-    assert!(count(&world, last, lost) > 0);
+    let told = |event: &Event| matches!(event, Event::QuorumLost { vhost, .. } if vhost == VHOST);
+    assert!(count(&world, last, told) > 0);
     let second = publisher(&mut world, "q", 20);
     world.run_for(10 * SECOND);
     assert!(!world.clients[second].publisher().is_done());
