@@ -268,7 +268,7 @@ fn over_ride([goes_on, ends]: [Block; 2]) {
 fn of_two() -> Site {
     let mut site = led_by_the_first();
     site.broker(2).terminate();
-    site.prepare_with(0, "quorate member remove --name b3");
+    site.prepare_with(0, "quorate member remove --name b3 --yes");
     site.wait_active();
     site
 }

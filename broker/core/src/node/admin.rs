@@ -1,5 +1,7 @@
 //! Answers for operators.
 
+use std::collections::BTreeSet;
+
 use quorate_protocol::name::VhostName;
 use quorate_store::ids::{GroupId, RaftId};
 
@@ -222,10 +224,11 @@ impl Node {
             Some(voter) => voter.name,
             None => format!("node {id}"),
         };
+        let names = |ids: &BTreeSet<u64>| ids.iter().map(name).collect::<BTreeSet<_>>().into_iter().collect();
         Some(InForceView {
             kind: forced.kind.word(),
-            nodes: forced.nodes.iter().map(name).collect(),
-            former: forced.former.iter().map(name).collect(),
+            nodes: names(&forced.nodes),
+            former: names(&forced.former),
             number: forced.kind.cause(forced.sole).number(),
             lease_left_ms: self.lease_left(group),
             since_ms: forced.at_ms,
