@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 pub use codes::{CODES, Code, Fields, Value};
-use quorate_store::ids::{GroupId, Index, Position, Term};
+use quorate_store::ids::{GroupId, Index, Position, StoreId, Term};
 
 use crate::io::PeerKey;
 
@@ -177,6 +177,24 @@ pub enum Event {
         /// Commands to type next.
         next: Vec<String>,
     },
+    /// SAFE-2002: two processes say that they have the same store.
+    StoreTwice {
+        /// The store.
+        store: StoreId,
+        /// The broker that counts for nothing.
+        member: String,
+        /// What was seen, and what to do.
+        why: String,
+    },
+    /// SAFE-2003: a store lacks what it acknowledged: it is an older copy of itself.
+    OlderCopy {
+        /// The store.
+        store: StoreId,
+        /// Its broker.
+        member: String,
+        /// By what that is known.
+        why: String,
+    },
     /// An update of a member by snapshot began, went on or ended.
     Update {
         /// Virtual host.
@@ -234,6 +252,8 @@ impl Event {
             Self::Diverged { .. } => "HA-1014",
             Self::AttributeUpdated { .. } => "HA-1015",
             Self::Panicked { .. } => "SAFE-2001",
+            Self::StoreTwice { .. } => "SAFE-2002",
+            Self::OlderCopy { .. } => "SAFE-2003",
             _ => return None,
         })
     }
@@ -318,6 +338,9 @@ impl Event {
             ],
             Self::Panicked { text: why, next } => {
                 vec![text("why", why), text("next", &next.join(" | "))]
+            }
+            Self::StoreTwice { store, member, why } | Self::OlderCopy { store, member, why } => {
+                vec![text("store_id", &store.to_string()), text("member", member), text("why", why)]
             }
             _ => Fields::new(),
         }

@@ -34,7 +34,7 @@ fn leads_all(world: &mut World, wanted: HostId) {
 
 fn is_refused(world: &World) -> bool {
     let stale = |event: &Event| match event {
-        Event::Refused { why, .. } => why.contains("SAFE-2003"),
+        Event::OlderCopy { .. } => true,
         Event::Verdict { reason, .. } => reason.contains("SAFE-2003"),
         _ => false,
     };

@@ -58,7 +58,7 @@ impl Value {
 pub type Fields = Vec<(&'static str, Value)>;
 
 /// Every code, in order.
-pub const CODES: [Code; 16] = [
+pub const CODES: [Code; 18] = [
     Code {
         name: "HA-1001",
         level: Level::Info,
@@ -189,6 +189,22 @@ pub const CODES: [Code; 16] = [
         fields: &["why", "next"],
         place: "the broker that panicked",
         moment: "it found somebody outside the cluster writing, and once at each start until that is cleared",
+    },
+    Code {
+        name: "SAFE-2002",
+        level: Level::Error,
+        text: "store {store_id} is in use twice, and {member} counts for nothing: {why}",
+        fields: &["store_id", "member", "why"],
+        place: "the broker that is held, and every member that is linked to both",
+        moment: "another process with the same store is met, once for each link to it",
+    },
+    Code {
+        name: "SAFE-2003",
+        level: Level::Error,
+        text: "store {store_id} of {member} is an older copy of itself: {why}; it is filled again before it counts",
+        fields: &["store_id", "member", "why"],
+        place: "the broker whose store it is, and whoever was told of its life and knows a later one",
+        moment: "it is found out; once in each life of the process, where its own broker says so",
     },
 ];
 

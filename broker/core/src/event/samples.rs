@@ -56,5 +56,15 @@ pub fn one_of_each() -> Vec<Event> {
                 "quorate cluster panic clear --confirm 0198c0de-0000-7000-8000-000000000001".to_owned(),
             ],
         },
+        Event::StoreTwice {
+            store: peer.store,
+            member: member(),
+            why: "another process with it is linked already; if this one is of a copy of the data directory, stop it".to_owned(),
+        },
+        Event::OlderCopy {
+            store: peer.store,
+            member: member(),
+            why: "it tells incarnation 4, and incarnation 7 with all that it acknowledged is known here".to_owned(),
+        },
     ]
 }

@@ -8,6 +8,7 @@ use super::company::Company;
 use super::lineage::{Relation, relation};
 use super::plan::FoundingPlan;
 use super::rivals::superseded;
+use super::rolled_back::rolled_back;
 use super::status::{GroupStatus, InitialStatus, VoterRef};
 
 /// The whole input of [`super::decide()`]. The order of `seen` does not matter.
@@ -78,6 +79,11 @@ impl Facts {
         let assembly = company.assembly(group);
         let own = assembly.standings().iter().find(|standing| standing.member.key == self.own.key);
         own.is_some_and(|standing| standing.trusted)
+    }
+
+    /// Whether others recorded a later life of the own store, or positions that it lacks.
+    pub fn is_rolled_back(&self) -> bool {
+        rolled_back(&self.own, Company::of(self).witnesses())
     }
 
     /// Whether this group's history went on elsewhere, by an operator's act that the own store had no part in, or that

@@ -38,6 +38,8 @@ pub(crate) struct Life {
     witnessed: BTreeMap<StoreId, Witness>,
     /// Lives that are being written into the stamp.
     noting: BTreeSet<PeerKey>,
+    /// That the own store is an older copy of itself was told.
+    told_older: bool,
 }
 
 /// What a told life is to one that remembers.
@@ -188,14 +190,21 @@ impl Node {
             judgement @ (Judgement::Lost | Judgement::Stale) => {
                 let known = known.map(|known| known.incarnation).unwrap_or_default();
                 let why = format!(
-                    "SAFE-2003: its store is an older copy of itself: incarnation {incarnation} was told, and {known} \
-                     with all that it acknowledged is known here; it is updated before it counts"
+                    "it tells incarnation {incarnation}, and incarnation {known} with all that it acknowledged is known here"
                 );
-                let who = format!("broker {}", status.name);
-                self.event(Event::Refused { who, why });
+                let member = status.name.clone();
+                self.event(Event::OlderCopy { store: from.store, member, why });
                 let lost = judgement == Judgement::Lost;
                 self.answer_life(from, LifeAnswer::Stale { told: incarnation, known, lost });
             }
+        }
+    }
+
+    /// This store is an older copy of itself: told once.
+    pub(super) fn tell_older(&mut self, why: String) {
+        if !std::mem::replace(&mut self.life.told_older, true) {
+            let member = self.config.name.clone();
+            self.event(Event::OlderCopy { store: self.own.store, member, why });
         }
     }
 
@@ -223,6 +232,10 @@ impl Node {
                 // knows more than this store has is believed, whoever else knows less.
                 let runs = self.groups.values().any(|group| group.replica.is_some() && !group.stale);
                 if lost || !runs {
+                    self.tell_older(format!(
+                        "{} knows incarnation {known} of it with all that it acknowledged, and this is {told}",
+                        self.name_of(from.store)
+                    ));
                     let known = self.life.refused.unwrap_or_default().max(known);
                     self.life.refused = Some(known);
                     self.distrust_store();

@@ -38,12 +38,9 @@ impl Node {
             }
             Linked::Known => {}
             Linked::Rival => {
-                let why = format!(
-                    "SAFE-2002: another process with the same store {} is linked already; this one counts for nothing \
-                     until that one is gone; if it is a copy of a data directory, stop it",
-                    key.store
-                );
-                self.event(Event::Refused { who: format!("broker {name}"), why });
+                let why = "another process with it is linked already, and counts until it is gone; if this one is of a copy of \
+                           the data directory, stop it";
+                self.event(Event::StoreTwice { store: key.store, member: name, why: why.to_owned() });
             }
         }
         if !matches!(self.phase, Phase::Recovering(_)) {
@@ -148,12 +145,7 @@ impl Node {
                 });
                 // What is being filled again claims nothing, and the leader may not know that yet.
                 if lacks && !self.transient && !self.refilling.contains(&group) {
-                    self.event(Event::Refused {
-                        who: format!("this broker's store {}", self.own.store),
-                        why: "SAFE-2003: it is an older copy of itself: it lacks what it acknowledged to the leader of \
-                              this term; it is updated before it counts"
-                            .to_owned(),
-                    });
+                    self.tell_older("it lacks what it acknowledged to the leader of this term".to_owned());
                     self.distrust_store();
                 }
             }

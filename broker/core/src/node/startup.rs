@@ -116,6 +116,10 @@ impl Node {
         });
         // A panic has said so itself.
         if changed && decision.row != Row::S1 {
+            if decision.row == Row::R4 {
+                let (store, member) = (self.own.store, self.config.name.clone());
+                self.event(Event::StoreTwice { store, member, why: "this broker is held".to_owned() });
+            }
             self.event(Event::Verdict {
                 row: decision.row.label(),
                 verdict: super::verdict::verdict_word(decision.verdict).word(),
@@ -163,6 +167,9 @@ impl Node {
             // that was removed for good never gets one.
             Verdict::Join if facts.own.belongs() && !facts.has_place() => {}
             Verdict::Restore | Verdict::Resume | Verdict::Join if facts.own.belongs() => {
+                if facts.is_rolled_back() {
+                    self.tell_older("others recorded a later life of it, or more than it has".to_owned());
+                }
                 self.leave_behind(&facts);
                 self.clear_groups(&facts);
                 self.begin(Beginning::Existing);
