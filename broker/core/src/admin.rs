@@ -102,6 +102,8 @@ pub struct MemberRequest {
     pub name: String,
     /// With `Add`: the cluster address to look for it at.
     pub address: Option<String>,
+    /// With `Replace`: the store that is to go, if whoever asks knows it. Asked again, no later one is meant.
+    pub store: Option<StoreId>,
     /// Who wants it.
     pub author: Author,
 }

@@ -2,8 +2,10 @@
 
 use axum::http::StatusCode;
 use quorate_core::admin::{AdminReply, AdminRequest, Author, MemberAct, MemberReport, MemberRequest};
+use quorate_store::ids::StoreId;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
+use uuid::Uuid;
 
 use super::answers::{ApiError, failed, unexpected};
 use super::{AdminState, COMMAND_TIMEOUT};
@@ -16,6 +18,15 @@ const TEXT_BYTES_MAX: usize = 255;
 #[serde(deny_unknown_fields)]
 pub(super) struct Named {
     name: String,
+}
+
+/// Whose store.
+#[derive(Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Replaced {
+    name: String,
+    /// The store that is to go, if it is known: then no store that has come in its place is meant.
+    store_id: Option<String>,
 }
 
 /// Which broker.
@@ -45,15 +56,21 @@ type Answered = Result<(StatusCode, ReportJson), ApiError>;
 
 pub(super) async fn add(state: AdminState, author: Author, body: Added) -> Answered {
     let Added { name, address } = body;
-    ask(&state, MemberRequest { act: MemberAct::Add, name, address, author }).await
+    ask(&state, MemberRequest { act: MemberAct::Add, name, address, store: None, author }).await
 }
 
 pub(super) async fn remove(state: AdminState, author: Author, body: Named) -> Answered {
     named(&state, MemberAct::Remove, author, body).await
 }
 
-pub(super) async fn replace(state: AdminState, author: Author, body: Named) -> Answered {
-    named(&state, MemberAct::Replace, author, body).await
+pub(super) async fn replace(state: AdminState, author: Author, body: Replaced) -> Answered {
+    let Replaced { name, store_id } = body;
+    let parsed = store_id.map(|text| Uuid::parse_str(&text)).transpose();
+    let store = parsed.map(|id| id.map(StoreId)).map_err(|error| {
+        let text = format!("store_id is none: {error}");
+        ApiError::new(StatusCode::BAD_REQUEST, "invalid", text, &["quorate member list"])
+    })?;
+    ask(&state, MemberRequest { act: MemberAct::Replace, name, address: None, store, author }).await
 }
 
 pub(super) async fn drain(state: AdminState, author: Author, body: Named) -> Answered {
@@ -65,7 +82,7 @@ pub(super) async fn resume(state: AdminState, author: Author, body: Named) -> An
 }
 
 async fn named(state: &AdminState, act: MemberAct, author: Author, body: Named) -> Answered {
-    ask(state, MemberRequest { act, name: body.name, address: None, author }).await
+    ask(state, MemberRequest { act, name: body.name, address: None, store: None, author }).await
 }
 
 async fn ask(state: &AdminState, request: MemberRequest) -> Answered {

@@ -307,8 +307,13 @@ pub fn member(seed: u64) -> Recording {
     stage.lead();
     let name = stage.world.hosts[HOST].name.clone();
     let leader = stage.world.leader().expect("two lead");
-    let request =
-        MemberRequest { act: MemberAct::Replace, name, address: None, author: Author::local("a test") };
+    let request = MemberRequest {
+        act: MemberAct::Replace,
+        name,
+        address: None,
+        store: None,
+        author: Author::local("a test"),
+    };
     stage.world.ask(leader, AdminRequest::Member(request));
     stage.until("the store set aside and filled", |world| {
         world.hosts[HOST].medium.images().iter().any(|image| image.ends_with("-damage")) && world.is_settled()

@@ -250,11 +250,6 @@ impl World {
                     self.ask_leader(host, MemberAct::Replace, |status| is_voter(status, store));
                 }
             }
-            // Asked again by one who did not know that it was done, the cluster has replaced the new store: its broker says so.
-            Cure::Replace if self.was_removed(host) => {
-                self.wipe(host);
-                self.set_cure(Cure::Add);
-            }
             Cure::Replace => {
                 self.ask_leader(host, MemberAct::Replace, |status| is_voter(status, store));
             }
@@ -312,16 +307,6 @@ impl World {
         self.ailing.as_ref().is_some_and(wrong)
     }
 
-    /// Whether this host's broker ended because its store was removed.
-    fn was_removed(&self, host: HostId) -> bool {
-        let host = &self.hosts[host];
-        host.process.is_none()
-            && host
-                .exit
-                .as_ref()
-                .is_some_and(|(status, why)| *status == 3 && why.contains("was removed from"))
-    }
-
     /// An operator goes on from a marked store, and is not done.
     pub(super) fn goes_on_from_store(&self) -> bool {
         matches!(&self.ailing, Some(Ailing { cure: Cure::Marked { .. } | Cure::Overridden { .. }, .. }))
@@ -348,10 +333,9 @@ impl World {
             return false;
         }
         let name = self.hosts[host].name.clone();
-        self.ask(
-            leader,
-            AdminRequest::Member(MemberRequest { act, name, address: None, author: Author::local("a test") }),
-        );
+        let author = Author::local("a test");
+        let store = self.ailing.as_ref().map(|ailing| ailing.store).filter(|_| act == MemberAct::Replace);
+        self.ask(leader, AdminRequest::Member(MemberRequest { act, name, address: None, store, author }));
         true
     }
 

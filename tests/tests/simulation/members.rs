@@ -23,6 +23,7 @@ fn request(act: MemberAct, name: &str) -> AdminRequest {
         act,
         name: name.to_owned(),
         address: None,
+        store: None,
         author: Author::local("a test"),
     })
 }

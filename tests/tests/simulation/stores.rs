@@ -41,8 +41,13 @@ fn a_damaged_store_is_set_aside_and_filled_anew_once_an_operator_replaced_it() {
     let (_, row) = verdict(&world, held).expect("a held broker answers");
     assert_eq!(row, "R2", "before the operator's word it stays as it is");
     let leader = system_leader(&mut world);
-    let request =
-        MemberRequest { act: MemberAct::Replace, name, address: None, author: Author::local("a test") };
+    let request = MemberRequest {
+        act: MemberAct::Replace,
+        name,
+        address: None,
+        store: None,
+        author: Author::local("a test"),
+    };
     world.ask(leader, AdminRequest::Member(request));
     let votes = |world: &World| {
         let status = world.statuses.get(&held)?;

@@ -107,7 +107,10 @@ pub fn run(command: MemberCommand, settings: &Settings, console: &mut Console) -
         }
         MemberCommand::Replace(Confirmed { name, yes }) => {
             console.confirm(&format!("Retire the store of {name}? It is never taken back."), yes)?;
-            change(&admin, "replace", &json!({ "name": name }), settings, console)
+            // The one that has the name now: asked again, no store that has come in its place by then is meant.
+            let (view, _) = ask(&admin)?;
+            let store = replaced_store(view.members(), &name);
+            change(&admin, "replace", &json!({ "name": name, "store_id": store }), settings, console)
         }
         MemberCommand::Drain(Named { name }) => {
             change(&admin, "drain", &json!({ "name": name }), settings, console)
@@ -119,6 +122,13 @@ pub fn run(command: MemberCommand, settings: &Settings, console: &mut Console) -
             permit(&admin, &json!({ "nodes": nodes, "reason": reason }), console)
         }
     }
+}
+
+/// The store of this member: of two of the name the one that votes, which the other one stands in for.
+fn replaced_store(members: &[Value], name: &str) -> Value {
+    let of_name = members.iter().filter(|member| member["name"] == name);
+    let store = |member: &Value| member["store_id"].clone();
+    of_name.max_by_key(|member| member["voter"] == true).map_or(Value::Null, store)
 }
 
 fn permit(admin: &Admin, body: &Value, console: &mut Console) -> Result<Status, Failure> {

@@ -97,6 +97,16 @@ impl Node {
             };
         };
         let store = member.store;
+        if let Some(asked) =
+            request.store.filter(|asked| *asked != store && request.act == MemberAct::Replace)
+        {
+            // That one is gone: what has its place now is not meant.
+            if system.is_retired(asked) {
+                return Ok(None);
+            }
+            let text = format!("the store of {name} is {store}, and {asked} was meant");
+            return Err(refused("MEMBER_DIFFERS", text, &["quorate member list"]));
+        }
         let leaving = intents.leaving.filter(|leaving| leaving.store == store);
         let alive = self.is_alive(store);
         match request.act {

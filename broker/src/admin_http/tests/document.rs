@@ -42,7 +42,7 @@ fn every_path_and_method_is_in_it_once() {
 }
 
 /// Requests that each route answers with success, and then one that it refuses, if it can.
-const REQUESTS: [(&str, &str, &str); 48] = [
+const REQUESTS: [(&str, &str, &str); 50] = [
     ("get", "/health/startup", ""),
     ("get", "/health/live", ""),
     ("get", "/health/ready", ""),
@@ -78,6 +78,8 @@ const REQUESTS: [(&str, &str, &str); 48] = [
     ("post", "/api/v1/members/remove", r#"{"name":"b1"}"#),
     ("post", "/api/v1/members/remove", r#"404 {"name":"nobody"}"#),
     ("post", "/api/v1/members/replace", r#"{"name":"b1"}"#),
+    ("post", "/api/v1/members/replace", r#"400 {"name":"b1","store_id":"b1"}"#),
+    ("post", "/api/v1/members/replace", r#"{"name":"b1","store_id":"00000000-0000-0000-0000-000000000001"}"#),
     ("post", "/api/v1/members/drain", r#"{"name":"b1"}"#),
     ("post", "/api/v1/members/resume", r#"{"name":"b1"}"#),
     ("post", "/api/v1/members/permit", r#"{"nodes":["b1"],"reason":"r"}"#),
