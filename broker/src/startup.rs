@@ -24,7 +24,7 @@ use tokio::time::timeout;
 
 use crate::address::HostPort;
 use crate::admin_desk::AdminDesk;
-use crate::admin_http::{self, Access, AdminState};
+use crate::admin_http::{self, Access, AdminState, KnownNames};
 use crate::clients::{Clients, Places};
 use crate::config::{Config, StoreChoice, host_name};
 use crate::counters::Counters;
@@ -208,6 +208,8 @@ fn serve(
         state.data_dir = Some(directory.clone());
     }
     state.access = access;
+    let named = std::iter::once(&config.admin_listen).chain(&config.admin_advertise);
+    state.names = KnownNames::of(named.map(|at| at.host.as_str()));
     runtime.spawn(signals.obey(inbox, reloaded));
     runtime.spawn(signals::watchdog(pulse));
     clients_at.spawn(clients.serve(listener(clients_at, ports.client)?));

@@ -196,6 +196,10 @@ impl Access {
         })
     }
 
+    fn asks_for_tokens(&self) -> bool {
+        self.tokens.borrow().is_some()
+    }
+
     /// Reads the file again; says how many tokens there are, if there is a file. On an error the old ones stay in force.
     ///
     /// # Errors
@@ -302,6 +306,13 @@ pub(super) async fn admit(State(state): State<AdminState>, mut request: Request,
     if request.uri().path().starts_with("/health/") && matches!(*request.method(), Method::GET | Method::HEAD)
     {
         return next.run(request).await;
+    }
+    let stranger = if state.access.asks_for_tokens() { None } else { state.names.stranger(&request) };
+    if let Some(name) = stranger {
+        state.access.complaints.warn(&address.ip().to_string(), || {
+            format!("operator {address} refused: it asks for {name:?}, which is no name of this broker")
+        });
+        return super::names::strange(name);
     }
     match state.access.judge(request.headers(), request.method()) {
         Ok((who, shown)) => {

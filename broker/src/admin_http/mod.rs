@@ -10,6 +10,7 @@ mod health;
 mod losses;
 mod members;
 mod metrics;
+mod names;
 mod panic;
 mod patient;
 mod route;
@@ -36,6 +37,7 @@ use crate::pulse::Pulse;
 
 pub use access::{Access, Tokens};
 pub use document::text as openapi;
+pub use names::KnownNames;
 pub use server::serve;
 
 use answers::ApiError;
@@ -57,6 +59,8 @@ pub struct AdminState {
     pub data_dir: Option<PathBuf>,
     /// Who may ask.
     pub access: Access,
+    /// By which names, while no token is asked for.
+    pub names: KnownNames,
     /// Who may listen to events.
     listeners: Arc<Semaphore>,
 }
@@ -66,7 +70,17 @@ impl AdminState {
     pub fn new(desk: AdminDesk, counters: Arc<Counters>, events: Arc<EventLog>, pulse: Arc<Pulse>) -> Self {
         let listeners = Arc::new(Semaphore::new(events::LISTENERS_MAX));
         let access = Access::open();
-        Self { desk, counters, events, pulse, insecure: false, data_dir: None, access, listeners }
+        Self {
+            desk,
+            counters,
+            events,
+            pulse,
+            insecure: false,
+            data_dir: None,
+            access,
+            names: KnownNames::default(),
+            listeners,
+        }
     }
 }
 

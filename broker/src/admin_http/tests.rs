@@ -376,6 +376,23 @@ fn a_broker_without_a_store_keeps_no_loss() {
 }
 
 #[test]
+fn a_page_whose_name_leads_here_is_refused_and_health_is_not() {
+    with_server(sample_status(), |address| {
+        let asked = |path: &str, host: &str| {
+            let mut response = agent().get(format!("{address}{path}")).header("host", host).call().unwrap();
+            (response.status().as_u16(), response.body_mut().read_json::<Value>().unwrap())
+        };
+        for path in ["/api/v1/status", "/api/v1/openapi.json", "/nothing"] {
+            let (code, body) = asked(path, "evil.example:7422");
+            assert_eq!((code, &body["code"]), (403, &json!("unknown-host")), "{body}");
+            assert!(body["message"].as_str().unwrap().contains("evil.example"), "{body}");
+        }
+        assert_eq!(asked("/api/v1/status", "localhost:7422").0, 200);
+        assert_eq!(asked("/health/live", "balancer.example").0, 200);
+    });
+}
+
+#[test]
 fn health_answers_follow_the_roles() {
     with_server(sample_status(), |address| {
         for (path, expected) in [
