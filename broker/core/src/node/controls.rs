@@ -278,7 +278,8 @@ impl Node {
             self.part_taken(group, lease);
         }
         for one in &changed {
-            let leads = group.is_leader();
+            // The one that was asked; not the one that leads by it when it hears of it.
+            let leads = group.is_leader() && group.replica.as_ref().is_some_and(|it| it.term() == at.0);
             if let Changed::VhostDeleted { group, name, .. } = one {
                 self.vhost_deleted(*group, Some(name), at.1);
             }
