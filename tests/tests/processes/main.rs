@@ -5,6 +5,7 @@
 mod bad_input;
 mod bench;
 mod chaos;
+mod codes;
 mod controls;
 mod events;
 mod exits;
