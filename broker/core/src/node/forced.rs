@@ -166,6 +166,10 @@ impl Node {
             }
             return;
         }
+        if !matches!(self.phase, Phase::Deciding | Phase::Running) || self.is_closing() {
+            self.force_failed("SHUTTING_DOWN", "this broker ends: nothing is changed".to_owned());
+            return;
+        }
         if self.now >= force.until {
             let missing: Vec<String> = force.unheard.iter().map(|store| self.name_of(*store)).collect();
             let text = if missing.is_empty() {
