@@ -173,6 +173,19 @@ mod tests {
         let recovery = Control::Recovery { recovery: Uuid::from_u128(9), sole: RaftId(3) };
         assert_eq!(Control::decode(recovery.encode()), Ok(recovery));
         assert!(shutdown.names(key(2)) && !shutdown.names(key(3)));
+        let forced = Control::Forced(Forced {
+            id: Uuid::from_u128(4),
+            kind: crate::controls::ForcedKind::TakeOver { number: 6 },
+            sole: RaftId(2),
+            name: "b2".into(),
+            nodes: [2].into(),
+            former: [1, 2].into(),
+            at_ms: 1,
+            author: crate::admin::Author::local("h"),
+            reason: "fire".into(),
+        });
+        assert_eq!((forced.sole(), forced.number()), (Some(RaftId(2)), 6));
+        assert_eq!(Control::decode(forced.encode()), Ok(forced));
     }
 
     proptest! {

@@ -20,14 +20,36 @@ fn every_change() -> Vec<Change> {
         Change::Durability(weak),
         Change::PermittedNodes(BTreeSet::from(["b1".to_owned(), "h2:1".to_owned()])),
         Change::Transfer { to: RaftId(3), name: "b3".into() },
+        primary(2, 5),
+        Change::Lease { left_ms: 5000, set: true },
     ]
+}
+
+fn primary(node: u64, number: u64) -> Change {
+    let primary = Primary { node: RaftId(node), name: format!("b{node}") };
+    Change::Primary { primary: Some(primary), number }
+}
+
+fn forced(kind: ForcedKind) -> Forced {
+    Forced {
+        id: uuid::Uuid::from_u128(8),
+        kind,
+        sole: RaftId(1),
+        name: "b1".into(),
+        nodes: BTreeSet::from([1, 3]),
+        former: BTreeSet::from([1, 2, 3, 4, 5]),
+        at_ms: 9,
+        author: Author { who: "anna".into(), address: String::new() },
+        reason: "fire".into(),
+    }
 }
 
 #[test]
 fn an_act_and_the_controls_survive_their_encodings() {
     let mut controls = Controls::default();
+    controls.force(Index(8), forced(ForcedKind::Override { lease_ms: 60_000 }));
     let act = act(every_change());
-    assert_eq!(controls.apply(Index(9), &act).len(), 5);
+    assert_eq!(controls.apply(Index(9), &act).len(), 7);
     let mut out = BytesMut::new();
     act.encode(&mut out);
     assert_eq!(Act::decode(&mut Reader::new(out.freeze())), Ok(act));
@@ -38,6 +60,44 @@ fn an_act_and_the_controls_survive_their_encodings() {
     for length in 0..whole.len() {
         assert!(Controls::decode(&mut Reader::new(whole.slice(..length))).is_err(), "cut at {length}");
     }
+}
+
+#[test]
+fn a_lease_is_taken_in_parts_and_what_was_forced_ends_once() {
+    let mut controls = Controls::default();
+    assert!(controls.apply(Index(1), &act(vec![Change::Restored])).is_empty(), "nothing was forced");
+    controls.force(Index(2), forced(ForcedKind::Override { lease_ms: 3_000_000 }));
+    let mut parts = 0;
+    while let Some(left) = controls.in_force().unwrap().lease_left_ms.filter(|left| *left > 0) {
+        let part = controls.in_force().unwrap().next_part_ms();
+        assert!((1..=60_000).contains(&part), "{part} of {left}");
+        let taken = Change::Lease { left_ms: left - part, set: false };
+        assert!(controls.apply(Index(3), &act(vec![taken])).is_empty(), "the audit is for operators' acts");
+        parts += 1;
+    }
+    assert_eq!((parts, controls.in_force().unwrap().next_part_ms()), (50, 0));
+    assert_eq!(controls.in_force().unwrap().needed(), 2);
+    assert_eq!(controls.apply(Index(4), &act(vec![Change::Restored, Change::Restored])).len(), 1);
+    assert_eq!(controls.in_force(), None);
+    assert!(
+        controls.apply(Index(5), &act(vec![Change::Lease { left_ms: 1, set: true }])).is_empty(),
+        "there is no lease"
+    );
+}
+
+#[test]
+fn numbers_only_rise_and_who_takes_over_is_designated_where_somebody_was() {
+    let mut controls = Controls::default();
+    controls.force(Index(1), forced(ForcedKind::TakeOver { number: 1 }));
+    assert_eq!((controls.primary(), controls.number()), (None, 1), "nobody was designated");
+    assert_eq!(controls.apply(Index(2), &act(vec![primary(2, 2)])).len(), 1);
+    assert!(controls.apply(Index(3), &act(vec![primary(3, 2)])).is_empty(), "a late one");
+    controls.force(Index(4), forced(ForcedKind::TakeOver { number: 7 }));
+    let (holder, number) = controls.primary().unwrap();
+    assert_eq!((holder.node, number), (RaftId(1), 7));
+    // A marked store goes on by a person's word: nothing that was forced before is in force.
+    controls.restore(RaftId(1));
+    assert_eq!(controls.in_force(), None);
 }
 
 #[test]

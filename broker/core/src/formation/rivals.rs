@@ -85,3 +85,63 @@ pub(crate) fn own_client_epochs(standing: &Standing<'_>, history: &[EpochEntry])
         .filter(|number| standing.client_epochs.contains(number))
         .collect()
 }
+
+#[cfg(test)]
+mod tests {
+    use quorate_store::ids::RaftId;
+    use quorate_store::stamp::EpochCause;
+    use uuid::Uuid;
+
+    use super::super::samples::epochs;
+    use super::*;
+
+    const FORCED: EpochCause = EpochCause::Override { sole: RaftId(1), lease_ms: 1000 };
+    const MARKED: EpochCause =
+        EpochCause::Mark { recovery: Uuid::nil(), alone: true, members: 0, sole: RaftId(1) };
+
+    fn solo(number: u64) -> EpochCause {
+        EpochCause::Solo { sole: RaftId(1), number }
+    }
+
+    fn take_over(number: u64) -> EpochCause {
+        EpochCause::TakeOver { sole: RaftId(2), number }
+    }
+
+    /// The founding, and epochs of one side after it.
+    fn after(side: u128, causes: &[EpochCause]) -> Vec<EpochEntry> {
+        let ids: Vec<u128> =
+            std::iter::once(1).chain((1..=causes.len() as u128).map(|at| side + at)).collect();
+        let mut list = epochs(&ids);
+        for (epoch, cause) in list.iter_mut().skip(1).zip(causes) {
+            epoch.cause = *cause;
+        }
+        list
+    }
+
+    #[test]
+    fn of_two_histories_the_lower_designated_number_gives_way_and_no_operators_word_does() {
+        let cases: [(&[EpochCause], &[EpochCause], bool); 11] = [
+            (&[], &[solo(1)], true),
+            (&[], &[take_over(1)], true),
+            (&[solo(1)], &[take_over(2)], true),
+            (&[solo(1), solo(1)], &[take_over(2)], true),
+            (&[take_over(2)], &[solo(1)], false),
+            (&[solo(1)], &[], false),
+            (&[take_over(2)], &[take_over(2)], false),
+            (&[solo(1)], &[FORCED], false),
+            (&[], &[FORCED], false),
+            (&[FORCED], &[take_over(2)], false),
+            (&[solo(1), MARKED], &[take_over(2)], false),
+        ];
+        for (mine, theirs, expected) in cases {
+            assert_eq!(
+                outnumbered(&after(100, mine), &after(200, theirs)),
+                expected,
+                "{mine:?} beside {theirs:?}"
+            );
+        }
+        assert!(!outnumbered(&[], &after(200, &[solo(1)])), "what holds nothing is filled anyway");
+        let shared = after(100, &[solo(1)]);
+        assert!(!outnumbered(&shared, &shared), "one history");
+    }
+}
