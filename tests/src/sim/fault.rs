@@ -180,7 +180,7 @@ pub const KINDS: [Kind; 38] = [
     kind("mark_blind", 6, |draw| Fault::MarkBlind(draw.target(), draw.soon())),
     kind("drain", 4, |draw| Fault::Drain(draw.target(), draw.long())),
     kind("override", 12, |draw| Fault::Override(draw.target(), draw.soon())),
-    kind("designate", 24, |draw| Fault::Designate(draw.target(), 4 * draw.long())),
+    kind("designate", 24, |draw| Fault::Designate(draw.target(), draw.long())),
     kind("priority", 3, |draw| Fault::Priority(draw.target(), draw.dice.below(4), draw.long())),
     kind("required_nodes", 3, |draw| {
         let hosts = draw.hosts as u64;
