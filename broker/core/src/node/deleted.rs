@@ -100,6 +100,14 @@ impl Node {
         }
     }
 
+    /// `system`'s log was applied to its end in one go: what it deletes there goes as if it had been applied entry by entry.
+    pub(super) fn leave_replayed_deletions(&mut self) {
+        let applied = self.groups.get(GroupId::SYSTEM).map(|group| group.applied).unwrap_or_default();
+        for id in self.known_deleted() {
+            self.vhost_deleted(id, None, applied);
+        }
+    }
+
     /// What an earlier process left of groups that its `system` knows to be deleted is none of this one's groups.
     pub(super) fn set_remainders_apart(&mut self) {
         let applied = self.groups.get(GroupId::SYSTEM).map(|group| group.applied).unwrap_or_default();

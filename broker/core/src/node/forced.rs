@@ -276,6 +276,8 @@ impl Node {
             });
         }
         self.unmade = unmade;
+        self.leave_replayed_deletions();
+        force.groups.retain(|id| self.groups.contains_key(*id));
         let groups = force.groups.clone();
         self.forcing = Some(force);
         self.facts_changed = true;
