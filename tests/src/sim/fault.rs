@@ -177,7 +177,7 @@ pub const KINDS: [Kind; 38] = [
     kind("intrude", 5, |draw| Fault::Intrude(draw.target())),
     kind("remove", 4, |draw| Fault::Remove(draw.target())),
     kind("mark", 6, |draw| Fault::Mark(draw.soon())),
-    kind("mark_blind", 6, |draw| Fault::MarkBlind(draw.target(), draw.soon())),
+    kind("mark_blind", 9, |draw| Fault::MarkBlind(draw.target(), draw.soon())),
     kind("drain", 4, |draw| Fault::Drain(draw.target(), draw.long())),
     kind("override", 12, |draw| Fault::Override(draw.target(), draw.soon())),
     kind("designate", 24, |draw| Fault::Designate(draw.target(), draw.long())),

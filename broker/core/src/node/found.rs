@@ -136,7 +136,8 @@ impl Node {
     /// A virtual host was created through `system`'s log: its group begins with the configuration that `system` has at
     /// that very entry, the same on every member.
     pub(super) fn vhost_created(&mut self, id: GroupId, name: &str, configuration: &Configuration) {
-        if self.groups.contains_key(id) || self.refilling.contains(&id) {
+        // What a start found created and deleted in `system`'s log is not made again.
+        if self.groups.contains_key(id) || self.refilling.contains(&id) || self.is_deleted(id) {
             return;
         }
         let lineage = Lineage::founded(self.cluster(), id);

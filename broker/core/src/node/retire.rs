@@ -29,6 +29,8 @@ impl Node {
                     let wanted = group.retirement.wanted.map_or(index, |wanted| wanted.max(index));
                     group.retirement.wanted = Some(wanted);
                 }
+                // One that was deleted is in the store until its last step, and a start in between has to be able to read it.
+                None if self.deleted.contains_key(&id) => {}
                 // A group that is gone holds nothing back.
                 None => self.emit(Output::Compact { group: id, index }),
             }
