@@ -32,7 +32,7 @@ pub const TARGET: Target = Target {
         b"HEAD ",
         b" HTTP/1.1\r\n",
         b" HTTP/1.0\r\n",
-        b"Host: h\r\n",
+        b"Host: localhost\r\n",
         b"\r\n\r\n",
         b"Content-Type: application/json\r\n",
         b"Content-Length: ",
@@ -193,7 +193,7 @@ fn check(input: &[u8], answer: &[u8], asked: &[AdminRequest]) {
 }
 
 fn request(method: &str, path: &str, body: &str) -> Vec<u8> {
-    let head = format!("{method} {path} HTTP/1.1\r\nHost: h\r\nConnection: close\r\n");
+    let head = format!("{method} {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n");
     if body.is_empty() {
         return format!("{head}\r\n").into_bytes();
     }
@@ -230,7 +230,7 @@ fn seeds() -> Vec<Vec<u8>> {
     ] {
         seeds.push(request("POST", path, body));
     }
-    let chunked = "POST /api/v1/vhosts HTTP/1.1\r\nHost: h\r\nContent-Type: application/json\r\nTransfer-Encoding: chunked\r\n\r\n\
+    let chunked = "POST /api/v1/vhosts HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nTransfer-Encoding: chunked\r\n\r\n\
                    10\r\n{\"name\":\"other\"}\r\n0\r\n\r\n";
     seeds.push(chunked.as_bytes().to_vec());
     seeds

@@ -19,10 +19,11 @@ const LOSS: &str = "LOSS";
 /// See [`LOSS`].
 const LOSS_COMMAND: &str = "quorate loss show ";
 /// Commands that only look: they are typed again until the answer is as shown.
-const LOOKING: [&str; 8] = [
+const LOOKING: [&str; 9] = [
     "quorate loss list",
     "quorate cluster ",
     "quorate group status",
+    "quorate group audit",
     "quorate --admin",
     "quorate queue list",
     "quorate queue show",

@@ -42,7 +42,7 @@ fn every_path_and_method_is_in_it_once() {
 }
 
 /// Requests that each route answers with success, and then one that it refuses, if it can.
-const REQUESTS: [(&str, &str, &str); 50] = [
+const REQUESTS: [(&str, &str, &str); 53] = [
     ("get", "/health/startup", ""),
     ("get", "/health/live", ""),
     ("get", "/health/ready", ""),
@@ -93,6 +93,17 @@ const REQUESTS: [(&str, &str, &str); 50] = [
     ("post", "/api/v1/groups/set", r#"404 {"vhost":"none","required_nodes":1}"#),
     ("post", "/api/v1/groups/transfer", r#"{"vhost":"/","to":"b2","timeout_ms":50,"reason":"r"}"#),
     ("post", "/api/v1/groups/transfer", r#"{"to":"b2"}"#),
+    (
+        "post",
+        "/api/v1/groups/override",
+        r#"{"vhost":"/","nodes":["b1"],"lease_ms":60000,"confirm":"c","reason":"r"}"#,
+    ),
+    (
+        "post",
+        "/api/v1/groups/take-over",
+        r#"{"node":"b1","other_is_stopped":true,"confirm":"c","reason":"r"}"#,
+    ),
+    ("post", "/api/v1/groups/take-over", r#"400! {"node":"b1","confirm":"c","reason":"r"}"#),
     ("post", "/api/v1/cluster/shutdown", r#"{"reason":"kernel"}"#),
     ("post", "/api/v1/cluster/shutdown", r#"400 {"reason":""}"#),
     ("post", "/api/v1/cluster/shutdown", r#"400! {"reason":"r","more":1}"#),
