@@ -3,8 +3,10 @@
 
 use quorate_core::event::CODES;
 use quorate_tests::process::status::get;
-use quorate_tests::process::{Broker, Cluster, ClusterPlan, programs, wait_for};
+use quorate_tests::process::{Broker, Cluster, ClusterPlan, wait_for};
 use serde_json::Value;
+
+use crate::operator::quorate;
 
 /// Codes that other tests provoke: the code, the file, and the test in it.
 const ELSEWHERE: [(&str, &str, &str); 5] = [
@@ -43,14 +45,10 @@ fn expect(cluster: &Cluster, running: &[usize], told: &[Told]) {
     });
 }
 
-fn quorate(cluster: &mut Cluster, arguments: &[&str]) -> Value {
-    let running: Vec<usize> = (0..cluster.size()).filter(|number| cluster[*number].is_running()).collect();
-    let admins: Vec<String> = running.iter().map(|number| cluster[*number].admin_address()).collect();
-    let mut command = programs::command("quorate");
-    let output = command.args(["-o", "json", "--admin", &admins.join(",")]).args(arguments).output().unwrap();
-    let text = String::from_utf8_lossy(&output.stdout).into_owned();
-    assert_eq!(output.status.code(), Some(0), "{arguments:?}: {text}");
-    serde_json::from_str(&text).unwrap()
+fn done(cluster: &mut Cluster, arguments: &[&str]) -> Value {
+    let (status, answer) = quorate(cluster, arguments);
+    assert_eq!(status, 0, "{arguments:?}: {answer}");
+    answer
 }
 
 /// Who leads this group, by its own word.
@@ -88,12 +86,12 @@ fn acceptance_h4_every_code_has_its_text_once_on_the_brokers_where_it_happens() 
             ("HA-1005", "contact with b3 gained".into(), vec![0, 1]),
         ],
     );
-    quorate(&mut cluster, &["vhost", "create", "orders"]);
-    quorate(&mut cluster, &["group", "set", "--vhost", "/", "--node", "b2", "--priority", "3"]);
-    quorate(&mut cluster, &["group", "set", "--vhost", "/", "--required-nodes", "3"]);
-    quorate(&mut cluster, &["group", "set", "--vhost", "/", "--required-nodes", "0"]);
+    done(&mut cluster, &["vhost", "create", "orders"]);
+    done(&mut cluster, &["group", "set", "--vhost", "/", "--node", "b2", "--priority", "3"]);
+    done(&mut cluster, &["group", "set", "--vhost", "/", "--required-nodes", "3"]);
+    done(&mut cluster, &["group", "set", "--vhost", "/", "--required-nodes", "0"]);
     let permit = ["member", "permit", "--node", "b1", "--node", "b2", "--node", "b3", "--node", "b4"];
-    quorate(&mut cluster, &permit);
+    done(&mut cluster, &permit);
     expect(
         &cluster,
         &all,
@@ -113,7 +111,7 @@ fn acceptance_h4_every_code_has_its_text_once_on_the_brokers_where_it_happens() 
     let from = leader_of(&cluster, "orders");
     let to = cluster.others(from)[0];
     let name = cluster[to].name().to_owned();
-    quorate(&mut cluster, &["group", "transfer", "--vhost", "orders", "--to", &name]);
+    done(&mut cluster, &["group", "transfer", "--vhost", "orders", "--to", &name]);
     let status = cluster[to].wait_until("leads", |status| status.role("orders") == "leader");
     let term = status.group("orders").unwrap()["term"].as_u64().unwrap();
     let asked = texts(&cluster[from], "HA-1007").unwrap();
@@ -143,8 +141,8 @@ fn acceptance_h4_every_code_has_its_text_once_on_the_brokers_where_it_happens() 
     );
     expect(&cluster, &all, &[("HA-1008", refused[0].clone(), vec![system])]);
     fourth.start();
-    quorate(&mut cluster, &["member", "add", "--name", "b4"]);
-    quorate(&mut cluster, &["member", "remove", "--name", "b4", "--yes"]);
+    done(&mut cluster, &["member", "add", "--name", "b4"]);
+    done(&mut cluster, &["member", "remove", "--name", "b4", "--yes"]);
     let roles = ["learner", "voter"].into_iter().flat_map(|role| {
         ["system", "/", "orders"].map(|vhost| {
             in_vhost("HA-1003", &format!("b4 added to the group of virtual host {vhost} as {role}"))
@@ -157,7 +155,7 @@ fn acceptance_h4_every_code_has_its_text_once_on_the_brokers_where_it_happens() 
     );
     expect(&cluster, &all, &told);
 
-    quorate(&mut cluster, &["vhost", "delete", "orders", "--confirm", "orders"]);
+    done(&mut cluster, &["vhost", "delete", "orders", "--confirm", "orders"]);
     expect(&cluster, &all, &[in_vhost("HA-1002", "node of virtual host orders deleted")]);
 
     loses_its_quorum(&mut cluster);

@@ -3,24 +3,11 @@
 use std::time::{Duration, Instant};
 
 use quorate_tests::process::status::post;
-use quorate_tests::process::{Broker, Cluster, ClusterPlan, messages, programs, wait_for};
+use quorate_tests::process::{Broker, Cluster, ClusterPlan, messages, wait_for};
 use serde_json::{Value, json};
 
+use crate::operator::quorate;
 use crate::stream::{QUEUE, Stream, check_content};
-
-/// Runs `quorate` at the brokers that run; gives its exit status and the JSON that it printed.
-pub(crate) fn quorate(cluster: &mut Cluster, arguments: &[&str]) -> (i32, Value) {
-    let running: Vec<usize> = (0..cluster.size()).filter(|number| cluster[*number].is_running()).collect();
-    let admins: Vec<String> = running.iter().map(|number| cluster[*number].admin_address()).collect();
-    let mut command = programs::command("quorate");
-    command.args(["-o", "json", "--admin", &admins.join(",")]).args(arguments);
-    let output = command.output().unwrap();
-    let text = String::from_utf8_lossy(&output.stdout);
-    let value = serde_json::from_str(&text).unwrap_or_else(|error| {
-        panic!("{arguments:?}: {error}: {text}{}", String::from_utf8_lossy(&output.stderr))
-    });
-    (output.status.code().expect("it ends by itself"), value)
-}
 
 fn set_priority(cluster: &mut Cluster, number: usize, priority: &str) {
     let name = cluster[number].name().to_owned();

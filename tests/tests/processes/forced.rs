@@ -4,12 +4,14 @@ use quorate_client::Receipt;
 use quorate_tests::process::{Cluster, ClusterPlan, messages, programs};
 use serde_json::Value;
 
-use crate::controls::{quorate, three};
+use crate::controls::three;
+use crate::operator::quorate;
 use crate::stream::QUEUE;
 
-fn cluster_id(cluster: &Cluster) -> String {
-    let running = cluster.stamp(0);
-    running.cluster_id.expect("a cluster").to_string()
+fn cluster_id(cluster: &mut Cluster) -> String {
+    let running = (0..cluster.size()).find(|number| cluster[*number].is_running()).expect("one runs");
+    let status = cluster[running].status().unwrap();
+    status.cluster_id().expect("a cluster").to_owned()
 }
 
 /// Publishes these; their receipts.
@@ -180,7 +182,7 @@ async fn acceptance_f9_both_are_never_designated_and_a_take_over_settles_who_giv
     assert_eq!(designate(&mut cluster, "b1").0, 0);
     // The designated one is gone: the other one goes on by an operator's word only.
     cluster[0].kill();
-    let id = cluster_id(&cluster);
+    let id = cluster_id(&mut cluster);
     let take =
         ["--timeout", "20s", "group", "take-over", "--node", "b2", "--confirm", &id, "--reason", "fire"];
     let (status, report) = quorate(&mut cluster, &take);
@@ -200,4 +202,29 @@ async fn acceptance_f9_both_are_never_designated_and_a_take_over_settles_who_giv
     cluster.wait_equal();
     let client = messages::connect(&cluster.url()).await;
     assert_eq!(messages::drain(&client, QUEUE).await.unwrap(), (0..100).collect::<Vec<_>>());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_last_of_a_transient_cluster_that_has_data_goes_on_as_it_says() {
+    let mut cluster = ClusterPlan::of(3).flags(&["--transient"]).quick().prepare();
+    cluster.start_all();
+    publish(&cluster, QUEUE, 0..100).await;
+    let last = cluster.wait_equal();
+    for other in cluster.others(last) {
+        cluster[other].kill();
+    }
+    for other in cluster.others(last) {
+        cluster[other].start();
+    }
+    // New stores under the old names: those that voted never come back.
+    let told = cluster[last].wait_until("it asks", |status| status.verdict() == "needs-operator");
+    let name = cluster[last].name().to_owned();
+    let advice = format!("--required-nodes 1 --nodes {name} ");
+    assert!(told.0["next"].to_string().contains(&advice), "{}", told.0["next"]);
+    let (status, report) = go_on(&mut cluster, last, "1h");
+    assert_eq!(status, 0, "{report}");
+    let receipts = publish(&cluster, QUEUE, 100..200).await;
+    assert!(receipts.iter().all(|receipt| receipt.under_override));
+    let client = messages::connect(&cluster.url()).await;
+    assert_eq!(messages::drain(&client, QUEUE).await.unwrap(), (0..200).collect::<Vec<_>>());
 }

@@ -40,6 +40,20 @@ impl Operator {
     }
 }
 
+/// Runs `quorate` at the brokers that run; gives its exit status and the JSON that it printed.
+pub(super) fn quorate(cluster: &mut Cluster, arguments: &[&str]) -> (i32, Value) {
+    let running: Vec<usize> = (0..cluster.size()).filter(|number| cluster[*number].is_running()).collect();
+    let admins: Vec<String> = running.iter().map(|number| cluster[*number].admin_address()).collect();
+    let mut command = programs::command("quorate");
+    command.args(["-o", "json", "--admin", &admins.join(",")]).args(arguments);
+    let output = command.output().unwrap();
+    let text = String::from_utf8_lossy(&output.stdout);
+    let value = serde_json::from_str(&text).unwrap_or_else(|error| {
+        panic!("{arguments:?}: {error}: {text}{}", String::from_utf8_lossy(&output.stderr))
+    });
+    (output.status.code().expect("it ends by itself"), value)
+}
+
 /// A broker that is alone and serves.
 pub(super) fn leading(place: &Place) -> Broker {
     let mut broker = Broker::single(&place.path(""), "b");

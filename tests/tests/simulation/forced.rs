@@ -71,6 +71,28 @@ fn count(world: &World, host: HostId, of: impl Fn(&Event) -> bool) -> usize {
     world.events.iter().filter(|(_, at, event)| *at == host && of(event)).count()
 }
 
+/// Three hosts with so many messages, of which one is left; and which that is.
+fn last_of_three(messages: u64) -> (World, HostId, Vec<HostId>) {
+    let mut world = serving(LogSizes::default());
+    let client = publisher(&mut world, "q", messages);
+    publish_all(&mut world, client);
+    let last = lead(&mut world);
+    let others: Vec<HostId> = (0..3).filter(|host| *host != last).collect();
+    for host in &others {
+        world.end(*host, true);
+    }
+    world.run_for(3 * SECOND);
+    (world, last, others)
+}
+
+/// The others are back, and what was forced ends.
+fn all_return(world: &mut World, others: &[HostId]) {
+    for host in others {
+        world.start(*host);
+    }
+    assert!(world.run_until(60 * SECOND, |world| is_over(world)), "{:#?}", world.statuses);
+}
+
 fn two() -> World {
     let mut configs = cluster(2, LogSizes::default());
     for config in &mut configs {
@@ -90,15 +112,7 @@ fn designate(world: &mut World, host: HostId) {
 
 #[test]
 fn the_last_of_three_goes_on_by_an_override_and_the_others_come_back_with_everything() {
-    let mut world = serving(LogSizes::default());
-    let first = publisher(&mut world, "q", 100);
-    publish_all(&mut world, first);
-    let last = lead(&mut world);
-    let others: Vec<HostId> = (0..3).filter(|host| *host != last).collect();
-    for host in &others {
-        world.end(*host, true);
-    }
-    world.run_for(3 * SECOND);
+    let (mut world, last, others) = last_of_three(100);
     assert_eq!(verdict(&world, last), Some((VerdictWord::Waiting, "Q1".to_owned())));
     go_on(&mut world, &[last], 600 * SECOND);
     assert_eq!(lead(&mut world), last);
@@ -113,10 +127,7 @@ fn the_last_of_three_goes_on_by_an_override_and_the_others_come_back_with_everyt
     let third = publisher(&mut world, "q", 50);
     publish_all(&mut world, third);
     assert_eq!(in_force(&world, last), Some("override"));
-    for host in &others {
-        world.start(*host);
-    }
-    assert!(world.run_until(60 * SECOND, |world| is_over(world)), "{:#?}", world.statuses);
+    all_return(&mut world, &others);
     let required =
         |event: &Event| matches!(event, Event::RequiredNodesChanged { vhost, .. } if vhost == VHOST);
     assert_eq!(count(&world, last, required), 2, "it began, and it ended");
@@ -125,15 +136,7 @@ fn the_last_of_three_goes_on_by_an_override_and_the_others_come_back_with_everyt
 
 #[test]
 fn whoever_is_only_in_contact_ends_no_override() {
-    let mut world = serving(LogSizes::default());
-    let first = publisher(&mut world, "q", 100);
-    publish_all(&mut world, first);
-    let last = lead(&mut world);
-    let others: Vec<HostId> = (0..3).filter(|host| *host != last).collect();
-    for host in &others {
-        world.end(*host, true);
-    }
-    world.run_for(3 * SECOND);
+    let (mut world, last, others) = last_of_three(100);
     go_on(&mut world, &[last], 600 * SECOND);
     lead(&mut world);
     for _ in 0..5 {
@@ -150,24 +153,13 @@ fn whoever_is_only_in_contact_ends_no_override() {
     }
     let second = publisher(&mut world, "q", 50);
     publish_all(&mut world, second);
-    for host in &others {
-        world.start(*host);
-    }
-    assert!(world.run_until(60 * SECOND, |world| is_over(world)), "{:#?}", world.statuses);
+    all_return(&mut world, &others);
     finish(world);
 }
 
 #[test]
 fn no_restart_makes_a_lease_longer_and_what_returns_after_it_still_ends_the_override() {
-    let mut world = serving(LogSizes::default());
-    let first = publisher(&mut world, "q", 50);
-    publish_all(&mut world, first);
-    let last = lead(&mut world);
-    let others: Vec<HostId> = (0..3).filter(|host| *host != last).collect();
-    for host in &others {
-        world.end(*host, true);
-    }
-    world.run_for(3 * SECOND);
+    let (mut world, last, others) = last_of_three(50);
     go_on(&mut world, &[last], 20 * SECOND);
     let began = world.now();
     let is_over_now = |world: &World| {
@@ -206,13 +198,7 @@ fn no_restart_makes_a_lease_longer_and_what_returns_after_it_still_ends_the_over
 
 #[test]
 fn an_operator_makes_a_lease_longer_and_ends_it() {
-    let mut world = serving(LogSizes::default());
-    let last = lead(&mut world);
-    let others: Vec<HostId> = (0..3).filter(|host| *host != last).collect();
-    for host in &others {
-        world.end(*host, true);
-    }
-    world.run_for(3 * SECOND);
+    let (mut world, last, others) = last_of_three(1);
     go_on(&mut world, &[last], 5 * SECOND);
     world.run_for(10 * SECOND);
     assert!(group(&world, last, VHOST).gate.is_some());
@@ -224,10 +210,7 @@ fn an_operator_makes_a_lease_longer_and_ends_it() {
     set(&mut world, Some(VHOST), Setting::RequiredNodes(0));
     world.run_for(3 * SECOND);
     assert!(group(&world, last, VHOST).gate.is_some(), "{:#?}", world.statuses);
-    for host in &others {
-        world.start(*host);
-    }
-    assert!(world.run_until(60 * SECOND, |world| is_over(world)), "{:#?}", world.statuses);
+    all_return(&mut world, &others);
     finish(world);
 }
 

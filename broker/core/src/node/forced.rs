@@ -22,6 +22,7 @@ use std::collections::BTreeSet;
 use quorate_store::ids::{Epoch, GroupId, Position, RaftId, StoreId, Term};
 use quorate_store::stamp::{EpochEntry, Known, LeftOut};
 
+use super::configuration::Configuration;
 use super::group::Group;
 use super::recovery::{RecoveredLog, Unmade};
 use super::startup::Beginning;
@@ -29,6 +30,7 @@ use super::{Node, Phase, Then};
 use crate::admin::{AdminReply, Author, GroupReport};
 use crate::controls::{ForcedKind, duration_text};
 use crate::event::{Event, Level};
+use crate::formation::status::GroupStatus;
 use crate::formation::{Row, Verdict, decide_group};
 use crate::io::{AdminId, Output, Tick};
 
@@ -241,15 +243,11 @@ impl Node {
     /// Whoever of these has more of the group than this broker, or another history of it.
     pub(super) fn more_recent(&self, group: &Group, among: &BTreeSet<StoreId>) -> Option<String> {
         let mine = self.group_status(group);
-        let rank = |part: &crate::formation::status::GroupStatus, store: StoreId| {
-            (part.lineage.len(), part.position, store)
-        };
+        let rank = |part: &GroupStatus| (part.lineage.len(), part.position);
         let more = |store: &&StoreId| {
             let status = self.peers.get(**store).and_then(|peer| peer.status.as_ref());
-            status.and_then(|status| status.group(group.id)).is_some_and(|part| {
-                part.trusted
-                    && rank(part, StoreId(uuid::Uuid::nil())) > rank(&mine, StoreId(uuid::Uuid::max()))
-            })
+            let part = status.and_then(|status| status.group(group.id));
+            part.is_some_and(|part| part.trusted && rank(part) > rank(&mine))
         };
         among.iter().find(more).map(|store| self.name_of(*store))
     }
@@ -268,7 +266,7 @@ impl Node {
                 group.seen_number = group.seen_number.max(epoch.cause.number().unwrap_or(0));
                 group.lineage.begin(epoch);
                 let own = node.raft_id.map_or(0, |id| id.0);
-                group.configuration = super::configuration::Configuration::sole(own);
+                group.configuration = Configuration::sole(own);
                 if let Some(recovered) = &mut group.recovered {
                     recovered.latest = group.configuration.clone();
                     recovered.marked = true;

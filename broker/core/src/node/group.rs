@@ -254,8 +254,8 @@ impl Group {
         self.recovered.as_ref().is_some_and(|recovered| recovered.marked)
     }
 
-    /// Notes in which epoch clients worked last, and the highest designated number: of every entry that comes into the log, since others may know it to be
-    /// committed before this broker does.
+    /// Notes in which epoch clients worked last, and the highest designated number: of every entry that comes into the log,
+    /// since others may know it to be committed before this broker does.
     pub(crate) fn note_client_work(&mut self, entry: &Entry) {
         if entry.kind == EntryKind::Control && self.id == GroupId::SYSTEM {
             let control = Control::decode(entry.data.clone());

@@ -134,7 +134,7 @@ fn stranded(case: &Case<'_>, survivors: &[&str]) -> Decision {
     let survivor = if survives { Some(own.name.as_str()) } else { survivors.first().copied() };
     decision.next = vec![match survivor {
         Some(survivor) if voters == 2 => next::take_over(survivor),
-        _ => next::required_nodes(survivors.len()),
+        _ => next::required_nodes(survivors),
     }];
     decision
 }

@@ -153,11 +153,14 @@ pub(super) fn row_q1(case: &Case<'_>) -> Option<Decision> {
     decision.missing = names(running.missing());
     decision.next = next::start(&decision.missing);
     if decision.next.is_empty() {
-        decision.next = if case.company.own().is_transient() {
-            vec![next::required_nodes(running.able().count().max(1))]
-        } else {
-            vec![next::inspect(), next::mark_clean()]
-        };
+        decision.next = vec![next::inspect(), next::mark_clean()];
+    }
+    // If they never return.
+    let able: Vec<&str> = running.able().map(|voter| voter.name.as_str()).collect();
+    match (able.as_slice(), running.voters().len()) {
+        ([], _) => {}
+        ([one], 2) => decision.next.push(next::take_over(one)),
+        (some, _) => decision.next.push(next::required_nodes(some)),
     }
     Some(decision)
 }

@@ -95,12 +95,16 @@ pub(super) fn data_dir() -> String {
     "quorated … --data-dir DIR".to_owned()
 }
 
-/// Go on with the nodes that are left of a group.
-pub(super) fn required_nodes(members: usize) -> String {
-    format!("quorate group set --required-nodes {members} --confirm CLUSTER-ID --reason TEXT")
+/// Go on with the nodes that are left of every group.
+pub(super) fn required_nodes(names: &[&str]) -> String {
+    format!(
+        "quorate group set --vhost '*' --required-nodes {} --nodes {} --confirm CLUSTER-ID --reason TEXT",
+        names.len(),
+        names.join(",")
+    )
 }
 
 /// Go on with the one that is left of two.
 pub(super) fn take_over(name: &str) -> String {
-    format!("quorate group take-over --node {name} --confirm CLUSTER-ID --reason TEXT")
+    format!("quorate group take-over --node {name} --confirm CLUSTER-ID --other-is-stopped --reason TEXT")
 }
