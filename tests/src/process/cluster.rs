@@ -15,6 +15,8 @@ pub struct ClusterPlan {
     pub size: usize,
     /// `--cluster-wait-for`.
     pub wait_for: usize,
+    /// They keep nothing on disk.
+    pub transient: bool,
     /// Further flags of every broker.
     pub flags: Vec<String>,
 }
@@ -30,7 +32,14 @@ pub struct Cluster {
 impl ClusterPlan {
     /// So many brokers, all of which are waited for.
     pub fn of(size: usize) -> Self {
-        Self { size, wait_for: size, flags: Vec::new() }
+        Self { size, wait_for: size, transient: false, flags: Vec::new() }
+    }
+
+    /// Brokers that keep nothing on disk.
+    #[must_use]
+    pub fn transient(mut self) -> Self {
+        self.transient = true;
+        self
     }
 
     /// Another number to wait for.
@@ -57,7 +66,9 @@ impl ClusterPlan {
         for number in 0..self.size {
             let mut broker = Broker::new(&cluster.place.path(""), &format!("b{}", number + 1), &[]);
             let data = cluster.data(number).display().to_string();
-            broker.add_flags(&["--data-dir", &data, "--cluster-peers", &peers.join(",")]);
+            let storage = ["--data-dir", &data];
+            broker.add_flags(if self.transient { &["--transient"] } else { &storage });
+            broker.add_flags(&["--cluster-peers", &peers.join(",")]);
             broker.add_flags(&["--cluster-wait-for", &self.wait_for.to_string()]);
             for (flag, port) in
                 ["--listen", "--cluster-listen", "--admin-listen"].iter().zip(&cluster.ports[number])

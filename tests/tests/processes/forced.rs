@@ -206,7 +206,7 @@ async fn acceptance_f9_both_are_never_designated_and_a_take_over_settles_who_giv
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_last_of_a_transient_cluster_that_has_data_goes_on_as_it_says() {
-    let mut cluster = ClusterPlan::of(3).flags(&["--transient"]).quick().prepare();
+    let mut cluster = ClusterPlan::of(3).transient().quick().prepare();
     cluster.start_all();
     publish(&cluster, QUEUE, 0..100).await;
     let last = cluster.wait_equal();

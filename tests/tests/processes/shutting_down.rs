@@ -194,10 +194,7 @@ async fn acceptance_d7_cut_off_from_the_other_of_two_nobody_serves_or_becomes_cl
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn acceptance_d8_a_transient_cluster_begins_empty_again_and_writes_nothing() {
-    let mut cluster = ClusterPlan::of(3).flags(&["--transient"]).quick().prepare();
-    for number in 0..3 {
-        cluster[number].remove_flag("--data-dir");
-    }
+    let mut cluster = ClusterPlan::of(3).transient().quick().prepare();
     let mut ids = Vec::new();
     for _ in 0..2 {
         cluster.start_all();

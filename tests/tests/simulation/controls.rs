@@ -1,6 +1,6 @@
 //! What operators set for a group while it runs: whom it prefers, how many it needs, whom it lets in, where it leads.
 
-use quorate_core::admin::{AdminReply, AdminRequest, GroupAct, Setting};
+use quorate_core::admin::{AdminReply, AdminRequest, Author, GroupAct, GroupRequest, Setting};
 use quorate_core::event::Event;
 use quorate_tests::sim::client::Consumer;
 use quorate_tests::sim::fault::{Fault, Target};
@@ -275,10 +275,10 @@ fn where_three_of_three_are_required_nothing_is_told_with_one_away() {
     };
     assert_eq!(world.events.iter().filter(|event| lost(event)).count(), 1);
     // Whoever leads can still be told to do with fewer.
-    let request = quorate_core::admin::GroupRequest {
+    let request = GroupRequest {
         vhost: Some("/".to_owned()),
         act: GroupAct::Set(vec![Setting::RequiredNodes(0)]),
-        author: quorate_core::admin::Author::local("a scene"),
+        author: Author::local("a scene"),
         reason: String::new(),
     };
     let id = world.ask(leader, AdminRequest::Group(request));
@@ -388,4 +388,56 @@ fn controls_and_their_audit_are_the_same_everywhere_and_survive() {
     }
     assert_eq!(leader_of(&mut world, "/"), 1, "the highest priority");
     finish(world);
+}
+
+/// Asks the leader of `system` just when it hears of nobody, and is heard as given; what it says, when it hears again.
+fn asked_of_a_leader_that_is_deposed(is_heard: bool, request: AdminRequest) -> AdminReply {
+    let mut world = serving(LogSizes::default());
+    let leader = leader_of(&mut world, "system");
+    let others: Vec<HostId> = (0..3).filter(|host| *host != leader).collect();
+    for other in &others {
+        world.network.cut(*other, leader);
+        if !is_heard {
+            world.network.cut(leader, *other);
+        }
+    }
+    let asked = world.ask(leader, request);
+    let leads =
+        |event: &Event| matches!(event, Event::RoleChanged { vhost, new: "leader", .. } if vhost == "system");
+    let since = world.now();
+    let is_led = |world: &mut World| {
+        world.events.iter().any(|(at, host, event)| *at > since && *host != leader && leads(event))
+    };
+    assert!(world.run_until(60 * SECOND, is_led), "others lead");
+    assert!(!world.replies.contains_key(&asked), "it cannot know");
+    world.heal_all();
+    assert!(world.run_until(10 * SECOND, |world| world.replies.contains_key(&asked)), "it is answered");
+    let reply = world.replies.remove(&asked).unwrap();
+    finish(world);
+    reply
+}
+
+#[test]
+fn whoever_asked_a_leader_that_is_deposed_hears_what_became_of_it() {
+    let create = || AdminRequest::CreateVhost { name: "orders".to_owned(), author: Author::local("a test") };
+    let permit = || {
+        let nodes = (0..3).map(name_of).collect();
+        AdminRequest::Group(GroupRequest {
+            vhost: None,
+            act: GroupAct::Set(vec![Setting::PermittedNodes(nodes)]),
+            author: Author::local("a test"),
+            reason: "a test".to_owned(),
+        })
+    };
+    let taken = asked_of_a_leader_that_is_deposed(true, create());
+    assert!(matches!(taken, AdminReply::Done { changed: true }), "{taken:?}");
+    let taken = asked_of_a_leader_that_is_deposed(true, permit());
+    assert!(matches!(&taken, AdminReply::Group(report) if report.changed), "{taken:?}");
+    for request in [create(), permit()] {
+        let overtaken = asked_of_a_leader_that_is_deposed(false, request);
+        let AdminReply::Failed { code, leader_admin_address: Some(_), message, .. } = overtaken else {
+            panic!("{overtaken:?}");
+        };
+        assert!(code == "NOT_LEADER" && message.ends_with("nothing is changed"), "{code}: {message}");
+    }
 }

@@ -33,7 +33,12 @@ impl Node {
     }
 
     fn apply_entry(&mut self, group: &mut Group, entry: &Entry) {
-        let origins = group.take_origins(entry);
+        let mut origins = group.take_origins(entry);
+        let at = (entry.term, entry.index);
+        if !group.bequeathed.is_empty() {
+            origins.extend(self.bequeathed_to(group, at));
+        }
+        self.overtake_asks(group, at);
         group.ended = None;
         match entry.kind {
             EntryKind::Command => {}

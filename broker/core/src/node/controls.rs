@@ -322,6 +322,17 @@ impl Node {
         self.emit(Output::AdminReply { id, reply: AdminReply::Group(Box::new(report)) });
     }
 
+    /// An entry is applied: what was proposed in its place, in another term, never came to be.
+    pub(super) fn overtake_asks(&mut self, group: &Group, (term, index): (Term, Index)) {
+        let is_overtaken = |ask: &mut Ask| {
+            ask.group == group.id && matches!(ask.step, Step::Proposed(t, i) if i == index && t != term)
+        };
+        for ask in self.asks.extract_if(.., is_overtaken).collect::<Vec<_>>() {
+            let reply = self.overtaken(group);
+            self.emit(Output::AdminReply { id: ask.id, reply });
+        }
+    }
+
     /// Goes on with what operators wait for. Called once a round.
     pub(super) fn drive_asks(&mut self) {
         for mut ask in std::mem::take(&mut self.asks) {
@@ -350,13 +361,12 @@ impl Node {
             }
             Step::Waiting(_) => {
                 if !group.leads_surely() {
-                    let text = format!("this broker does not lead virtual host {} any more", group.vhost);
-                    return Some(self.elsewhere(group, "NOT_LEADER", text));
+                    return Some(self.overtaken(group));
                 }
             }
-            Step::Proposed(term, _) => {
-                let replica = group.replica.as_ref();
-                if replica.is_none_or(|replica| !replica.is_leader() || replica.term() != *term) {
+            // Whoever leads by now, the log of this broker will say what became of it; a snapshot does not.
+            Step::Proposed(_, index) => {
+                if group.applied >= *index || group.replica.is_none() {
                     return Some(self.undecided(group));
                 }
             }
@@ -417,14 +427,16 @@ impl Node {
         if self.raft_id == Some(id) { Some(self.own.store) } else { self.peers.store_of(id) }
     }
 
-    fn undecided(&self, group: &Group) -> AdminReply {
-        let text =
-            format!("not decided in virtual host {} while this broker led it; it may still be", group.vhost);
+    pub(super) fn undecided(&self, group: &Group) -> AdminReply {
+        let text = format!(
+            "this broker does not know whether virtual host {} took it; it may have, or still may",
+            group.vhost
+        );
         self.elsewhere(group, "UNDECIDED", text)
     }
 
     /// Whoever leads now has to be asked.
-    fn elsewhere(&self, group: &Group, code: &'static str, message: String) -> AdminReply {
+    pub(super) fn elsewhere(&self, group: &Group, code: &'static str, message: String) -> AdminReply {
         let leader = self.active_leader(group).and_then(|active| self.peers.get(active.leader));
         let leader_admin_address = leader.map(|peer| peer.identity.admin_address.clone());
         AdminReply::Failed {

@@ -119,6 +119,8 @@ pub(crate) struct Group {
     pub(crate) replica: Option<Replica>,
     pub(crate) proposals: Vec<Proposal>,
     pub(crate) in_flight: VecDeque<InFlight>,
+    /// What earlier leaderships of this broker proposed, and operators still wait for.
+    pub(crate) bequeathed: Vec<InFlight>,
     pub(crate) serving: Option<Serving>,
     pub(crate) sources: Sources,
     pub(crate) sink: Option<Sink>,
@@ -196,6 +198,7 @@ impl Group {
             replica: None,
             proposals: Vec::new(),
             in_flight: VecDeque::new(),
+            bequeathed: Vec::new(),
             serving: None,
             sources: Sources::default(),
             sink: None,

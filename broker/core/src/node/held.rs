@@ -10,6 +10,7 @@ use quorate_store::ids::{Index, RaftId, Term};
 use super::Node;
 use super::group::Group;
 use super::origin::Origin;
+use crate::io::Output;
 use crate::machine::Outcome;
 
 /// An answer that waits.
@@ -65,6 +66,17 @@ impl Node {
             group.held.answers.push_back(Answer { at, origin, outcome });
         } else {
             self.answer(group, origin, outcome, at);
+        }
+    }
+
+    /// What is held is not told any more: to clients, because they are dismissed. An operator hears that it is open.
+    pub(super) fn drop_held(&mut self, group: &mut Group) {
+        let held = std::mem::take(&mut group.held);
+        for answer in held.answers {
+            if let Origin::Admin(id) = answer.origin {
+                let reply = self.undecided(group);
+                self.emit(Output::AdminReply { id, reply });
+            }
         }
     }
 

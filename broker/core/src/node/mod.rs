@@ -14,6 +14,7 @@
 
 mod admin;
 mod apply;
+mod bequeathed;
 mod body;
 pub mod config;
 mod configuration;

@@ -177,6 +177,7 @@ impl Node {
             if group.serving.is_some() {
                 node.leadership_lost(group);
             }
+            node.forget_bequeathed(group, Index(u64::MAX));
             node.drop_transfers(group);
             if let Some(replica) = group.replica.take() {
                 group.kept_hard_state = replica.hard_state();

@@ -435,6 +435,7 @@ impl Group {
         self.serving = None;
         self.proposals.clear();
         self.in_flight.clear();
+        self.bequeathed.clear();
         self.sources = Sources::default();
         self.sink = None;
         self.learners.clear();

@@ -13,7 +13,6 @@ use quorate_store::ids::GroupId;
 
 use super::config::limits;
 use super::group::Group;
-use super::held::Held;
 use super::serving::Serving;
 use super::{Node, Phase};
 use crate::event::Event;
@@ -465,8 +464,7 @@ impl Node {
 
     /// Order on demotion: stop serving, drop what was open, then follow.
     pub(super) fn leadership_lost(&mut self, group: &mut Group) {
-        group.in_flight.clear();
-        group.proposals.clear();
+        self.bequeath(group);
         group.learners.clear();
         group.rivals.clear();
         group.gated_since = None;
@@ -491,7 +489,7 @@ impl Node {
     /// Dismisses the group's clients; what they wait for they are not told.
     pub(super) fn stop_serving(&mut self, group: &mut Group, code: FaultCode, text: &str, address: &str) {
         group.serving = None;
-        group.held = Held::default();
+        self.drop_held(group);
         let sessions: Vec<_> = self
             .sessions
             .values()

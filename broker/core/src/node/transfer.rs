@@ -545,6 +545,7 @@ impl Node {
         group.configuration = sink.configuration();
         group.client_epoch = sink.client_epoch;
         group.controls = std::mem::take(&mut sink.controls);
+        self.forget_bequeathed(group, index);
         group.applied = index;
         group.applied_term = term;
         group.checkpointed = index;
