@@ -8,9 +8,9 @@ use crate::controls::three;
 use crate::operator::quorate;
 use crate::stream::QUEUE;
 
-fn cluster_id(cluster: &mut Cluster) -> String {
-    let running = (0..cluster.size()).find(|number| cluster[*number].is_running()).expect("one runs");
-    let status = cluster[running].status().unwrap();
+/// As this broker knows it.
+fn cluster_id(cluster: &mut Cluster, number: usize) -> String {
+    let status = cluster[number].status().unwrap();
     status.cluster_id().expect("a cluster").to_owned()
 }
 
@@ -27,7 +27,7 @@ async fn publish(cluster: &Cluster, queue: &str, numbers: std::ops::Range<u64>) 
 }
 
 fn go_on(cluster: &mut Cluster, number: usize, lease: &str) -> (i32, Value) {
-    let (name, id) = (cluster[number].name().to_owned(), cluster_id(cluster));
+    let (name, id) = (cluster[number].name().to_owned(), cluster_id(cluster, number));
     let set = ["--timeout", "20s", "group", "set", "--vhost", "/", "--required-nodes", "1", "--nodes", &name];
     let word = ["--lease", lease, "--confirm", &id, "--reason", "the others are lost"];
     quorate(cluster, &[&set[..], &word[..]].concat())
@@ -182,7 +182,7 @@ async fn acceptance_f9_both_are_never_designated_and_a_take_over_settles_who_giv
     assert_eq!(designate(&mut cluster, "b1").0, 0);
     // The designated one is gone: the other one goes on by an operator's word only.
     cluster[0].kill();
-    let id = cluster_id(&mut cluster);
+    let id = cluster_id(&mut cluster, 1);
     let take =
         ["--timeout", "20s", "group", "take-over", "--node", "b2", "--confirm", &id, "--reason", "fire"];
     let (status, report) = quorate(&mut cluster, &take);
