@@ -263,6 +263,12 @@ impl Default for Controls {
 }
 
 impl Controls {
+    /// What a group that is made now begins with, by the controls of `system`: as nothing is set, and in the epoch that is in
+    /// force. Its first voters are as few, so that its confirms are marked as those of the others are.
+    pub(crate) fn for_new_group(&self) -> Self {
+        Self { in_force: self.in_force.clone(), ..Self::default() }
+    }
+
     /// A node's election priority.
     pub fn priority(&self, node: RaftId) -> u8 {
         self.priorities.get(&node.0).copied().unwrap_or(PRIORITY_NORMAL)

@@ -15,19 +15,24 @@ use crate::stage::{
     TINY, ask_group, finish, lead, leader_of, publish_all, publisher, serving, sound, system_leader, transfer,
 };
 
-const NAME: &str = "orders";
+pub(crate) const NAME: &str = "orders";
 /// Fine enough that no two writes of a host fall into one.
-const INSTANT: u64 = MILLI / 20;
+pub(crate) const INSTANT: u64 = MILLI / 20;
 
-fn create(world: &mut World) {
+/// Has it created, and led.
+pub(crate) fn ask_for_it(world: &mut World) {
     let leader = system_leader(world);
     world.ask(leader, AdminRequest::CreateVhost { name: NAME.to_owned(), author: Author::local("a test") });
     leader_of(world, NAME);
+}
+
+fn create(world: &mut World) {
+    ask_for_it(world);
     assert!(world.settle(10 * SECOND), "every host has it");
 }
 
 /// So many messages in it, all confirmed.
-fn fill(world: &mut World, count: u64) -> ClientId {
+pub(crate) fn fill(world: &mut World, count: u64) -> ClientId {
     let id = publisher(world, "q", count);
     NAME.clone_into(&mut world.clients[id].vhost);
     publish_all(world, id);
@@ -54,13 +59,13 @@ fn refused(world: &mut World, act: &GroupAct) -> &'static str {
 }
 
 /// How often this host said HA-1002 of it.
-fn told(world: &World, host: HostId) -> usize {
+pub(crate) fn told(world: &World, host: HostId) -> usize {
     let is_it = |event: &Event| matches!(event, Event::NodeDeleted { vhost } if vhost == NAME);
     world.events.iter().filter(|(_, of, event)| *of == host && is_it(event)).count()
 }
 
 /// Groups of which this host's log or state store has anything.
-fn held(world: &World, host: HostId) -> Vec<GroupId> {
+pub(crate) fn held(world: &World, host: HostId) -> Vec<GroupId> {
     let medium = world.hosts[host].medium.clone_now();
     let Opened::Open(_, found) = open_store(&medium, LogSizes::default(), &mut Dice::new(1, "a look")) else {
         panic!("host {host} has a store");
@@ -88,7 +93,7 @@ fn all_are_rid_of_it(world: &mut World, what: &str) {
 }
 
 /// What was in it is nothing that anybody accounts for.
-fn accounts_for_the_rest(mut world: World) {
+pub(crate) fn accounts_for_the_rest(mut world: World) {
     for client in world.clients.iter_mut().filter(|client| client.vhost != FIRST_VHOST) {
         client.resting = true;
     }

@@ -35,12 +35,12 @@ fn ask(world: &mut World, host: HostId, vhost: Option<&str>, kind: ForceKind) ->
 }
 
 /// Has these hosts go on, the first of them asked; from here on what only others have may be given up.
-fn go_on(world: &mut World, hosts: &[HostId], lease: u64) {
+pub(crate) fn go_on(world: &mut World, hosts: &[HostId], lease: u64) {
     let nodes = hosts.iter().map(|host| name_of(*host)).collect();
     let held = ends(world, hosts[0]);
+    world.ledger.left_behind(hosts[0], &held);
     let reply = ask(world, hosts[0], Some(VHOST), ForceKind::Override { nodes, lease_millis: lease / MILLI });
     assert!(matches!(reply, AdminReply::Group(_)), "{reply:?}");
-    world.ledger.left_behind(hosts[0], &held);
 }
 
 fn take_over(world: &mut World, host: HostId) -> AdminReply {
@@ -86,7 +86,7 @@ fn last_of_three(messages: u64) -> (World, HostId, Vec<HostId>) {
 }
 
 /// The others are back, and what was forced ends.
-fn all_return(world: &mut World, others: &[HostId]) {
+pub(crate) fn all_return(world: &mut World, others: &[HostId]) {
     for host in others {
         world.start(*host);
     }

@@ -19,4 +19,5 @@ mod stage;
 mod stopping;
 mod stores;
 mod traps;
+mod unknown;
 mod updates;

@@ -7,6 +7,7 @@ use quorate_protocol::fault::FaultCode;
 use quorate_protocol::name::VhostName;
 use quorate_store::ids::{ClusterId, GroupId, Index, RaftId, StoreId};
 use quorate_store::state::{Family, Pair, StateBatch, StateWrite};
+use uuid::Uuid;
 
 use super::checkpoint::{MACHINE, META, RestoreError, key, split_key};
 use super::codec::{DecodeError, Reader, Writer};
@@ -18,7 +19,7 @@ use super::outcome::Outcome;
 use super::safety::SafetyNumbers;
 use super::vhost::Applied;
 
-const FORMAT: u8 = 4;
+const FORMAT: u8 = 5;
 /// The vhost that every cluster begins with, and its group.
 const FIRST_VHOST: (&str, GroupId) = ("/", GroupId(1));
 
@@ -46,7 +47,28 @@ pub struct SystemMachine {
     vhosts: BTreeMap<VhostName, GroupId>,
     /// The last group given.
     last_group: u32,
+    /// The epochs that were forced, oldest first.
+    forks: Vec<Fork>,
     safety: SafetyNumbers,
+}
+
+/// An operator forced an epoch: from here on groups get numbers that nobody who was left behind can have given.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Fork {
+    /// The last group given before.
+    last_group: u32,
+    /// The epoch's id.
+    epoch: Uuid,
+}
+
+impl Fork {
+    /// Groups of an epoch begin after a multiple of this many.
+    const BLOCK: u32 = 1 << 16;
+
+    /// The last number that is left out for those who were left behind.
+    fn skipped_to(self) -> u32 {
+        self.last_group.saturating_add(1) | (Self::BLOCK - 1)
+    }
 }
 
 impl SystemMachine {
@@ -331,6 +353,25 @@ impl SystemMachine {
         self.was_given(group) && !self.vhosts.values().any(|known| *known == group)
     }
 
+    /// An operator forces an epoch. The numbers of groups that others may have given since the log was forked, and that
+    /// count for nothing, are never given here: to this history those groups are deleted.
+    pub fn begin_epoch(&mut self, epoch: Uuid) {
+        let fork = Fork { last_group: self.last_group, epoch };
+        self.last_group = fork.skipped_to().min(u32::MAX - 1);
+        self.forks.push(fork);
+    }
+
+    /// The forced epoch in which the group was given; none before the first one.
+    pub fn epoch_of(&self, group: GroupId) -> Option<Uuid> {
+        let forks = self.forks.iter().rev();
+        forks.into_iter().find(|fork| fork.last_group < group.0).map(|fork| fork.epoch)
+    }
+
+    /// Whether this group is none of this history: only those whom an operator left behind can have made it.
+    pub fn is_left_behind(&self, group: GroupId) -> bool {
+        self.forks.iter().any(|fork| (fork.last_group + 1..=fork.skipped_to()).contains(&group.0))
+    }
+
     fn was_given(&self, group: GroupId) -> bool {
         self.cluster.is_some() && group.0 != 0 && group.0 <= self.last_group
     }
@@ -502,6 +543,11 @@ impl SystemMachine {
             out.u32(group.0);
         }
         out.u32(self.last_group);
+        out.count(self.forks.len());
+        for fork in &self.forks {
+            out.u32(fork.last_group);
+            out.uuid(fork.epoch);
+        }
         self.safety.write(&mut out);
         out.into_bytes()
     }
@@ -537,6 +583,9 @@ impl SystemMachine {
             machine.vhosts.insert(name, GroupId(reader.u32()?));
         }
         machine.last_group = reader.u32()?;
+        for _ in 0..reader.count(20)? {
+            machine.forks.push(Fork { last_group: reader.u32()?, epoch: reader.uuid()? });
+        }
         machine.safety = SafetyNumbers::read(&mut reader)?;
         reader.finish()?;
         if machine.members.values().any(|member| member.raft_id.0 > machine.last_raft_id) {
@@ -544,6 +593,10 @@ impl SystemMachine {
         }
         if machine.vhosts.values().any(|group| group.0 == 0 || group.0 > machine.last_group) {
             return Err(DecodeError::Value("last group"));
+        }
+        let last = machine.forks.iter().map(|fork| fork.last_group).chain([machine.last_group]);
+        if !last.is_sorted_by(|one, next| one <= next) {
+            return Err(DecodeError::Value("forks"));
         }
         Ok(machine)
     }

@@ -12,7 +12,7 @@ use super::group::{Group, Machine};
 use super::origin::Origin;
 use crate::admin::AdminReply;
 use crate::io::Output;
-use crate::machine::{Outcome, Published, SystemMachine};
+use crate::machine::{Outcome, Published};
 use crate::replica::Committed;
 use crate::replica::wire::MembershipChange;
 
@@ -67,11 +67,9 @@ impl Node {
                 self.safety_renewed();
             }
             for id in outcomes.iter().filter_map(Outcome::new_vhost) {
-                let system = group.machine.system();
-                let name = system.map(|system| system.vhost_name(id)).unwrap_or_default();
-                let leaving = system.and_then(SystemMachine::leaving_id);
-                let configuration = group.configuration.for_new_group(leaving);
-                self.vhost_created(id, &name, &configuration);
+                if let Some(new) = group.new_vhost(id) {
+                    self.vhost_created(id, new);
+                }
             }
         }
         if origins.is_empty() {

@@ -17,6 +17,7 @@ use std::collections::BTreeSet;
 use quorate_protocol::fault::FaultCode;
 use quorate_store::ids::{GroupId, Index};
 use quorate_store::record::Record;
+use quorate_store::stamp::Stamp;
 use quorate_store::state::StateBatch;
 
 use super::group::Group;
@@ -84,13 +85,32 @@ impl Node {
         self.deleted.contains_key(&id) || self.system().is_some_and(|system| system.is_deleted(id))
     }
 
+    /// Whether this group was made in a history that an operator left behind, and `system` follows the one that goes on:
+    /// what is here of it is kept in quarantine before it goes. A group that the stamp does not name was kept.
+    pub(super) fn is_left_behind(&self, id: GroupId) -> bool {
+        let Some(group) = self.groups.get(GroupId::SYSTEM) else { return false };
+        let follows = !group.stale && !self.rejoining.contains(&GroupId::SYSTEM);
+        let is_left = group.machine.system().is_some_and(|system| system.is_left_behind(id));
+        let named = |stamp: &Stamp| stamp.groups.iter().any(|group| group.group == id);
+        follows
+            && is_left
+            && self.groups.contains_key(id)
+            && (self.transient || self.stamp.as_ref().is_some_and(named))
+    }
+
+    /// What was made in a history that was left behind is in quarantine, and no group here any more.
+    pub(super) fn leave_kept(&mut self, id: GroupId) {
+        let applied = self.groups.get(GroupId::SYSTEM).map(|group| group.applied).unwrap_or_default();
+        self.vhost_deleted(id, None, applied);
+    }
+
     /// Groups that this store has something of, and that its `system` says are deleted.
     fn known_deleted(&self) -> Vec<GroupId> {
         let Some(system) = self.system() else { return Vec::new() };
         let live: BTreeSet<GroupId> = system.vhosts().map(|(_, group)| group).collect();
         let held = self.groups.keys().chain(&self.refilling);
         let candidates: BTreeSet<GroupId> = held.copied().filter(|id| !live.contains(id)).collect();
-        candidates.into_iter().filter(|id| system.is_deleted(*id)).collect()
+        candidates.into_iter().filter(|id| system.is_deleted(*id) && !self.is_left_behind(*id)).collect()
     }
 
     /// `system` came by snapshot: it may have been told of deletions meanwhile.

@@ -295,8 +295,8 @@ impl Node {
         for id in groups {
             self.start_recovered(*id);
         }
-        for (id, (name, configuration)) in std::mem::take(&mut self.unmade.vhosts) {
-            self.vhost_created(id, &name, &configuration);
+        for (id, new) in std::mem::take(&mut self.unmade.vhosts) {
+            self.vhost_created(id, new);
         }
         self.facts_changed = true;
     }

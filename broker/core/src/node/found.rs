@@ -7,15 +7,18 @@ use quorate_store::stamp::{
     Durability, DurabilityPolicy, GroupStamp, RecoveryMode, Stamp, StampMember, StampState,
 };
 
+use uuid::Uuid;
+
 use super::Node;
 use super::config::FIRST_VHOST;
 use super::configuration::Configuration;
 use super::group::{Group, Machine};
 use super::lineage::Lineage;
 use super::startup::Beginning;
+use crate::controls::Controls;
 use crate::formation::{Facts, Founder, FoundingValue};
 use crate::io::PeerKey;
-use crate::machine::{Command, Founding, Member, Place};
+use crate::machine::{Command, Founding, Member, Place, SystemMachine};
 use crate::peer::Admission;
 
 /// A founder as the stamp remembers it.
@@ -110,9 +113,15 @@ impl Node {
         let facts = self.facts();
         for (id, name) in missing {
             let known = facts.reference(id).and_then(|reference| Lineage::from_stamp(&reference.lineage));
-            let lineage = known.unwrap_or_else(|| Lineage::founded(self.cluster(), id));
+            let lineage = known.unwrap_or_else(|| self.first_lineage(id));
             self.make_bare_group(id, name, lineage);
         }
+    }
+
+    /// How the lineage of a virtual host's group begins, by what is known of `system`.
+    pub(super) fn first_lineage(&self, id: GroupId) -> Lineage {
+        let known = self.system().and_then(|system| first_epoch(system, id));
+        Lineage::begun_in(known.unwrap_or(self.cluster().0), id)
     }
 
     /// Groups that were given up to be filled again, and that are led elsewhere: known here from `system`, whoever leads
@@ -133,21 +142,21 @@ impl Node {
         }
     }
 
-    /// A virtual host was created through `system`'s log: its group begins with the configuration that `system` has at
-    /// that very entry, the same on every member.
-    pub(super) fn vhost_created(&mut self, id: GroupId, name: &str, configuration: &Configuration) {
+    /// A virtual host was created through `system`'s log.
+    pub(super) fn vhost_created(&mut self, id: GroupId, new: NewVhost) {
         // What a start found created and deleted in `system`'s log is not made again.
         if self.groups.contains_key(id) || self.refilling.contains(&id) || self.is_deleted(id) {
             return;
         }
-        let lineage = Lineage::founded(self.cluster(), id);
+        let NewVhost { name, configuration, controls, lineage } = new;
         if self.raft_id.is_none_or(|own| !configuration.contains(own.0)) {
-            self.make_bare_group(id, name.to_owned(), lineage);
+            self.make_bare_group(id, name, lineage);
             return;
         }
         let space = self.new_space();
-        let mut group = Box::new(Group::new(id, name.to_owned(), lineage, space));
-        group.configuration = configuration.clone();
+        let mut group = Box::new(Group::new(id, name, lineage, space));
+        group.configuration = configuration;
+        group.controls = controls;
         self.make_group(group);
     }
 
@@ -273,4 +282,31 @@ fn group_stamp(group: &Group) -> GroupStamp {
         policy: DurabilityPolicy { leader: Durability::Sync, replicas: Durability::Sync },
         weakest: Durability::Sync,
     }
+}
+
+/// How the group of a virtual host begins, by `system` as it is at the entry that creates it: the same on every member.
+#[derive(Debug)]
+pub(crate) struct NewVhost {
+    name: String,
+    configuration: Configuration,
+    controls: Controls,
+    lineage: Lineage,
+}
+
+impl Group {
+    /// `system`: how this virtual host's group begins now; none before the cluster is founded.
+    pub(crate) fn new_vhost(&self, id: GroupId) -> Option<NewVhost> {
+        let system = self.machine.system()?;
+        Some(NewVhost {
+            name: system.vhost_name(id),
+            configuration: self.configuration.for_new_group(system.leaving_id()),
+            controls: self.controls.for_new_group(),
+            lineage: Lineage::begun_in(first_epoch(system, id)?, id),
+        })
+    }
+}
+
+/// The epoch of `system` in which the group was given.
+fn first_epoch(system: &SystemMachine, id: GroupId) -> Option<Uuid> {
+    system.epoch_of(id).or(system.cluster().map(|cluster| cluster.0))
 }

@@ -16,7 +16,13 @@ impl Lineage {
     /// The lineage of a group that begins: its first epoch's id follows from cluster and group, so that every founder
     /// names it alike.
     pub(crate) fn founded(cluster: ClusterId, group: GroupId) -> Self {
-        let mut raw = *cluster.0.as_bytes();
+        Self::begun_in(cluster.0, group)
+    }
+
+    /// The lineage of a group that begins in this epoch of `system`; the first one has the cluster's id. So two groups that
+    /// got the same number in rival histories are never taken for one.
+    pub(crate) fn begun_in(epoch: Uuid, group: GroupId) -> Self {
+        let mut raw = *epoch.as_bytes();
         for (byte, salt) in raw.iter_mut().zip(group.0.to_be_bytes()) {
             *byte ^= salt;
         }

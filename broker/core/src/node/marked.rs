@@ -5,6 +5,7 @@ use bytes::Bytes;
 use quorate_store::ids::{Index, RaftId, StoreId, Term};
 use quorate_store::record::{Entry, EntryKind};
 use quorate_store::stamp::{EpochCause, EpochEntry, LeftOut, StampMember};
+use uuid::Uuid;
 
 use super::configuration::Configuration;
 use super::group::Group;
@@ -51,11 +52,21 @@ impl Group {
             Control::Act(act) => {
                 self.apply_act(index, act);
             }
-            Control::Recovery { sole, .. } => self.controls.restore(sole),
+            Control::Recovery { recovery, sole } => {
+                self.begin_epoch(recovery);
+                self.controls.restore(sole);
+            }
             Control::Forced(forced) => {
+                self.begin_epoch(forced.id);
                 self.controls.force(index, forced);
             }
             Control::Shutdown(_) => {}
+        }
+    }
+
+    fn begin_epoch(&mut self, id: Uuid) {
+        if let Some(system) = self.machine.system_mut() {
+            system.begin_epoch(id);
         }
     }
 

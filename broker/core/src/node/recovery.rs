@@ -12,6 +12,7 @@ use uuid::Uuid;
 
 use super::config::limits;
 use super::configuration::Configuration;
+use super::found::NewVhost;
 use super::group::{Group, Machine};
 use super::lineage::Lineage;
 use super::meta::{Meta, Space};
@@ -43,9 +44,9 @@ pub(crate) struct RecoveredLog {
 pub(crate) struct Unmade {
     /// Terms and votes of nodes that never had a state. A vote is a promise all the same.
     pub(crate) hard_states: BTreeMap<GroupId, HardState>,
-    /// Virtual hosts that entries after `system`'s checkpoint create, with `system`'s configuration at that entry: if
-    /// the first state of such a group was not durable yet, it is made again, as it would have been.
-    pub(crate) vhosts: BTreeMap<GroupId, (String, Configuration)>,
+    /// Virtual hosts that entries after `system`'s checkpoint create: if the first state of such a group was not
+    /// durable yet, it is made again, as it would have been.
+    pub(crate) vhosts: BTreeMap<GroupId, NewVhost>,
 }
 
 /// Where recovery is.
@@ -199,8 +200,7 @@ impl Node {
                 })
                 .unwrap_or_else(|| format!("group {id}"))
         };
-        let cluster = self.cluster_id.expect("a store with groups belongs to a cluster");
-        (name, Lineage::founded(cluster, id))
+        (name, self.first_lineage(id))
     }
 
     fn recover_state(&mut self) {
@@ -472,9 +472,7 @@ impl Group {
                 Machine::System(machine) => {
                     let outcomes = machine.apply(entry.index, &entry.data);
                     for id in outcomes.iter().filter_map(Outcome::new_vhost) {
-                        let name = machine.vhost_name(id);
-                        let configuration = self.configuration.for_new_group(machine.leaving_id());
-                        unmade.vhosts.insert(id, (name, configuration));
+                        unmade.vhosts.extend(self.new_vhost(id).map(|new| (id, new)));
                     }
                 }
                 Machine::Vhost(machine) => drop(machine.apply(entry.index, &entry.data)),

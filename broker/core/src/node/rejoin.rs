@@ -53,7 +53,14 @@ impl Node {
         let deleted = facts.deleted(self.group_ids());
         for id in self.group_ids() {
             let Some(group) = self.groups.get(id) else { continue };
-            if self.rejoining.contains(&id) || deleted.contains(&id) {
+            if self.rejoining.contains(&id) {
+                continue;
+            }
+            if self.is_left_behind(id) {
+                self.rejoin(id);
+                continue;
+            }
+            if deleted.contains(&id) {
                 continue;
             }
             let reference = facts.reference(id);
@@ -194,7 +201,7 @@ impl Node {
         self.tell_life_now();
         let Some(group) = self.groups.get(id) else { return };
         if self.transient {
-            self.discard(id);
+            self.give_up(id);
             return;
         }
         // One image after the other: each is made of the whole store.
@@ -258,8 +265,13 @@ impl Node {
     /// What the group held is in quarantine.
     pub(super) fn preserved(&mut self, id: GroupId) {
         self.kept_aside_problem = None;
-        self.discard(id);
+        self.give_up(id);
         self.keep_next();
+    }
+
+    /// What is kept goes: to be filled again, or for good.
+    fn give_up(&mut self, id: GroupId) {
+        if self.is_left_behind(id) { self.leave_kept(id) } else { self.discard(id) }
     }
 
     fn discard(&mut self, id: GroupId) {
@@ -299,8 +311,13 @@ impl Node {
         self.facts_changed = true;
     }
 
-    /// Where this store's history of the group left that of the cluster, if anything of it comes after that.
+    /// Where this store's history of the group left that of the cluster, if anything of it comes after that. A group that
+    /// the cluster's history never made left it before its first entry.
     fn divergence(&self, group: &Group) -> Option<(Position, Index)> {
+        let last = last_of(group);
+        if self.system().is_some_and(|system| system.is_left_behind(group.id)) {
+            return (last > Index(0)).then_some((Position::default(), last));
+        }
         let facts = self.facts();
         let reference = facts.reference(group.id)?;
         let own = group.lineage.entries();
@@ -308,11 +325,6 @@ impl Node {
         // Where the first of the two left what they share.
         let left = [reference.lineage.get(shared), own.get(shared)].into_iter().flatten();
         let fork = left.map(|epoch| epoch.fork).min_by_key(|fork| fork.index)?;
-        let last = match (&group.replica, &group.recovered) {
-            (Some(replica), _) => replica.last(),
-            (None, Some(recovered)) => recovered.found.last.max(group.applied),
-            (None, None) => group.applied,
-        };
         (last > fork.index).then_some((fork, last))
     }
 
@@ -329,5 +341,14 @@ impl Node {
         let uncounted = last.0.saturating_sub(group.applied.max(fork.index).0);
         let loss = loss_id(self.own.store, group.id, fork);
         self.event(Event::Diverged { vhost: group.vhost.clone(), fork, entries, queues, uncounted, loss });
+    }
+}
+
+/// The last entry of its log.
+fn last_of(group: &Group) -> Index {
+    match (&group.replica, &group.recovered) {
+        (Some(replica), _) => replica.last(),
+        (None, Some(recovered)) => recovered.found.last.max(group.applied),
+        (None, None) => group.applied,
     }
 }

@@ -305,8 +305,8 @@ impl Node {
                 if let Some(value) = self.founded_value() {
                     self.make_founded_groups(&value);
                 }
-                for (id, (name, configuration)) in std::mem::take(&mut self.unmade.vhosts) {
-                    self.vhost_created(id, &name, &configuration);
+                for (id, new) in std::mem::take(&mut self.unmade.vhosts) {
+                    self.vhost_created(id, new);
                 }
                 self.make_missing_vhosts();
             }

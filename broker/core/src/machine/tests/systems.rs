@@ -241,8 +241,58 @@ fn a_group_that_was_given_and_has_no_name_is_deleted_and_no_other_one_is() {
 }
 
 #[test]
+fn numbers_that_others_may_have_given_before_a_forced_epoch_are_never_given() {
+    let mut machine = founded();
+    let mut create = |machine: &mut SystemMachine, name: &str| match apply(
+        machine,
+        Command::CreateVhost { name: VhostName::new(name).unwrap() },
+    ) {
+        Outcome::VhostCreated { group, created: true } => group.0,
+        other => panic!("{other:?}"),
+    };
+    let (first, second) = (Uuid::from_u128(1), Uuid::from_u128(2));
+    assert_eq!(create(&mut machine, "a"), 2);
+    // As whoever is left behind goes on.
+    let mut other = machine.clone();
+    machine.begin_epoch(first);
+    assert_eq!(create(&mut other, "b"), 3);
+    assert!(machine.is_deleted(GroupId(3)) && machine.is_left_behind(GroupId(3)));
+    assert!(!machine.is_left_behind(GroupId(2)), "both know it");
+    assert!(
+        machine.delete_vhost(GroupId(2)) && !machine.is_left_behind(GroupId(2)),
+        "an operator deleted it"
+    );
+    assert_eq!(create(&mut machine, "b"), 1 << 16);
+    assert!(!machine.is_left_behind(GroupId(1 << 16)));
+    // Two epochs with nothing given in between: whoever stayed with the first one may have given something.
+    let mut other = machine.clone();
+    machine.begin_epoch(second);
+    assert_eq!(create(&mut other, "c"), (1 << 16) + 1);
+    machine.begin_epoch(Uuid::from_u128(3));
+    assert_eq!(create(&mut machine, "c"), 3 << 16);
+    assert!(machine.is_left_behind(GroupId((1 << 16) + 1)) && machine.is_left_behind(GroupId(2 << 16)));
+    let epochs = [1, 2, 1 << 16, 3 << 16].map(|group| machine.epoch_of(GroupId(group)));
+    assert_eq!(epochs, [None, None, Some(first), Some(Uuid::from_u128(3))]);
+}
+
+#[test]
+fn however_many_epochs_are_forced_the_numbers_end_and_are_not_given_twice() {
+    let mut machine = founded();
+    for epoch in 0..70_000 {
+        machine.begin_epoch(Uuid::from_u128(epoch));
+    }
+    let create = Command::CreateVhost { name: VhostName::new("late").unwrap() };
+    assert!(matches!(apply(&mut machine, create), Outcome::Failed(FaultCode::LimitReached, _)));
+    let mut kept = Kept::default();
+    kept.write(machine.clone().checkpoint(GroupId::SYSTEM, Bytes::new()));
+    let restored = SystemMachine::restore(GroupId::SYSTEM, kept.pairs(Family::State)).unwrap().1;
+    assert_eq!(restored, machine);
+}
+
+#[test]
 fn a_checkpoint_gives_an_equal_machine() {
     let mut machine = founded();
+    machine.begin_epoch(Uuid::from_u128(7));
     apply(&mut machine, Command::AddMember { member: member(10, "c"), place: Some(2) });
     apply(&mut machine, Command::RemoveMember { store: store(2) });
     apply(&mut machine, Command::CreateVhost { name: VhostName::new("v").unwrap() });

@@ -122,7 +122,9 @@ fn every_row_that_holds_a_broker_says_why_in_plain_words_and_what_next() {
 fn q1_and_w1_name_what_to_start() {
     let decision = decide(&facts(ran(1), []));
     assert_eq!(decision.row, Row::Q1);
-    assert_eq!(decision.next, ["quorated … --name b", "quorated … --name c"]);
+    let go_on =
+        "quorate group set --vhost '*' --required-nodes 1 --nodes a --confirm CLUSTER-ID --reason TEXT";
+    assert_eq!(decision.next, ["quorated … --name b", "quorated … --name c", go_on]);
     let decision = decide(&facts(empty(1), [empty(2)]));
     assert_eq!(decision.row, Row::W1);
     assert_eq!(decision.next, ["quorated … --cluster-advertise c:7421", "quorated … --cluster-wait-for 2"]);
