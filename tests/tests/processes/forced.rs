@@ -119,6 +119,47 @@ async fn acceptance_f7_what_only_the_others_have_is_told_and_kept_when_they_come
     assert!(text.contains("\"vhost\":\"/\"") || text.contains("\"vhost\": \"/\""), "{text}");
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_virtual_host_that_nobody_who_goes_on_knew_is_kept_by_the_others_and_put_back() {
+    let mut cluster = three();
+    publish(&cluster, QUEUE, 0..10).await;
+    let last = cluster.wait_equal();
+    let others = cluster.others(last);
+    cluster[last].kill();
+    let create = ["--timeout", "20s", "vhost", "create", "orders"];
+    let (status, report) = quorate(&mut cluster, &create);
+    assert_eq!(status, 0, "{report}");
+    let url = format!("{}/orders", cluster.url());
+    let (client, _) = messages::connect_and_publish(&url, QUEUE, 0..30, 100).await;
+    client.close().await;
+    for other in &others {
+        cluster[*other].kill();
+    }
+    cluster[last].start();
+    let (status, report) = go_on(&mut cluster, last, "1h");
+    assert_eq!(status, 0, "{report}");
+    for other in &others {
+        cluster[*other].start();
+        cluster[*other].wait_log("node of virtual host orders deleted");
+        let log = cluster[*other].log_text();
+        assert!(log.lines().any(|line| line.contains("HA-1014") && line.contains("orders")), "{log}");
+    }
+    wait_over(&mut cluster);
+    cluster.wait_equal();
+    assert_eq!(quorate(&mut cluster, &create).0, 0);
+    let data = cluster.data(others[0]).display().to_string();
+    let (_, list) = quorate(&mut cluster, &["loss", "list", "--store", &data]);
+    let losses = list["losses"].as_array().unwrap();
+    let of_it: Vec<&Value> = losses.iter().filter(|loss| loss["vhost"] == "orders").collect();
+    let [loss] = of_it[..] else { panic!("one loss: {list:#}") };
+    let client = messages::connect_with_queue(&url, QUEUE).await;
+    let urls = cluster.url();
+    let recover = ["--url", &urls, "loss", "recover", loss["id"].as_str().unwrap(), "--store", &data];
+    let (status, recovered) = quorate(&mut cluster, &recover);
+    assert_eq!((status, recovered["recovered"].as_u64()), (0, Some(30)), "{recovered:#}");
+    assert_eq!(messages::drain(&client, QUEUE).await.unwrap(), (0..30).collect::<Vec<_>>());
+}
+
 fn two() -> Cluster {
     let mut cluster = ClusterPlan::of(2).quick().wait_for(2).prepare();
     cluster.start_all();
