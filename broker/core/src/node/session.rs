@@ -286,10 +286,9 @@ impl Node {
         let known = self.system().filter(|system| system.cluster().is_some());
         let group = known.and_then(|system| system.vhost_group(vhost));
         let Some(group) = group.and_then(|group| self.groups.get(group)) else {
-            let active = self.groups.get(GroupId::SYSTEM).is_some_and(|group| group.seen_role != "waiting");
-            if known.is_some() && group.is_none() && active {
-                let text = format!("there is no virtual host {vhost:?}");
-                return Err((FaultCode::VhostNotFound, text, none(), 0));
+            let system = self.groups.get(GroupId::SYSTEM).filter(|group| group.seen_role != "waiting");
+            if let Some(system) = system.filter(|_| known.is_some() && group.is_none()) {
+                return Err(self.not_found(system, vhost));
             }
             let decision = self.decision.as_ref();
             let reason =
@@ -323,6 +322,32 @@ impl Node {
             group.configuration.majority()
         );
         Err((FaultCode::NoQuorum, text, none(), 50))
+    }
+
+    /// Only the leader of `system` knows that there is no such virtual host; with another broker it may just not have been
+    /// heard of yet.
+    fn not_found(&self, system: &Group, vhost: &str) -> (FaultCode, String, String, u32) {
+        if system.leads_surely() {
+            return (
+                FaultCode::VhostNotFound,
+                format!("there is no virtual host {vhost:?}"),
+                String::new(),
+                0,
+            );
+        }
+        let own = &self.config.name;
+        match self.leader_address(system) {
+            Some((name, address)) => {
+                let text = format!("broker {own} has not heard of a virtual host {vhost:?}; {name} knows");
+                (FaultCode::NotLeader, text, address, 0)
+            }
+            None => {
+                let text = format!(
+                    "broker {own} has not heard of a virtual host {vhost:?}, and nobody leads `system`"
+                );
+                (FaultCode::NoQuorum, text, String::new(), 50)
+            }
+        }
     }
 
     /// Name and client address of a group's leader, if it is known and not this broker.
