@@ -102,13 +102,17 @@ impl Node {
                 StoredGroup::of(*group, end)
             })
             .collect();
-        // A deletion in the log counts like everything else in it.
-        let deleted = stored
+        // A deletion in the log counts like everything else in it. What an operator left behind goes once it is kept, and
+        // an image is where it is kept.
+        let deleted: Vec<GroupId> = stored
             .iter()
             .find_map(StoredGroup::system)
-            .map(SystemMachine::deleted_groups)
+            .map(|system| {
+                let groups = stored.iter().map(|group| group.group);
+                groups.filter(|id| system.is_deleted(*id) && !system.is_left_behind(*id)).collect()
+            })
             .unwrap_or_default();
-        stored.retain(|group| !deleted.iter().any(|(first, last)| (*first..=*last).contains(&group.group)));
+        stored.retain(|group| !deleted.contains(&group.group));
         stored
     }
 }
