@@ -335,18 +335,11 @@ impl Node {
                 0,
             );
         }
-        let own = &self.config.name;
-        match self.leader_address(system) {
-            Some((name, address)) => {
-                let text = format!("broker {own} has not heard of a virtual host {vhost:?}; {name} knows");
-                (FaultCode::NotLeader, text, address, 0)
-            }
-            None => {
-                let text = format!(
-                    "broker {own} has not heard of a virtual host {vhost:?}, and nobody leads `system`"
-                );
-                (FaultCode::NoQuorum, text, String::new(), 50)
-            }
+        let text = format!("broker {} has not heard of a virtual host {vhost:?}", self.config.name);
+        if let Some((name, address)) = self.leader_address(system) {
+            (FaultCode::NotLeader, format!("{text}; {name} knows"), address, 0)
+        } else {
+            (FaultCode::NoQuorum, format!("{text}, and nobody leads `system`"), String::new(), 50)
         }
     }
 

@@ -243,7 +243,7 @@ fn a_group_that_was_given_and_has_no_name_is_deleted_and_no_other_one_is() {
 #[test]
 fn numbers_that_others_may_have_given_before_a_forced_epoch_are_never_given() {
     let mut machine = founded();
-    let mut create = |machine: &mut SystemMachine, name: &str| match apply(
+    let create = |machine: &mut SystemMachine, name: &str| match apply(
         machine,
         Command::CreateVhost { name: VhostName::new(name).unwrap() },
     ) {
