@@ -148,10 +148,10 @@ async fn a_virtual_host_that_nobody_who_goes_on_knew_is_kept_by_the_others_and_p
     cluster.wait_equal();
     assert_eq!(quorate(&mut cluster, &create).0, 0);
     let data = cluster.data(others[0]).display().to_string();
-    let (_, list) = quorate(&mut cluster, &["loss", "list", "--store", &data]);
-    let losses = list["losses"].as_array().unwrap();
+    let (_, told) = quorate(&mut cluster, &["loss", "list", "--store", &data]);
+    let losses = told["losses"].as_array().unwrap();
     let of_it: Vec<&Value> = losses.iter().filter(|loss| loss["vhost"] == "orders").collect();
-    let [loss] = of_it[..] else { panic!("one loss: {list:#}") };
+    let [loss] = of_it[..] else { panic!("one loss: {told:#}") };
     let client = messages::connect_with_queue(&url, QUEUE).await;
     let urls = cluster.url();
     let recover = ["--url", &urls, "loss", "recover", loss["id"].as_str().unwrap(), "--store", &data];

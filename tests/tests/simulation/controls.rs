@@ -412,7 +412,7 @@ fn asked_of_a_leader_that_is_deposed(is_heard: bool, request: AdminRequest) -> A
     assert!(!world.replies.contains_key(&asked), "it cannot know");
     world.heal_all();
     assert!(world.run_until(10 * SECOND, |world| world.replies.contains_key(&asked)), "it is answered");
-    let reply = world.replies.remove(&asked).unwrap();
+    let reply = world.replies.remove(&asked).expect("just seen");
     finish(world);
     reply
 }
