@@ -17,6 +17,8 @@ use crate::settings::Settings;
 const ANSWER_BYTES_MAX: u64 = 16 << 20;
 /// A broker that takes longer than this to say how it is counts as unreachable.
 const QUESTION_TIMEOUT: Duration = Duration::from_secs(4);
+/// A broker that takes longer than this to say that it is alive gets no command while there is another one to ask.
+const PROBE_TIMEOUT: Duration = Duration::from_secs(2);
 /// So many brokers are asked for the leader at most.
 const HOPS_MAX: usize = 8;
 /// Between two tries.
@@ -118,6 +120,18 @@ impl Admin {
         answer(address, request.config().timeout_global(Some(limit)).build().send_json(body))
     }
 
+    /// Whether a command that is sent there is likely to be heard. A broker that accepts connections and answers nothing would
+    /// keep a command until its time is over, and leave it unknown what became of it: with more than one broker to ask, each is
+    /// asked first whether it is alive. Who is the only one needs no such question.
+    fn probe(&self, address: &str, limit: Duration) -> Result<(), Silent> {
+        if self.addresses.iter().all(|other| other == address) {
+            return Ok(());
+        }
+        let silent = |error: ureq::Error| Silent { address: address.to_owned(), error: error.to_string() };
+        let request = self.get_request(address, "/health/live")?;
+        request.config().timeout_global(Some(limit)).build().call().map(drop).map_err(silent)
+    }
+
     /// Their addresses.
     pub fn addresses(&self) -> &[String] {
         &self.addresses
@@ -178,6 +192,7 @@ impl Admin {
         let mut earlier = Earlier::Nothing;
         let mut directed: Option<String> = None;
         let mut hops = 0;
+        let mut patience = PROBE_TIMEOUT;
         loop {
             let addresses: Vec<String> =
                 directed.take().into_iter().chain(self.addresses.iter().cloned()).collect();
@@ -186,6 +201,12 @@ impl Admin {
                 if left.is_zero() {
                     return Err(last);
                 }
+                // Half of the time at most: somebody else may still have to be asked.
+                if let Err(silent) = self.probe(&address, patience.min(left / 2)) {
+                    last = unreachable(&[silent]);
+                    continue;
+                }
+                let left = deadline.saturating_duration_since(Instant::now());
                 match self.post_json(&address, path, body, left) {
                     Ok(answer) if answer.status < 300 || is_final(&answer) => return Ok((answer, earlier)),
                     Ok(answer) => {
@@ -203,6 +224,10 @@ impl Admin {
                         last = unreachable(&[silent]);
                     }
                 }
+            }
+            if directed.is_none() {
+                // Perhaps they are only slow.
+                patience = patience.saturating_mul(2);
             }
             // Who was named is asked at once, but not for ever.
             hops = if directed.is_some() { hops + 1 } else { 0 };
@@ -222,6 +247,10 @@ impl Admin {
         let mut asked = 0;
         while let Some(address) = addresses.pop_front() {
             asked += 1;
+            if let Err(one) = self.probe(&address, PROBE_TIMEOUT.min(self.timeout)) {
+                silent.push(one);
+                continue;
+            }
             match self.post_json(&address, path, body, self.timeout) {
                 Ok(answer) => match leader(&answer).filter(|_| asked < HOPS_MAX) {
                     Some(leader) => addresses.push_front(leader),

@@ -282,6 +282,50 @@ fn what_a_leader_did_before_it_handed_over_counts_as_done() {
     }
 }
 
+/// An admin port of a broker that hangs: the kernel takes connections for it, and nobody answers.
+fn hung_port() -> (TcpListener, String) {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap().to_string();
+    (listener, address)
+}
+
+#[test]
+fn a_hung_broker_that_is_named_first_keeps_no_command_from_the_others() {
+    const ALIVE: (u16, &str) = (200, "{}");
+    const DRAINED: &str = r#"{"name":"b1","store_id":null,"changed":true,"complete":true,"detail":"b1 leads nothing and votes on"}"#;
+    const DOWN: &str = r#"{"complete":true,"members":[],"reason":"x","cluster_id":"x","detail":"x"}"#;
+    let (hung, first) = hung_port();
+    let second = admin_port(vec![ALIVE, (200, DRAINED)]);
+    let both = ["--admin", &format!("{first},{second}")];
+    let (status, text, error) = quorate(&[&both[..], &["member", "drain", "--name", "b1"]].concat());
+    assert_eq!((status, text.starts_with("DONE")), (0, true), "{text}{error}");
+    // Who leads is the one that hangs: it is not waited for all the time there is, and nothing was sent to it.
+    let directed =
+        format!(r#"{{"code":"NOT_LEADER","message":"x","next":[],"leader_admin_address":"{first}"}}"#);
+    let second = admin_port(vec![ALIVE, (421, directed.leak()), ALIVE, (200, DRAINED)]);
+    let both = ["--admin", &format!("{second},{first}")];
+    let (status, text, error) = quorate(&[&both[..], &["member", "drain", "--name", "b1"]].concat());
+    assert_eq!((status, text.starts_with("DONE")), (0, true), "{text}{error}");
+    // What is asked only once.
+    let second = admin_port(vec![(200, r#"{"verdict":"active"}"#), ALIVE, (200, DOWN)]);
+    let both = ["--admin", &format!("{first},{second}")];
+    let (_, text, error) =
+        quorate(&[&both[..], &["-o", "json", "cluster", "shutdown", "--reason", "x", "--yes"]].concat());
+    let answer: Value = serde_json::from_str(&text).unwrap_or_else(|_| panic!("{text}{error}"));
+    assert_eq!(answer["complete"], true, "{text}{error}");
+    // Every connection to the one that hangs was a question, never a command: one for each of the three, and the status.
+    hung.set_nonblocking(true).unwrap();
+    let mut asked = Vec::new();
+    while let Ok((mut stream, _)) = hung.accept() {
+        stream.set_nonblocking(false).unwrap();
+        let mut heard = String::new();
+        stream.read_to_string(&mut heard).unwrap();
+        asked.push(heard.lines().next().unwrap_or_default().to_owned());
+    }
+    let [live, status] = ["/health/live", "/api/v1/status"].map(|path| format!("GET {path} HTTP/1.1"));
+    assert_eq!(asked, [&live, &live, &status, &live].map(String::as_str));
+}
+
 #[test]
 fn a_reader_that_closes_the_pipe_changes_nothing_and_hears_no_complaint() {
     let nothing = tempfile::tempdir().unwrap();
