@@ -124,11 +124,17 @@ pub fn run(command: MemberCommand, settings: &Settings, console: &mut Console) -
     }
 }
 
-/// The store of this member: of two of the name the one that votes, which the other one stands in for.
+/// The store that is to go: the one of this name that votes; else, after an override, the one that is away. What is here
+/// without a vote only waits to take its place. None if that does not tell: the broker, which has the member's record, then
+/// goes by the name.
 fn replaced_store(members: &[Value], name: &str) -> Value {
-    let of_name = members.iter().filter(|member| member["name"] == name);
-    let store = |member: &Value| member["store_id"].clone();
-    of_name.max_by_key(|member| member["voter"] == true).map_or(Value::Null, store)
+    let only = |fits: fn(&Value) -> bool| {
+        let mut of_name = members.iter().filter(|member| member["name"] == name && fits(member));
+        of_name.next().filter(|_| of_name.next().is_none())
+    };
+    let voter = only(|member| member["voter"] == true);
+    let store = voter.or_else(|| only(|member| member["voter"] != true && member["present"] != true));
+    store.map_or(Value::Null, |member| member["store_id"].clone())
 }
 
 fn permit(admin: &Admin, body: &Value, console: &mut Console) -> Result<Status, Failure> {
@@ -188,4 +194,32 @@ fn change(
         console.next(&["quorate member list".to_owned()])?;
     }
     Ok(status)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_store_that_is_replaced_votes_or_is_away_and_never_is_the_one_that_waits() {
+        let member = |id: &str, voter: bool, present: bool| json!({ "name": "b2", "store_id": id, "voter": voter, "present": present });
+        let other = json!({ "name": "b1", "store_id": "other", "voter": true, "present": true });
+        let (old, new) = (member("old", false, false), member("new", false, true));
+        for (members, store, why) in [
+            (vec![member("old", true, false), new.clone()], json!("old"), "the voter"),
+            (vec![member("old", true, true)], json!("old"), "a voter that is damaged is here"),
+            (vec![member("old", true, false), member("new", false, false)], json!("old"), "both away"),
+            (vec![old.clone(), new.clone()], json!("old"), "after an override"),
+            (vec![new.clone(), old.clone()], json!("old"), "in whatever order"),
+            (vec![old.clone()], json!("old"), "nobody waits"),
+            (vec![new.clone()], Value::Null, "only the one that waits is known"),
+            (vec![new.clone(), member("newer", false, true)], Value::Null, "two that wait"),
+            (vec![old.clone(), member("older", false, false)], Value::Null, "two that are away"),
+            (vec![], Value::Null, "nobody"),
+        ] {
+            let mut members = members;
+            members.push(other.clone());
+            assert_eq!(replaced_store(&members, "b2"), store, "{why}");
+        }
+    }
 }
