@@ -356,6 +356,21 @@ fn recover_loss(cluster: &Cluster, asked: usize, data: &[PathBuf]) {
     assert_eq!((status, counts(&first)), (0, [30, 0, 0, 0, 0]), "{first:#}");
     let (status, again) = loss(&["recover", id, "--store", &dir]);
     assert_eq!((status, counts(&again)), (0, [0, 30, 0, 0, 0]), "{again:#}");
-    let (status, nowhere) = loss(&["recover", id, "--store", &dir, "--queue", "orders", "--to", "none"]);
-    assert_eq!((status, nowhere["recovered"].as_u64()), (2, Some(0)), "{nowhere:#}");
+
+    // Into a queue that is not there yet: nothing is published, and once it is declared as was said, everything is.
+    let aside = ["recover", id, "--store", &dir, "--queue", "orders", "--to", "aside"];
+    for _ in 0..2 {
+        let (status, nowhere) = loss(&aside);
+        assert_eq!((status, &nowhere["code"]), (2, &"QUEUE_NOT_FOUND".into()), "{nowhere:#}");
+        assert!(nowhere["message"].as_str().unwrap().contains("aside"), "{nowhere:#}");
+        let next = format!("quorate --url {}/%2F queue declare aside", cluster.url());
+        assert_eq!(nowhere["next"][0], next, "{nowhere:#}");
+    }
+    let declare = ["--url", &format!("{}/%2F", cluster.url()), "queue", "declare", "aside"];
+    let output = programs::command("quorate").args(declare).output().expect("the tool runs");
+    assert!(output.status.success(), "{output:?}");
+    for expected in [[30, 0, 0, 0, 0], [0, 30, 0, 0, 0]] {
+        let (status, there) = loss(&aside);
+        assert_eq!((status, counts(&there)), (0, expected), "{there:#}");
+    }
 }
