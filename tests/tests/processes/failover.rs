@@ -90,6 +90,29 @@ async fn acceptance_f3_without_a_majority_nothing_is_confirmed() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn acceptance_f5_a_leader_that_idles_notices_that_it_has_no_quorum() {
+    let mut cluster = ClusterPlan::of(3).start();
+    let leader = cluster.wait_equal();
+    let client = messages::connect_with_queue(&cluster.url(), QUEUE).await;
+    let mut events = client.events();
+    // Their kernels still take what is sent, and nobody sends anything.
+    for other in cluster.others(leader) {
+        cluster[other].freeze();
+    }
+    let alone = Instant::now();
+    cluster[leader].wait_log(QUORUM_LOST);
+    println!("idle: noticed after {:?}", alone.elapsed());
+    // Two election timeouts, and what a busy machine adds.
+    assert!(alone.elapsed() < Duration::from_secs(6), "{:?}", alone.elapsed());
+    let told = tokio::time::timeout(PATIENCE, events.next()).await.expect("the client is told");
+    assert!(told.is_some(), "its connection is gone, not the client");
+    for other in cluster.others(leader) {
+        cluster[other].thaw();
+    }
+    cluster.wait_active();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn acceptance_f4_a_majority_that_returns_serves_with_everything_confirmed() {
     let mut cluster = ClusterPlan::of(3).start();
     let (client, mut stream, leader) = streaming(&mut cluster).await;

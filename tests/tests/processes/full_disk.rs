@@ -3,7 +3,9 @@
 use quorate_client::{ConnectionEvent, ConsumeOptions, DeleteOptions, Events, FaultCode, QueueOptions};
 use quorate_protocol::frame::ServerFrame;
 use quorate_tests::process::full_disk::SmallDisk;
-use quorate_tests::process::{Broker, PATIENCE, Place, RawClient, messages, wait_for};
+use quorate_tests::process::{Broker, ClusterPlan, PATIENCE, Place, RawClient, messages, wait_for};
+
+use crate::operator::quorate;
 
 /// Room for the log, the reserve, and the free space below which publishing stops.
 const DISK_MEBIBYTES: u32 = 640;
@@ -93,4 +95,64 @@ async fn acceptance_basic_a_full_disk_stops_publishing_and_nothing_else() {
     assert!(found.starts_with(&(101..200).collect::<Vec<_>>()), "{found:?}");
     assert!(found.ends_with(&(300..310).collect::<Vec<_>>()), "{found:?}");
     messages::confirmed(messages::publish(&publisher, "q", 0..2000, 1000).await).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn acceptance_f10_a_replica_without_room_holds_nobody_up_and_a_leader_without_room_hands_over() {
+    let place = Place::new();
+    let disk = match SmallDisk::mount(&place.path("disk"), DISK_MEBIBYTES) {
+        Ok(disk) => disk,
+        Err(why) => {
+            println!("SKIPPED: a small file system cannot be mounted here: {why}");
+            return;
+        }
+    };
+    let mut cluster = ClusterPlan::of(3).quick().prepare();
+    let (small, roomy) = (0, 1);
+    cluster[small].set_flag("--data-dir", &disk.path().join("data").display().to_string());
+    cluster.start_all();
+    cluster.wait_equal();
+    let lead = |cluster: &mut _, to: usize| {
+        let name = format!("b{}", to + 1);
+        let (status, report) =
+            quorate(cluster, &["--timeout", "20s", "group", "transfer", "--vhost", "/", "--to", &name]);
+        assert_eq!(status, 0, "{report}");
+    };
+    lead(&mut cluster, roomy);
+    wait_for("the reserve", || {
+        std::fs::metadata(disk.path().join("data/reserve")).map_err(|error| error.to_string())
+    });
+    let client = messages::connect_with_queue(&cluster.url(), "q").await;
+    let publisher = client.publisher().unwrap();
+    messages::confirmed(messages::publish(&publisher, "q", 0..200, 1000).await).await;
+    let filler = disk.fill("filler");
+    cluster[small].wait_log("publishing is refused");
+    messages::confirmed(messages::publish(&publisher, "q", 200..400, 1000).await).await;
+
+    // As leader it lets nobody publish, until another one leads.
+    let mut events = client.events();
+    lead(&mut cluster, small);
+    let waiting = messages::publish(&publisher, "q", 400..410, 1000).await;
+    blocked(&mut events).await;
+    assert!(waiting[0].try_get().is_none(), "it waits, it is not lost");
+    lead(&mut cluster, roomy);
+    messages::confirmed(waiting).await;
+
+    // Past its reserve it ends; the other two go on.
+    let mut published = 410;
+    let ended = loop {
+        if let Some(ended) = cluster[small].poll_end() {
+            break ended;
+        }
+        assert!(published < 2000, "its disk is full");
+        messages::confirmed(messages::publish(&publisher, "q", published..published + 10, 500_000).await)
+            .await;
+        published += 10;
+    };
+    assert_eq!(ended.status, Some(5), "{}", ended.log);
+    messages::confirmed(messages::publish(&publisher, "q", published..published + 10, 1000).await).await;
+    std::fs::remove_file(filler).expect("the filler is there");
+    cluster[small].start();
+    cluster.wait_equal();
+    assert_eq!(messages::drain(&client, "q").await.unwrap(), (0..published + 10).collect::<Vec<_>>());
 }
