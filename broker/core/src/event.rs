@@ -152,10 +152,8 @@ pub enum Event {
         fork: Position,
         /// How many entries.
         entries: u64,
-        /// Messages in them that are alive, by queue.
+        /// Messages in them that are alive, by queue, whether or not they were confirmed.
         queues: BTreeMap<String, u64>,
-        /// How many of them were not known to be committed here, so that their messages are not counted.
-        uncounted: u64,
         /// By what name `quorate loss` knows them.
         loss: String,
     },
@@ -322,13 +320,12 @@ impl Event {
                 ("before", Value::Name(before.clone())),
                 ("after", Value::Name(after.clone())),
             ],
-            Self::Diverged { vhost, fork, entries, queues, uncounted, loss } => vec![
+            Self::Diverged { vhost, fork, entries, queues, loss } => vec![
                 number("entries", *entries),
                 text("vhost", vhost),
                 text("fork", &fork.to_string()),
                 text("loss", loss),
                 ("queues", Value::Counts(queues.clone())),
-                number("uncounted", *uncounted),
             ],
             Self::AttributeUpdated { vhost, attribute, before, after } => vec![
                 text("attribute", attribute),

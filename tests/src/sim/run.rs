@@ -5,6 +5,8 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::{sync::mpsc, thread};
 
+use quorate_core::event::Event;
+
 use super::client::{Client, Consumer, Publisher, Work};
 use super::dice::Dice;
 use super::fault::{Fault, KINDS, Tally};
@@ -103,7 +105,6 @@ pub fn play(seed: u64, show: bool) -> Outcome {
 }
 
 fn outcome(world: &World, seed: u64) -> Outcome {
-    use quorate_core::event::Event;
     let count = |test: &dyn Fn(&Event) -> bool| {
         world.events.iter().filter(|(_, _, event)| test(event)).count() as u64
     };
@@ -210,11 +211,40 @@ fn go(world: &mut World, seed: u64, plan: &Plan) {
     }
     drain(world, seed);
     expect_equal(world, "the drain");
+    expect_told(world);
     // Gone on from a store that knows nothing of it, a cluster may have one back.
     let forgets = plan.faults.iter().any(|(_, fault)| matches!(fault, Fault::Mark(_) | Fault::MarkBlind(..)));
     for (host, vhost) in world.undeleted() {
         if !forgets {
             world.checker.violation(format!("host {host} has virtual host {vhost}, which was deleted"));
+        }
+    }
+}
+
+/// What operators gave up was told: nobody lost a message that no HA-1014 speaks of. Where disks were lost there may be nobody
+/// left who could.
+fn expect_told(world: &mut World) {
+    const DISKS_GO: [&str; 5] = ["lose_disk", "damage", "rot", "old_copy", "remove"];
+    let lost = world.checker.lost();
+    if DISKS_GO.iter().any(|kind| world.tally.faults.contains_key(kind)) {
+        return;
+    }
+    let mut told: BTreeMap<String, u64> = BTreeMap::new();
+    for (_, _, event) in &world.events {
+        if let Event::Diverged { vhost, queues, .. } = event
+            && vhost == "/"
+        {
+            for (queue, count) in queues {
+                *told.entry(queue.clone()).or_default() += count;
+            }
+        }
+    }
+    for (queue, lost) in lost {
+        let known = told.get(&queue).copied().unwrap_or_default();
+        if known < lost {
+            world.checker.violation(format!(
+                "{lost} messages of queue {queue} were given up, and only {known} were told of"
+            ));
         }
     }
 }

@@ -139,20 +139,19 @@ async fn acceptance_f10_a_replica_without_room_holds_nobody_up_and_a_leader_with
     messages::confirmed(waiting).await;
 
     // Past its reserve it ends; the other two go on.
-    let mut published = 410;
+    let mut next = 410;
     let ended = loop {
         if let Some(ended) = cluster[small].poll_end() {
             break ended;
         }
-        assert!(published < 2000, "its disk is full");
-        messages::confirmed(messages::publish(&publisher, "q", published..published + 10, 500_000).await)
-            .await;
-        published += 10;
+        assert!(next < 2000, "its disk is full");
+        messages::confirmed(messages::publish(&publisher, "q", next..next + 10, 500_000).await).await;
+        next += 10;
     };
     assert_eq!(ended.status, Some(5), "{}", ended.log);
-    messages::confirmed(messages::publish(&publisher, "q", published..published + 10, 1000).await).await;
+    messages::confirmed(messages::publish(&publisher, "q", next..next + 10, 1000).await).await;
     std::fs::remove_file(filler).expect("the filler is there");
     cluster[small].start();
     cluster.wait_equal();
-    assert_eq!(messages::drain(&client, "q").await.unwrap(), (0..published + 10).collect::<Vec<_>>());
+    assert_eq!(messages::drain(&client, "q").await.unwrap(), (0..next + 10).collect::<Vec<_>>());
 }

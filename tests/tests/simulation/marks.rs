@@ -3,7 +3,9 @@
 use quorate_core::admin::VerdictWord;
 use quorate_core::event::Event;
 use quorate_protocol::fault::FaultCode;
+use quorate_store::ids::GroupId;
 use quorate_tests::sim::client::{Client, Consumer};
+use quorate_tests::sim::mark::ends;
 use quorate_tests::sim::schedule::{HostId, MILLI, SECOND};
 use quorate_tests::sim::storage::LogSizes;
 use quorate_tests::sim::world::World;
@@ -84,6 +86,54 @@ fn what_only_the_others_had_is_reported_and_kept_when_an_older_store_is_marked()
     for host in rest {
         let files = world.hosts[host].medium.files.everything();
         assert!(files.keys().any(|path| path.to_string_lossy().contains("/quarantine/")), "kept on {host}");
+    }
+}
+
+#[test]
+fn what_others_confirmed_where_a_marked_store_has_what_was_never_committed_is_told_and_kept() {
+    let mut world = serving(LogSizes::default());
+    let first = publisher(&mut world, "q", 50);
+    publish_all(&mut world, first);
+    let old = lead(&mut world);
+    let rest: Vec<HostId> = (0..3).filter(|host| *host != old).collect();
+    for host in &rest {
+        world.network.cut(old, *host);
+        world.network.cut(*host, old);
+    }
+    // Nobody else ever has these, and its log grows by them.
+    let stray: Vec<_> = (0..8).map(|_| publisher(&mut world, "q", 400)).collect();
+    world.run_for(300 * MILLI);
+    for client in stray {
+        world.clients[client].resting = true;
+    }
+    world.cut_clients();
+    assert!(world.run_until(20 * SECOND, |world| world.leader().is_some_and(|leader| leader != old)));
+    let few = publisher(&mut world, "q", 5);
+    publish_all(&mut world, few);
+    let end = |world: &World, host: HostId| ends(world, host)[&GroupId(1)];
+    let (theirs, its) = (end(&world, rest[0]), end(&world, old));
+    assert!(its.index >= theirs.index && its.term < theirs.term, "{its} is as long as {theirs}, and older");
+    for host in 0..3 {
+        world.end(host, true);
+    }
+    world.network.heal_all();
+    mark(&world, old, true, &[]);
+    world.start(old);
+    lead(&mut world);
+    let told = |world: &World, host: HostId| -> u64 {
+        let of = world.events.iter().filter(|(_, at, _)| *at == host);
+        let counts = of.filter_map(|(_, _, event)| match event {
+            Event::Diverged { vhost, queues, .. } if vhost == "/" => Some(queues.values().sum::<u64>()),
+            _ => None,
+        });
+        counts.sum()
+    };
+    // One after the other: together they would go on without it.
+    for host in &rest {
+        world.start(*host);
+        let is_told =
+            world.run_until(60 * SECOND, |world| told(world, *host) == 5 && world.leader() == Some(old));
+        assert!(is_told, "host {host}: {}", told(&world, *host));
     }
 }
 

@@ -167,11 +167,10 @@ pub const CODES: [Code; 18] = [
         name: "HA-1014",
         level: Level::Warn,
         text: "{entries} diverged entries of virtual host {vhost} after {fork} are given up and kept in quarantine as loss \
-               {loss}; live messages by queue: {queues}; entries whose messages are not counted: {uncounted}; next: \
-               quorate loss show {loss} --store DIR",
-        fields: &["entries", "vhost", "fork", "loss", "queues", "uncounted"],
+               {loss}; live messages by queue: {queues}; next: quorate loss show {loss} --store DIR",
+        fields: &["entries", "vhost", "fork", "loss", "queues"],
         place: "the broker that gives them up",
-        moment: "they are in quarantine. Messages of entries that were not known to be committed here are not counted",
+        moment: "they are given up. Messages count whether or not they were confirmed",
     },
     Code {
         name: "HA-1015",

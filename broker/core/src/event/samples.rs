@@ -37,7 +37,6 @@ pub fn one_of_each() -> Vec<Event> {
             fork: Position { epoch: Epoch(1), term: Term(4), index: Index(90_210) },
             entries: 12,
             queues: BTreeMap::from([("new".to_owned(), 3), ("paid".to_owned(), 5)]),
-            uncounted: 2,
             loss: "66c01d2e-1-1.4.90210".to_owned(),
         },
         Event::AttributeUpdated {

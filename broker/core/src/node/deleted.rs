@@ -85,17 +85,18 @@ impl Node {
         self.deleted.contains_key(&id) || self.system().is_some_and(|system| system.is_deleted(id))
     }
 
-    /// Whether this group was made in a history that an operator left behind, and `system` follows the one that goes on:
-    /// what is here of it is kept in quarantine before it goes. A group that the stamp does not name was kept.
-    pub(super) fn is_left_behind(&self, id: GroupId) -> bool {
-        let Some(group) = self.groups.get(GroupId::SYSTEM) else { return false };
-        let follows = !group.stale && !self.rejoining.contains(&GroupId::SYSTEM);
-        let is_left = group.machine.system().is_some_and(|system| system.is_left_behind(id));
+    /// Whether this group was made in a history that an operator left behind, by what is here of `system`, and is not kept
+    /// in quarantine yet: a group that the stamp does not name was kept.
+    fn is_to_be_kept(&self, id: GroupId) -> bool {
+        let is_left = self.system().is_some_and(|system| system.is_left_behind(id));
         let named = |stamp: &Stamp| stamp.groups.iter().any(|group| group.group == id);
-        follows
-            && is_left
-            && self.groups.contains_key(id)
-            && (self.transient || self.stamp.as_ref().is_some_and(named))
+        is_left && self.groups.contains_key(id) && (self.transient || self.stamp.as_ref().is_some_and(named))
+    }
+
+    /// Whether such a group's time has come: `system` is of the history that goes on, and stays so.
+    pub(super) fn is_left_behind(&self, id: GroupId) -> bool {
+        let follows = self.groups.get(GroupId::SYSTEM).is_some_and(|group| !group.stale);
+        follows && !self.rejoining.contains(&GroupId::SYSTEM) && self.is_to_be_kept(id)
     }
 
     /// What was made in a history that was left behind is in quarantine, and no group here any more.
@@ -110,7 +111,7 @@ impl Node {
         let live: BTreeSet<GroupId> = system.vhosts().map(|(_, group)| group).collect();
         let held = self.groups.keys().chain(&self.refilling);
         let candidates: BTreeSet<GroupId> = held.copied().filter(|id| !live.contains(id)).collect();
-        candidates.into_iter().filter(|id| system.is_deleted(*id) && !self.is_left_behind(*id)).collect()
+        candidates.into_iter().filter(|id| system.is_deleted(*id) && !self.is_to_be_kept(*id)).collect()
     }
 
     /// `system` came by snapshot: it may have been told of deletions meanwhile.

@@ -302,7 +302,7 @@ impl Node {
     }
 
     /// What ran on the group's log ends; the log stays as it is.
-    fn stop_node(&mut self, group: &mut Group) {
+    pub(super) fn stop_node(&mut self, group: &mut Group) {
         if group.replica.is_none() {
             return;
         }
@@ -442,7 +442,7 @@ impl Node {
 
 impl Group {
     /// Applies the rest of the log, which no node runs on.
-    fn take_all(&mut self, unmade: &mut Unmade) {
+    pub(super) fn take_all(&mut self, unmade: &mut Unmade) {
         let tail = self.recovered.as_mut().map(|recovered| std::mem::take(&mut recovered.tail));
         for entry in tail.into_iter().flatten() {
             self.replay(&entry, unmade);

@@ -20,7 +20,7 @@
 
 use std::collections::BTreeMap;
 
-use quorate_store::ids::{GroupId, Incarnation, Index, Position, RaftId};
+use quorate_store::ids::{GroupId, Incarnation, Index, Position, RaftId, Term};
 use quorate_store::quarantine::{Divergence, loss_id};
 use quorate_store::record::{HardState, Record};
 use quorate_store::state::StateBatch;
@@ -28,6 +28,7 @@ use quorate_store::state::StateBatch;
 use super::group::Group;
 use super::lineage::Lineage;
 use super::meta::Space;
+use super::recovery::Unmade;
 use super::{Node, Phase, Then};
 use crate::event::{Event, Level};
 use crate::formation::lineage::same_tip;
@@ -177,18 +178,19 @@ impl Node {
             self.renew_life();
         }
         self.with_group(id, |node, group| {
-            if let Some((fork, last)) = node.divergence(group) {
+            let surplus = node.divergence(group);
+            node.stop_node(group);
+            node.forget_bequeathed(group, Index(u64::MAX));
+            node.drop_transfers(group);
+            if let Some((fork, last)) = surplus {
+                // Whether or not it was confirmed: nobody here can say.
+                if group.machine.vhost().is_some() {
+                    group.take_all(&mut Unmade::default());
+                }
                 node.report_surplus(group, fork, last);
                 group.diverged = Some(fork);
             }
-            if group.serving.is_some() {
-                node.leadership_lost(group);
-            }
-            node.forget_bequeathed(group, Index(u64::MAX));
-            node.drop_transfers(group);
-            if let Some(replica) = group.replica.take() {
-                group.kept_hard_state = replica.hard_state();
-            } else if let Some(recovered) = group.recovered.take() {
+            if let Some(recovered) = group.recovered.take() {
                 group.kept_hard_state = recovered.found.hard_state;
             }
         });
@@ -323,8 +325,18 @@ impl Node {
         let own = group.lineage.entries();
         let shared = own.iter().zip(&reference.lineage).take_while(|(a, b)| a.id == b.id).count();
         // Where the first of the two left what they share.
-        let left = [reference.lineage.get(shared), own.get(shared)].into_iter().flatten();
-        let fork = left.map(|epoch| epoch.fork).min_by_key(|fork| fork.index)?;
+        let theirs = reference.lineage.get(shared).map(|epoch| epoch.fork);
+        let left = theirs.into_iter().chain(own.get(shared).map(|epoch| epoch.fork));
+        let mut fork = left.min_by_key(|fork| fork.index)?;
+        // Their log may end at the same index, and yet have ended before: with what was never committed there, while others
+        // put something else in its place, in later terms.
+        let terms = terms_of(group);
+        let later = theirs.and_then(|theirs| terms.iter().find(|(_, term)| *term > theirs.term));
+        if let Some((first, _)) = later.filter(|(first, _)| *first <= fork.index) {
+            let index = Index(first.0.saturating_sub(1));
+            let before = terms.iter().rev().find(|(first, _)| *first <= index);
+            fork = Position { index, term: before.map_or(Term(0), |(_, term)| *term), ..fork };
+        }
         (last > fork.index).then_some((fork, last))
     }
 
@@ -338,9 +350,17 @@ impl Node {
             }
         }
         let entries = last.0 - fork.index.0;
-        let uncounted = last.0.saturating_sub(group.applied.max(fork.index).0);
         let loss = loss_id(self.own.store, group.id, fork);
-        self.event(Event::Diverged { vhost: group.vhost.clone(), fork, entries, queues, uncounted, loss });
+        self.event(Event::Diverged { vhost: group.vhost.clone(), fork, entries, queues, loss });
+    }
+}
+
+/// The runs of terms in its log.
+fn terms_of(group: &Group) -> Vec<(Index, Term)> {
+    match (&group.replica, &group.recovered) {
+        (Some(replica), _) => replica.terms(),
+        (None, Some(recovered)) => recovered.found.terms.clone(),
+        (None, None) => Vec::new(),
     }
 }
 

@@ -245,6 +245,11 @@ impl Replica {
         (found, log.above(applied))
     }
 
+    /// The runs of terms in its log, as the log on disk tells them: the first index of each.
+    pub(crate) fn terms(&self) -> Vec<(Index, Term)> {
+        self.raw.store().extent().2
+    }
+
     /// What it has promised.
     pub(crate) fn hard_state(&self) -> HardState {
         let state = self.raw.raft.hard_state();

@@ -273,6 +273,15 @@ impl Checker {
         self.fates.values().filter(|fate| fate.void).count() as u64
     }
 
+    /// Messages by queue whose confirm a recovery made void, and that nobody ever saw: what an operator's act cost.
+    pub fn lost(&self) -> BTreeMap<String, u64> {
+        let mut lost = BTreeMap::new();
+        for fate in self.fates.values().filter(|fate| fate.void && fate.delivered == 0 && !fate.ack_sent) {
+            *lost.entry(fate.queue.clone()).or_default() += 1;
+        }
+        lost
+    }
+
     /// What clients were told by now.
     pub fn moment(&self) -> Moment {
         let names = |test: fn(&Fate) -> bool| {
