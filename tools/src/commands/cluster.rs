@@ -267,9 +267,13 @@ pub(super) fn show(view: &View, silent: &[Silent], console: &mut Console) -> Res
         word.push_str(", DEGRADED");
     }
     let mut line = format!("{} (row {})", text(value, "cluster_name"), text(value, "row"));
-    for (what, names) in
-        [("no quorum", unled), ("absent", absent), ("damaged", damaged), ("panicked", panicked)]
-    {
+    for (what, names) in [
+        ("no quorum", unled),
+        ("without a majority", view.forced()),
+        ("absent", absent),
+        ("damaged", damaged),
+        ("panicked", panicked),
+    ] {
         if !names.is_empty() {
             line = format!("{line}; {what}: {}", names.join(", "));
         }

@@ -43,6 +43,12 @@ impl View {
         self.groups().iter().filter(unled).map(|group| Self::text(group, "vhost")).collect()
     }
 
+    /// Groups in which fewer than a majority go on, by an operator's word or as the designated primary.
+    pub(super) fn forced(&self) -> Vec<&str> {
+        let forced = |group: &&Value| group["in_force"].is_object();
+        self.groups().iter().filter(forced).map(|group| Self::text(group, "vhost")).collect()
+    }
+
     /// Voters that are not there.
     pub(super) fn absent(&self) -> Vec<&str> {
         let absent = |member: &&Value| member["voter"] == true && member["present"] != true;
@@ -86,6 +92,7 @@ impl View {
         match self.verdict() {
             "active"
                 if self.unled().is_empty()
+                    && self.forced().is_empty()
                     && self.absent().is_empty()
                     && self.damaged().is_empty()
                     && self.panicked().is_empty()

@@ -50,8 +50,8 @@ enum Step {
     Waiting(Act),
     /// Proposed as this entry.
     Proposed(Term, Index),
-    /// Decided; leadership is on its way.
-    Moving,
+    /// Decided by this entry; leadership is on its way.
+    Moving(Index),
     /// Decided; answered once everybody who acknowledges this entry knows that it is, and would after a restart.
     Settling(Index, Box<GroupReport>),
 }
@@ -298,7 +298,7 @@ impl Node {
         };
         let Some(ask) = self.asks.iter_mut().find(own) else { return };
         if ask.to.is_some() {
-            ask.step = Step::Moving;
+            ask.step = Step::Moving(at.1);
             ask.until = self.now.plus(ask.within_millis);
             return;
         }
@@ -354,7 +354,7 @@ impl Node {
     /// The answer, once there is one.
     fn drive_ask(&mut self, group: &mut Group, ask: &mut Ask) -> Option<AdminReply> {
         match &ask.step {
-            Step::Moving => return self.drive_move(group, ask),
+            Step::Moving(decided) => return self.drive_move(group, ask, *decided),
             Step::Settling(index, report) => {
                 let settled = group.applied >= *index || !group.is_leader() || self.now >= ask.until;
                 return settled.then(|| AdminReply::Group(report.clone()));
@@ -390,7 +390,7 @@ impl Node {
         None
     }
 
-    fn drive_move(&mut self, group: &mut Group, ask: &Ask) -> Option<AdminReply> {
+    fn drive_move(&mut self, group: &mut Group, ask: &Ask, decided: Index) -> Option<AdminReply> {
         let (to, name) = ask.to.as_ref()?;
         let leader = self.active_leader(group).map(|active| active.leader);
         if leader.is_some() && leader == self.store_numbered(*to) {
@@ -417,7 +417,10 @@ impl Node {
             );
             return Some(refused("TRANSFER_TIMEOUT", text, &["quorate group status"]));
         }
-        if behind.is_some_and(|behind| behind <= CLOSE_BEHIND) && !replica.hands_over() {
+        // Who has acknowledged what was decided just now is not hanging: told to ask for votes, it would do so whenever it
+        // goes on, long after the operator heard that nothing came of it.
+        let answers = replica.matched(*to).is_some_and(|matched| matched >= decided);
+        if answers && behind.is_some_and(|behind| behind <= CLOSE_BEHIND) && !replica.hands_over() {
             replica.transfer(*to);
         }
         None

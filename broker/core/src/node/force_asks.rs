@@ -25,6 +25,8 @@ use crate::io::AdminId;
 /// How long an override may serve clients, in milliseconds: one second to a week.
 const LEASE_MILLIS: std::ops::RangeInclusive<u64> = 1_000..=7 * 24 * 3_600_000;
 
+const OVERRIDE: &str =
+    "quorate group set --vhost V --required-nodes K --nodes B,… --lease 4h --confirm CLUSTER --reason TEXT";
 const STATUS: &str = "quorate group status";
 const TAKE_OVER: &str =
     "quorate group take-over --node THIS --confirm CLUSTER --other-is-stopped --reason TEXT";
@@ -171,8 +173,7 @@ impl Node {
         if voters.len() != 2 {
             let text =
                 format!("a take-over is for groups of two voters, and this cluster has {}", voters.len());
-            let next = "quorate group set --vhost V --required-nodes K --nodes B,… --lease 4h --confirm CLUSTER --reason TEXT";
-            return Err(refused("GROUP_NOT_OF_TWO", text, &[next]));
+            return Err(refused("GROUP_NOT_OF_TWO", text, &[OVERRIDE]));
         }
         if self.raft_id.is_none_or(|own| !voters.contains(&own.0)) {
             return Err(invalid(format!("{node} is no voter of this cluster")));
@@ -188,7 +189,20 @@ impl Node {
             );
             return Err(refused("NOT_CONFIRMED", text, &[TAKE_OVER]));
         }
-        let groups: Vec<GroupId> = self.group_ids().into_iter().filter(|id| !self.is_led_now(*id)).collect();
+        let unled = self.group_ids().into_iter().filter(|id| !self.is_led_now(*id));
+        // The word given is about one broker: of a group with more voters it says nothing.
+        let (groups, larger): (Vec<GroupId>, Vec<GroupId>) = unled.partition(|id| {
+            self.groups.get(*id).is_some_and(|group| latest_voters(group).is_subset(&voters))
+        });
+        if let (true, Some(larger)) = (groups.is_empty(), larger.first().and_then(|id| self.groups.get(*id)))
+        {
+            let count = latest_voters(larger).len();
+            let text = format!(
+                "a take-over is for groups of two voters, and virtual host {} has {count}",
+                larger.vhost
+            );
+            return Err(refused("GROUP_NOT_OF_TWO", text, &[OVERRIDE]));
+        }
         if groups.is_empty() || self.linked_voters(&voters).iter().any(|store| self.peers.takes_part(*store))
         {
             let text = format!("{other} is in contact: nothing needs to be taken over");
@@ -245,7 +259,7 @@ impl Node {
         Ok(Some(Change::Lease { left_ms: lease_millis, set: true }))
     }
 
-    fn is_led_now(&self, id: GroupId) -> bool {
+    pub(super) fn is_led_now(&self, id: GroupId) -> bool {
         self.groups.get(id).is_some_and(|group| self.active_leader(group).is_some())
     }
 

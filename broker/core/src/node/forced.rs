@@ -420,11 +420,25 @@ impl Node {
         let report = named.map(|group| GroupReport {
             vhost: group.vhost.clone(),
             changed: true,
-            detail: self.told_in_force(group).unwrap_or_default(),
+            detail: self.told_in_force(group).unwrap_or_default() + &self.told_of_others(&force, group.id),
             messages: None,
         });
         let (Some(id), Some(report)) = (force.ask, report) else { return };
         self.emit(Output::AdminReply { id, reply: AdminReply::Group(Box::new(report)) });
+    }
+
+    /// What became of the other virtual hosts, which one act may have forced too, or left as they were.
+    fn told_of_others(&self, force: &Force, named: GroupId) -> String {
+        let all = |of: &dyn Fn(&Group) -> bool| {
+            let others = self.groups.values().filter(|group| group.id != named && of(group));
+            others.map(|group| group.vhost.as_str()).collect::<Vec<_>>().join(", ")
+        };
+        let with_it = all(&|group| force.groups.contains(&group.id));
+        let without = all(&|group| !force.groups.contains(&group.id) && !self.is_led_now(group.id));
+        let with_it = if with_it.is_empty() { with_it } else { format!("; so do {with_it}") };
+        let without =
+            if without.is_empty() { without } else { format!("; still without a quorum: {without}") };
+        with_it + &without
     }
 
     fn force_failed(&mut self, code: &'static str, message: String) {

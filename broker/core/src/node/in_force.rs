@@ -25,8 +25,8 @@ impl Node {
         if group.controls.in_force().is_none() || !group.leads_surely() {
             return;
         }
-        if self.now >= group.force_told_at.plus(TELL_MILLIS) {
-            let first = group.force_told_at == crate::io::Tick::default();
+        let first = group.force_told_at == crate::io::Tick::default();
+        if first || self.now >= group.force_told_at.plus(TELL_MILLIS) {
             group.force_told_at = self.now;
             // Where it began it has just been said.
             if !first && let Some(text) = self.told_in_force(group) {

@@ -13,6 +13,9 @@ use crate::formation::status::{Active, GroupStatus, PeerRef, RecordedRun, StoreS
 use crate::formation::{InitialStatus, founded_ms};
 use crate::machine::{SystemMachine, VhostMachine};
 
+/// Notes of groups in a forced epoch that are shown at most; `group status` shows all.
+const FORCED_NOTES: usize = 4;
+
 impl Node {
     /// The present initial status.
     pub(super) fn own_status(&self) -> InitialStatus {
@@ -275,6 +278,7 @@ impl Node {
             self.peers.refusals().map(|(address, why)| format!("the peer at {address} is not linked: {why}")),
         );
         notes.extend(self.awaited());
+        notes.extend(self.groups.values().filter_map(|group| self.told_in_force(group)).take(FORCED_NOTES));
         notes.extend(self.safety_losses());
         if matches!(self.phase, Phase::Deciding) {
             notes.extend(self.peers.untried().map(|address| format!("{address} was not tried yet")));
