@@ -205,7 +205,11 @@ fn a_transfer_waits_for_a_node_that_lags_and_gives_up_with_a_clear_error() {
     let name = name_of(stuck);
     let reply = ask_group(&mut world, VHOST, &GroupAct::Transfer { to: name, within_millis: 500 });
     assert!(["TRANSFER_TIMEOUT", "MEMBER_AWAY"].contains(&code_of(&reply)), "{reply:?}");
+    // Nobody told it to ask for votes, so that it would when it goes on.
+    let before = world.now();
     world.run_for(20 * SECOND);
+    let since = leaders_since(&world, before);
+    assert_ne!(since.first(), Some(&stuck), "{since:?}");
     finish(world);
 }
 

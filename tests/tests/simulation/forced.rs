@@ -5,6 +5,7 @@ use quorate_core::admin::{
     VerdictWord,
 };
 use quorate_core::event::Event;
+use quorate_store::ids::GroupId;
 use quorate_tests::sim::host::name_of;
 use quorate_tests::sim::mark::ends;
 use quorate_tests::sim::plan::cluster;
@@ -12,6 +13,7 @@ use quorate_tests::sim::schedule::{HostId, MILLI, SECOND};
 use quorate_tests::sim::storage::LogSizes;
 use quorate_tests::sim::world::World;
 
+use crate::deleting::{NAME, ask_for_it};
 use crate::stage::{SEED, finish, lead, publish_all, publisher, serving, set, sound, verdict};
 
 const VHOST: &str = "/";
@@ -227,7 +229,7 @@ fn two_of_five_mean_two() {
         world.end(host, true);
     }
     world.run_for(5 * SECOND);
-    let held: Vec<_> = [0, 1].map(|host| ends(&world, host)[&quorate_store::ids::GroupId(1)]).into();
+    let held: Vec<_> = [0, 1].map(|host| ends(&world, host)[&GroupId(1)]).into();
     let asked = if held[1] > held[0] { [1, 0] } else { [0, 1] };
     go_on(&mut world, &asked, 600 * SECOND);
     assert_eq!(lead(&mut world), asked[0]);
@@ -247,6 +249,33 @@ fn two_of_five_mean_two() {
     publish_all(&mut world, client);
     assert!(world.run_until(90 * SECOND, |world| is_over(world)), "{:#?}", world.statuses);
     finish(world);
+}
+
+#[test]
+fn a_take_over_says_nothing_of_groups_with_more_voters() {
+    let mut world = World::new(SEED, cluster(5, LogSizes::default()), false);
+    world.start_all();
+    lead(&mut world);
+    assert!(world.settle(20 * SECOND));
+    ask_for_it(&mut world);
+    assert!(world.settle(20 * SECOND), "all five have it");
+    for host in 2..5 {
+        world.end(host, true);
+    }
+    world.run_for(5 * SECOND);
+    let held: Vec<_> = [0, 1].map(|host| ends(&world, host)[&GroupId(1)]).into();
+    let asked = if held[1] > held[0] { [1, 0] } else { [0, 1] };
+    go_on(&mut world, &asked, 600 * SECOND);
+    world.run_for(5 * SECOND);
+    world.end(asked[0], true);
+    world.run_for(3 * SECOND);
+    let left = asked[1];
+    let AdminReply::Group(report) = take_over(&mut world, left) else { panic!("it is taken over") };
+    assert!(report.detail.ends_with(&format!("still without a quorum: {NAME}")), "{}", report.detail);
+    world.run_for(3 * SECOND);
+    assert_eq!(group(&world, left, VHOST).role, "leader");
+    let other = group(&world, left, NAME);
+    assert!(other.in_force.is_none() && other.role != "leader", "{other:?}");
 }
 
 #[test]
