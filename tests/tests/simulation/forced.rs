@@ -14,7 +14,7 @@ use quorate_tests::sim::storage::LogSizes;
 use quorate_tests::sim::world::World;
 
 use crate::deleting::{NAME, ask_for_it};
-use crate::stage::{SEED, finish, lead, publish_all, publisher, serving, set, sound, verdict};
+use crate::stage::{SEED, ask_group, finish, lead, publish_all, publisher, serving, set, sound, verdict};
 
 const VHOST: &str = "/";
 
@@ -338,6 +338,17 @@ fn the_designated_primary_goes_on_alone_and_the_other_one_never_does() {
     );
     let second = publisher(&mut world, "q", 60);
     publish_all(&mut world, second);
+    // What an operator could try now is refused, and says what helps.
+    let primary = GroupAct::Set(vec![Setting::Primary(Some(name_of(1)))]);
+    let AdminReply::Failed { code, next, .. } = ask_group(&mut world, None, &primary) else {
+        panic!("refused")
+    };
+    assert!(
+        code == "GROUP_NOT_OF_TWO" && next.iter().any(|next| next.contains("take-over")),
+        "{code}: {next:?}"
+    );
+    let AdminReply::Failed { code, .. } = take_over(&mut world, 0) else { panic!("refused") };
+    assert_eq!(code, "GROUP_HAS_QUORUM");
     world.end(0, true);
     world.start(0);
     lead(&mut world);

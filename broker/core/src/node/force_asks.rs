@@ -170,6 +170,10 @@ impl Node {
                 address,
             ));
         }
+        if voters.len() == 1 && group.controls.in_force().is_some() && group.leads_surely() {
+            let text = format!("{node} goes on without the others already: nothing needs to be taken over");
+            return Err(refused("GROUP_HAS_QUORUM", text, &[STATUS]));
+        }
         if voters.len() != 2 {
             let text =
                 format!("a take-over is for groups of two voters, and this cluster has {}", voters.len());
@@ -226,6 +230,11 @@ impl Node {
         let number = group.seen_number.max(group.controls.number()).saturating_add(1);
         let Some(name) = name else { return Ok(Change::Primary { primary: None, number }) };
         let voters = group.configuration.voters.len();
+        if voters == 1 && group.controls.in_force().is_some() {
+            let text = "one of two goes on alone: who is designated can be changed once both are here, and if the one that \
+                        goes on is lost, the other one takes over";
+            return Err(refused("GROUP_NOT_OF_TWO", text.into(), &[STATUS, TAKE_OVER]));
+        }
         if voters != 2 {
             let text =
                 format!("a designated primary is for clusters of two voters, and this one has {voters}");

@@ -35,6 +35,7 @@ use crate::formation::lineage::same_tip;
 use crate::formation::{Facts, Verdict, decide_group};
 use crate::io::{Output, Ticket};
 use crate::machine::VhostMachine;
+use crate::replica::Replica;
 
 /// Between two attempts to keep an image, in milliseconds.
 const KEEP_AGAIN_MILLIS: u64 = 10_000;
@@ -179,12 +180,17 @@ impl Node {
         }
         self.with_group(id, |node, group| {
             let surplus = node.divergence(group);
+            let durable = group.replica.as_ref().map(Replica::persisted);
             node.stop_node(group);
             node.forget_bequeathed(group, Index(u64::MAX));
             node.drop_transfers(group);
             if let Some((fork, last)) = surplus {
-                // Whether or not it was confirmed: nobody here can say.
+                // Whether or not it was confirmed: nobody here can say. But no more than is durable: a stamp will say that it
+                // is there.
                 if group.machine.vhost().is_some() {
+                    if let (Some(durable), Some(recovered)) = (durable, &mut group.recovered) {
+                        recovered.tail.retain(|entry| entry.index <= durable);
+                    }
                     group.take_all(&mut Unmade::default());
                 }
                 node.report_surplus(group, fork, last);
