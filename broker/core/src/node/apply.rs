@@ -38,7 +38,6 @@ impl Node {
         if !group.bequeathed.is_empty() {
             origins.extend(self.bequeathed_to(group, at));
         }
-        self.overtake_asks(group, at);
         group.ended = None;
         match entry.kind {
             EntryKind::Command => {}

@@ -322,17 +322,6 @@ impl Node {
         self.emit(Output::AdminReply { id, reply: AdminReply::Group(Box::new(report)) });
     }
 
-    /// An entry is applied: what was proposed in its place, in another term, never came to be.
-    pub(super) fn overtake_asks(&mut self, group: &Group, (term, index): (Term, Index)) {
-        let is_overtaken = |ask: &mut Ask| {
-            ask.group == group.id && matches!(ask.step, Step::Proposed(t, i) if i == index && t != term)
-        };
-        for ask in self.asks.extract_if(.., is_overtaken).collect::<Vec<_>>() {
-            let reply = self.overtaken(group);
-            self.emit(Output::AdminReply { id: ask.id, reply });
-        }
-    }
-
     /// Goes on with what operators wait for. Called once a round.
     pub(super) fn drive_asks(&mut self) {
         for mut ask in std::mem::take(&mut self.asks) {
@@ -364,9 +353,9 @@ impl Node {
                     return Some(self.overtaken(group));
                 }
             }
-            // Whoever leads by now, the log of this broker will say what became of it; a snapshot does not.
-            Step::Proposed(_, index) => {
-                if group.applied >= *index || group.replica.is_none() {
+            Step::Proposed(term, _) => {
+                let replica = group.replica.as_ref();
+                if replica.is_none_or(|replica| !replica.is_leader() || replica.term() != *term) {
                     return Some(self.undecided(group));
                 }
             }

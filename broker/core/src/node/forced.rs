@@ -431,6 +431,7 @@ impl Node {
     fn told_of_others(&self, force: &Force, named: GroupId) -> String {
         let all = |of: &dyn Fn(&Group) -> bool| {
             let others = self.groups.values().filter(|group| group.id != named && of(group));
+            let others = others.filter(|group| group.id != GroupId::SYSTEM);
             others.map(|group| group.vhost.as_str()).collect::<Vec<_>>().join(", ")
         };
         let with_it = all(&|group| force.groups.contains(&group.id));
