@@ -13,7 +13,7 @@ use crate::marks::mark;
 use crate::stage::{lead, publish_all, publisher, serving, sound};
 
 /// The group of the first one that is created after a forced epoch.
-const AFTER: GroupId = GroupId(1 << 16);
+const AFTER: GroupId = GroupId(2 + (1 << 16));
 /// The host that was away.
 const AWAY: HostId = 2;
 const OTHERS: [HostId; 2] = [0, 1];

@@ -62,12 +62,12 @@ struct Fork {
 }
 
 impl Fork {
-    /// Groups of an epoch begin after a multiple of this many.
-    const BLOCK: u32 = 1 << 16;
+    /// So many numbers are left out for those who were left behind: more groups than they can have given.
+    const SKIPPED: u32 = 1 << 16;
 
-    /// The last number that is left out for those who were left behind.
+    /// The last number that is left out.
     fn skipped_to(self) -> u32 {
-        self.last_group.saturating_add(1) | (Self::BLOCK - 1)
+        self.last_group.saturating_add(Self::SKIPPED).min(u32::MAX - 1)
     }
 }
 
@@ -357,7 +357,7 @@ impl SystemMachine {
     /// count for nothing, are never given here: to this history those groups are deleted.
     pub fn begin_epoch(&mut self, epoch: Uuid) {
         let fork = Fork { last_group: self.last_group, epoch };
-        self.last_group = fork.skipped_to().min(u32::MAX - 1);
+        self.last_group = fork.skipped_to();
         self.forks.push(fork);
     }
 
@@ -369,7 +369,7 @@ impl SystemMachine {
 
     /// Whether this group is none of this history: only those whom an operator left behind can have made it.
     pub fn is_left_behind(&self, group: GroupId) -> bool {
-        self.forks.iter().any(|fork| (fork.last_group + 1..=fork.skipped_to()).contains(&group.0))
+        self.forks.iter().any(|fork| group.0 > fork.last_group && group.0 <= fork.skipped_to())
     }
 
     fn was_given(&self, group: GroupId) -> bool {

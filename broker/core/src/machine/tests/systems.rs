@@ -262,16 +262,18 @@ fn numbers_that_others_may_have_given_before_a_forced_epoch_are_never_given() {
         machine.delete_vhost(GroupId(2)) && !machine.is_left_behind(GroupId(2)),
         "an operator deleted it"
     );
-    assert_eq!(create(&mut machine, "b"), 1 << 16);
-    assert!(!machine.is_left_behind(GroupId(1 << 16)));
+    let after = 3 + (1 << 16);
+    assert_eq!(create(&mut machine, "b"), after);
+    assert!(!machine.is_left_behind(GroupId(after)));
     // Two epochs with nothing given in between: whoever stayed with the first one may have given something.
     let mut other = machine.clone();
     machine.begin_epoch(second);
-    assert_eq!(create(&mut other, "c"), (1 << 16) + 1);
+    assert_eq!(create(&mut other, "c"), after + 1);
     machine.begin_epoch(Uuid::from_u128(3));
-    assert_eq!(create(&mut machine, "c"), 3 << 16);
-    assert!(machine.is_left_behind(GroupId((1 << 16) + 1)) && machine.is_left_behind(GroupId(2 << 16)));
-    let epochs = [1, 2, 1 << 16, 3 << 16].map(|group| machine.epoch_of(GroupId(group)));
+    let last = after + (2 << 16) + 1;
+    assert_eq!(create(&mut machine, "c"), last);
+    assert!(machine.is_left_behind(GroupId(after + 1)) && machine.is_left_behind(GroupId(last - 1)));
+    let epochs = [1, 2, after, last].map(|group| machine.epoch_of(GroupId(group)));
     assert_eq!(epochs, [None, None, Some(first), Some(Uuid::from_u128(3))]);
 }
 
