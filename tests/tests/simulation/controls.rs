@@ -432,3 +432,35 @@ fn whoever_asked_a_leader_that_is_deposed_hears_what_became_of_it() {
     };
     assert!(code == "NOT_LEADER" && message.ends_with("nothing is changed"), "{code}: {message}");
 }
+
+#[test]
+fn a_name_that_commands_mean_something_else_by_is_no_virtual_hosts() {
+    let mut world = serving(LogSizes::default());
+    let leader = leader_of(&mut world, "system");
+    for name in ["system", "*", " ", "\t"] {
+        let request = AdminRequest::CreateVhost { name: name.to_owned(), author: Author::local("a test") };
+        let asked = world.ask(leader, request);
+        assert!(world.run_until(10 * SECOND, |world| world.replies.contains_key(&asked)));
+        let reply = world.replies.remove(&asked).expect("just seen");
+        assert_eq!(code_of(&reply), "INVALID_NAME", "{name:?}");
+    }
+    finish(world);
+}
+
+#[test]
+fn a_node_is_created_once_and_not_by_each_start() {
+    let mut world = serving(LogSizes::default());
+    for _ in 0..2 {
+        for host in 0..3 {
+            world.end(host, true);
+        }
+        world.start_all();
+        assert!(world.settle(20 * SECOND));
+    }
+    for host in 0..3 {
+        let created = |event: &Event| matches!(event, Event::NodeCreated { .. });
+        let times = world.events.iter().filter(|(_, of, event)| *of == host && created(event)).count();
+        assert_eq!(times, 2, "system and the first virtual host, on host {host}");
+    }
+    finish(world);
+}

@@ -216,22 +216,33 @@ fn an_operator_makes_a_lease_longer_and_ends_it() {
     finish(world);
 }
 
-#[test]
-fn two_of_five_mean_two() {
+fn five() -> World {
     let mut world = World::new(SEED, cluster(5, LogSizes::default()), false);
     world.start_all();
     lead(&mut world);
     assert!(world.settle(20 * SECOND));
-    let client = publisher(&mut world, "q", 50);
-    publish_all(&mut world, client);
-    world.run_for(3 * SECOND);
+    world
+}
+
+/// Three of five end, and the other two go on by an override; the one that was asked comes first.
+fn two_go_on(world: &mut World) -> [HostId; 2] {
     for host in 2..5 {
         world.end(host, true);
     }
     world.run_for(5 * SECOND);
-    let held: Vec<_> = [0, 1].map(|host| ends(&world, host)[&GroupId(1)]).into();
+    let held = [0, 1].map(|host| ends(world, host)[&GroupId(1)]);
     let asked = if held[1] > held[0] { [1, 0] } else { [0, 1] };
-    go_on(&mut world, &asked, 600 * SECOND);
+    go_on(world, &asked, 600 * SECOND);
+    asked
+}
+
+#[test]
+fn two_of_five_mean_two() {
+    let mut world = five();
+    let client = publisher(&mut world, "q", 50);
+    publish_all(&mut world, client);
+    world.run_for(3 * SECOND);
+    let asked = two_go_on(&mut world);
     assert_eq!(lead(&mut world), asked[0]);
     let client = publisher(&mut world, "q", 50);
     publish_all(&mut world, client);
@@ -253,19 +264,10 @@ fn two_of_five_mean_two() {
 
 #[test]
 fn a_take_over_says_nothing_of_groups_with_more_voters() {
-    let mut world = World::new(SEED, cluster(5, LogSizes::default()), false);
-    world.start_all();
-    lead(&mut world);
-    assert!(world.settle(20 * SECOND));
+    let mut world = five();
     ask_for_it(&mut world);
     assert!(world.settle(20 * SECOND), "all five have it");
-    for host in 2..5 {
-        world.end(host, true);
-    }
-    world.run_for(5 * SECOND);
-    let held: Vec<_> = [0, 1].map(|host| ends(&world, host)[&GroupId(1)]).into();
-    let asked = if held[1] > held[0] { [1, 0] } else { [0, 1] };
-    go_on(&mut world, &asked, 600 * SECOND);
+    let asked = two_go_on(&mut world);
     world.run_for(5 * SECOND);
     world.end(asked[0], true);
     world.run_for(3 * SECOND);
@@ -276,6 +278,35 @@ fn a_take_over_says_nothing_of_groups_with_more_voters() {
     assert_eq!(group(&world, left, VHOST).role, "leader");
     let other = group(&world, left, NAME);
     assert!(other.in_force.is_none() && other.role != "leader", "{other:?}");
+}
+
+#[test]
+fn nobody_goes_on_while_somebody_here_who_is_not_named_has_more() {
+    let mut world = five();
+    world.end(0, true);
+    let client = publisher(&mut world, "q", 50);
+    publish_all(&mut world, client);
+    world.run_for(3 * SECOND);
+    for host in 2..5 {
+        world.end(host, true);
+    }
+    world.start(0);
+    world.run_for(5 * SECOND);
+    let alone = |host| ForceKind::Override { nodes: vec![name_of(host)], lease_millis: 60_000 };
+    let AdminReply::Failed { code, message, .. } = ask(&mut world, 0, Some(VHOST), alone(0)) else {
+        panic!("refused")
+    };
+    assert!(code == "CONFLICT" && message.contains(&name_of(1)), "{code}: {message}");
+    assert_eq!(in_force(&world, 0), None);
+    let held = ends(&world, 1);
+    world.ledger.left_behind(1, &held);
+    let reply = ask(&mut world, 1, Some(VHOST), alone(1));
+    assert!(matches!(reply, AdminReply::Group(_)), "{reply:?}");
+    for host in 2..5 {
+        world.start(host);
+    }
+    assert!(world.run_until(90 * SECOND, |world| is_over(world)), "{:#?}", world.statuses);
+    finish(world);
 }
 
 #[test]

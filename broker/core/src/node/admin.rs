@@ -17,6 +17,9 @@ use crate::io::{AdminId, Output};
 use crate::machine::Command;
 use crate::replica::Replica;
 
+/// The cluster's own group, and all virtual hosts at once.
+const RESERVED_NAMES: [&str; 2] = ["system", "*"];
+
 impl Node {
     pub(super) fn admin(&mut self, id: AdminId, request: AdminRequest) {
         let reply = match request {
@@ -58,6 +61,17 @@ impl Node {
             next: Vec::new(),
             leader_admin_address: None,
         })?;
+        if RESERVED_NAMES.contains(&name.as_str()) || name.as_str().trim().is_empty() {
+            return Err(AdminReply::Failed {
+                code: "INVALID_NAME",
+                message: format!(
+                    "no virtual host may be called {:?}: commands mean something else by it, or nobody sees it",
+                    name.as_str()
+                ),
+                next: vec!["quorate vhost create NAME".into()],
+                leader_admin_address: None,
+            });
+        }
         self.require_system_leader()?;
         self.with_group(GroupId::SYSTEM, |_, group| {
             group.propose(Command::CreateVhost { name }, Origin::Admin(id));

@@ -140,9 +140,18 @@ impl Node {
                 .iter()
                 .filter_map(|store| self.peers.get(*store))
                 .find(|peer| peer.identity.name == other);
-            let address = peer.filter(|peer| named.contains(&peer.identity.key.store));
-            let text = format!("the log of {other} goes further than this broker's: it is to go on");
-            return Err(elsewhere(text, address.map(|peer| peer.identity.admin_address.clone())));
+            let text = format!("the log of {other} goes further than this broker's");
+            return Err(match peer.filter(|peer| named.contains(&peer.identity.key.store)) {
+                Some(peer) => elsewhere(
+                    format!("{text}: {other} is to be asked"),
+                    Some(peer.identity.admin_address.clone()),
+                ),
+                None => refused(
+                    "CONFLICT",
+                    format!("{text}, and {other} is not among those named: nothing is changed"),
+                    &[OVERRIDE],
+                ),
+            });
         }
         named.remove(&self.own.store);
         let system = Some(GroupId::SYSTEM).filter(|id| !self.is_led_now(*id));

@@ -162,7 +162,6 @@ pub(crate) struct Group {
     pub(crate) campaign_at: Option<Tick>,
     /// Until when such asking is repeated.
     pub(crate) campaign_until: Tick,
-    pub(crate) created_reported: bool,
     /// The last entry applied ends the log, by this shutdown.
     pub(crate) ended: Option<Uuid>,
     /// Leader only: the term in which it proposed to end the log. Nothing else is proposed in it.
@@ -224,7 +223,6 @@ impl Group {
             idle_at: Index::default(),
             campaign_at: None,
             campaign_until: Tick::default(),
-            created_reported: false,
             ended: None,
             ended_term: None,
             stale: false,

@@ -369,7 +369,7 @@ impl Node {
             };
             let salt = salt ^ u64::from(id.0);
             group.replica = Some(Replica::new(id, epoch, raft_id, log, group.applied, timing, salt));
-            node.node_created(group);
+            node.stamp_changed = true;
             node.campaign_soon(group);
             node.tell_forced(group);
         });
@@ -400,12 +400,10 @@ impl Node {
         group.campaign_until = self.now.plus(self.config.timing.election_millis());
     }
 
-    pub(super) fn node_created(&mut self, group: &mut Group) {
-        if !group.created_reported {
-            group.created_reported = true;
-            self.stamp_changed = true;
-            self.event(Event::NodeCreated { vhost: group.vhost.clone() });
-        }
+    /// Its store holds its first record; a later start finds it, and tells nothing.
+    fn node_created(&mut self, vhost: &str) {
+        self.stamp_changed = true;
+        self.event(Event::NodeCreated { vhost: vhost.to_owned() });
     }
 
     /// Makes a group from its first state: at index 1 of term 1, so that whoever comes later with nothing cannot be
@@ -458,7 +456,7 @@ impl Node {
             );
             let epoch = group.lineage.tag().epoch;
             group.replica = Some(Replica::new(id, epoch, raft_id, log, Index(1), timing, salt));
-            node.node_created(group);
+            node.node_created(&group.vhost);
             node.campaign_soon(group);
         });
     }
@@ -479,7 +477,7 @@ impl Node {
         let mut replica = Replica::new(id, epoch, raft_id, log, Index(0), self.config.timing, salt);
         replica.bar(self.refilling.contains(&id));
         group.replica = Some(replica);
-        self.node_created(&mut group);
+        self.node_created(&group.vhost);
         self.groups.insert(group);
     }
 
