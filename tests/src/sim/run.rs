@@ -225,7 +225,6 @@ fn go(world: &mut World, seed: u64, plan: &Plan) {
 /// left who could.
 fn expect_told(world: &mut World) {
     const DISKS_GO: [&str; 5] = ["lose_disk", "damage", "rot", "old_copy", "remove"];
-    let lost = world.checker.lost();
     if DISKS_GO.iter().any(|kind| world.tally.faults.contains_key(kind)) {
         return;
     }
@@ -239,7 +238,7 @@ fn expect_told(world: &mut World) {
             }
         }
     }
-    for (queue, lost) in lost {
+    for (queue, lost) in world.checker.lost() {
         let known = told.get(&queue).copied().unwrap_or_default();
         if known < lost {
             world.checker.violation(format!(

@@ -10,6 +10,12 @@ use crate::operator::quorate;
 /// Room for the log, the reserve, and the free space below which publishing stops.
 const DISK_MEBIBYTES: u32 = 640;
 
+fn small_disk(place: &Place) -> Option<SmallDisk> {
+    SmallDisk::mount(&place.path("disk"), DISK_MEBIBYTES)
+        .inspect_err(|why| println!("SKIPPED: a small file system cannot be mounted here: {why}"))
+        .ok()
+}
+
 async fn blocked(events: &mut Events) -> String {
     let told = tokio::time::timeout(PATIENCE, async {
         loop {
@@ -27,13 +33,7 @@ async fn blocked(events: &mut Events) -> String {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn acceptance_basic_a_full_disk_stops_publishing_and_nothing_else() {
     let place = Place::new();
-    let disk = match SmallDisk::mount(&place.path("disk"), DISK_MEBIBYTES) {
-        Ok(disk) => disk,
-        Err(why) => {
-            println!("SKIPPED: a small file system cannot be mounted here: {why}");
-            return;
-        }
-    };
+    let Some(disk) = small_disk(&place) else { return };
     let data = disk.path().join("data");
     let mut broker = Broker::single_on(&place.path(""), "b", &data);
     broker.start();
@@ -100,13 +100,7 @@ async fn acceptance_basic_a_full_disk_stops_publishing_and_nothing_else() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn acceptance_f10_a_replica_without_room_holds_nobody_up_and_a_leader_without_room_hands_over() {
     let place = Place::new();
-    let disk = match SmallDisk::mount(&place.path("disk"), DISK_MEBIBYTES) {
-        Ok(disk) => disk,
-        Err(why) => {
-            println!("SKIPPED: a small file system cannot be mounted here: {why}");
-            return;
-        }
-    };
+    let Some(disk) = small_disk(&place) else { return };
     let mut cluster = ClusterPlan::of(3).quick().prepare();
     let (small, roomy) = (0, 1);
     cluster[small].set_flag("--data-dir", &disk.path().join("data").display().to_string());

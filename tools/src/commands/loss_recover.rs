@@ -253,7 +253,7 @@ async fn begin(
         let outcome = if let Ok(outcome) = tokio::time::timeout(timeout, &mut confirm).await {
             outcome
         } else {
-            // What was refused for now each time says why.
+            // What is refused for now is tried again for ever; withdrawn, it says why.
             publisher.withdraw();
             confirm.within(timeout).await
         };

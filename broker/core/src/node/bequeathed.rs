@@ -85,7 +85,7 @@ impl Node {
         self.emit(Output::AdminReply { id, reply });
     }
 
-    /// An entry of an earlier leadership that never came to be.
+    /// What was asked of this broker never came to be, and will not: somebody else leads.
     pub(super) fn overtaken(&self, group: &Group) -> AdminReply {
         let text =
             format!("this broker does not lead virtual host {} any more: nothing is changed", group.vhost);
