@@ -1,7 +1,7 @@
 //! A process's rounds: what arrived goes in, what the core asks for is performed.
 
 use quorate_core::event::Event;
-use quorate_core::io::{Input, Output};
+use quorate_core::io::{Input, Output, Ticket};
 
 use super::schedule::{Happening, HostId, MILLI, ProcessStep};
 use super::storage::{DiskFailed, KeepOrder, LogWork, StateWork};
@@ -175,7 +175,7 @@ impl World {
         self.begin_work(host);
     }
 
-    fn persisted(&mut self, host: HostId, ticket: quorate_core::io::Ticket) {
+    fn persisted(&mut self, host: HostId, ticket: Ticket) {
         let Some(process) = &mut self.hosts[host].process else { return };
         let tickets = process.order.persisted(ticket);
         let released = process.order.released();
@@ -235,15 +235,13 @@ impl World {
             },
             Output::Panic { ticket, record } => {
                 process.order.drop_all();
-                match storage.panic(record.as_deref()) {
-                    Ok(()) => self.persisted(host, ticket),
-                    Err(DiskFailed(why)) => self.input(host, Input::NotKept { ticket, why }),
-                }
+                let done = storage.panic(record.as_deref());
+                self.panic_file_done(host, ticket, done);
             }
-            Output::ClearPanic { ticket } => match storage.clear_panic() {
-                Ok(()) => self.persisted(host, ticket),
-                Err(DiskFailed(why)) => self.input(host, Input::NotKept { ticket, why }),
-            },
+            Output::ClearPanic { ticket } => {
+                let done = storage.clear_panic();
+                self.panic_file_done(host, ticket, done);
+            }
             Output::Restart { reason } => {
                 let now = self.now();
                 self.trace.line(now, || format!("host {host} begins again: {reason}"));
@@ -271,6 +269,15 @@ impl World {
                 }
                 self.exited(host, status, reason);
             }
+        }
+    }
+
+    /// A disk that fails to keep, or remove, this file is no end of the process; that the power goes is.
+    fn panic_file_done(&mut self, host: HostId, ticket: Ticket, done: Result<(), DiskFailed>) {
+        match done {
+            Ok(()) => self.persisted(host, ticket),
+            Err(DiskFailed(why)) if self.hosts[host].medium.files.is_off() => self.disk_failed(host, &why),
+            Err(DiskFailed(why)) => self.input(host, Input::NotKept { ticket, why }),
         }
     }
 

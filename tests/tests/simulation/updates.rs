@@ -123,3 +123,45 @@ fn a_log_that_is_consumed_keeps_small() {
     }
     finish(world);
 }
+
+/// Its source dies while the last of it is being written, and the next leader has the log that it lacks: what is the
+/// group's by then is not let go with the update.
+#[test]
+fn an_update_that_is_whole_outlives_its_source() {
+    for step in 0..20 {
+        let mut world = serving(TINY);
+        let source = lead(&mut world);
+        let away = follower(&mut world);
+        let other = 3 - source - away;
+        for host in [other, away] {
+            world.end(host, true);
+        }
+        world.hosts[other].config.sizes = LogSizes::default();
+        world.start(other);
+        let client = publisher(&mut world, "q", 1500);
+        publish_all(&mut world, client);
+        assert_eq!(lead(&mut world), source);
+        world.apply(&Fault::SlowDisk(Target::Host(away), 50 + 15 * step, 60 * SECOND));
+        world.start(away);
+        let receives =
+            |event: &Event| event.text().contains("/, b") && event.text().contains("receiving a snapshot");
+        let begins =
+            |world: &mut World| world.events.iter().any(|(_, host, event)| *host == away && receives(event));
+        assert!(world.run_until(20 * SECOND, begins), "an update begins");
+        world.run_for(step * 2 * MILLI);
+        world.end(source, false);
+        let state = |world: &World, host| {
+            let group = world.statuses.get(&host)?.groups.iter().find(|group| group.vhost == "/")?;
+            (group.updating.is_none() && group.quorum).then_some((group.applied, group.digest))
+        };
+        let equal =
+            |world: &mut World| state(world, away).is_some() && state(world, away) == state(world, other);
+        world.statuses.clear();
+        assert!(world.run_until(30 * SECOND, equal), "step {step}: {:#?}", world.statuses);
+        world.end(away, true);
+        world.start(away);
+        world.start(source);
+        assert!(world.settle(30 * SECOND), "step {step}: {:#?}", world.statuses);
+        finish(world);
+    }
+}

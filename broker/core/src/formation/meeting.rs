@@ -16,7 +16,7 @@ use quorate_store::stamp::EpochEntry;
 use super::facts::Facts;
 use super::lineage::{Relation, common, relation};
 use super::rivals::outnumbered;
-use super::status::{GroupStatus, InitialStatus, StoreState};
+use super::status::{GroupStatus, InitialStatus};
 use crate::machine::Agreement;
 
 /// What the own broker met.
@@ -56,9 +56,8 @@ fn is_rival(own: &InitialStatus, other: &InitialStatus) -> bool {
         && own.cluster_id == other.cluster_id
         && own.key != other.key
         && own.is_transient() == other.is_transient()
-        && [own, other]
-            .iter()
-            .all(|status| status.panicked.is_none() && !matches!(status.state, StoreState::Damaged { .. }))
+        && own.takes_part()
+        && other.takes_part()
 }
 
 /// The groups that are led with a quorum as either of the two sees it. Both lists ascend.

@@ -78,6 +78,11 @@ impl InitialStatus {
         }
     }
 
+    /// It did not panic, and its store is not damaged: such a broker answers operators and nobody else.
+    pub fn takes_part(&self) -> bool {
+        self.panicked.is_none() && !matches!(self.state, StoreState::Damaged { .. })
+    }
+
     /// Its part in a group, if it holds anything of it.
     pub fn group(&self, group: GroupId) -> Option<&GroupStatus> {
         self.groups.iter().find(|status| status.group == group)

@@ -203,7 +203,7 @@ impl Node {
         self.facts_changed |= self.safety_numbers().compare(&status.safety) == Agreement::Apart;
         self.facts_changed |= self.peers.set_status(from, status);
         if took_part && self.peers.key(from.store) == Some(from) && !self.peers.takes_part(from.store) {
-            // It panicked: for the groups it is gone, though its link stays.
+            // It panicked, or its store is damaged: for the groups it is gone, though its link stays.
             for id in self.group_ids() {
                 self.with_group(id, |node, group| node.group_lost_contact(group, from));
             }

@@ -135,8 +135,8 @@ enum Then {
     StampLookedAt,
     /// The panic file is there.
     PanicKept,
-    /// The panic file is gone, as an operator asked.
-    PanicCleared(AdminId),
+    /// The panic file is gone, as an operator asked, and what is told of that.
+    PanicCleared(AdminId, String),
 }
 
 /// Whom a load is for.
@@ -583,7 +583,7 @@ impl Node {
                 Then::StopStamped => self.stop_stamped(),
                 Then::StampLookedAt => self.renew_safety(),
                 Then::PanicKept => {}
-                Then::PanicCleared(id) => self.panic_cleared(id),
+                Then::PanicCleared(id, told) => self.panic_cleared(id, told),
             }
         }
     }

@@ -249,10 +249,10 @@ impl Peers {
         self.key(store).is_some()
     }
 
-    /// It is linked, and did not panic: a panicked one answers operators and nobody else.
+    /// It is linked, and takes part in something.
     pub(crate) fn takes_part(&self, store: StoreId) -> bool {
         let peer = self.by_store.get(&store).filter(|peer| peer.linked);
-        peer.is_some_and(|peer| peer.status.as_ref().is_none_or(|status| status.panicked.is_none()))
+        peer.is_some_and(|peer| peer.status.as_ref().is_none_or(InitialStatus::takes_part))
     }
 
     pub(crate) fn all_linked(&self) -> impl Iterator<Item = &Peer> {

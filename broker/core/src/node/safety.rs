@@ -327,15 +327,16 @@ impl Node {
             });
         }
         let given = if reason.is_empty() { "no reason was given" } else { reason };
-        self.note(Level::Warn, format!("the panic is cleared by {author}: {given}"));
         let ticket = self.ticket();
-        self.after(ticket, Then::PanicCleared(id));
+        let told = format!("the panic is cleared by {author}: {given}");
+        self.after(ticket, Then::PanicCleared(id, told));
         self.emit(Output::ClearPanic { ticket });
         Ok(())
     }
 
     /// The panic file is gone: what was known before it counts for nothing, the store is read again.
-    pub(super) fn panic_cleared(&mut self, id: AdminId) {
+    pub(super) fn panic_cleared(&mut self, id: AdminId, told: String) {
+        self.note(Level::Warn, told);
         self.emit(Output::AdminReply { id, reply: AdminReply::Done { changed: true } });
         if !self.exited {
             self.exited = true;
@@ -354,7 +355,7 @@ impl Node {
                 );
                 self.note(Level::Error, text);
             }
-            Some(Then::PanicCleared(id)) => {
+            Some(Then::PanicCleared(id, _)) => {
                 let id = *id;
                 let reply = AdminReply::Failed {
                     code: "STORE_FAILED",

@@ -20,8 +20,11 @@ const PROGRESS_MILLIS: u64 = 5_000;
 /// How far a transfer has come.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum SinkStage {
-    /// Chunks arrive and are written.
-    Receiving,
+    /// Chunks arrive and are written. Only here does anything depend on the source: what is whole is the group's own.
+    Receiving {
+        /// Since when its source is not in contact.
+        cut_at: Option<Tick>,
+    },
     /// The last chunk is durable; the space is being made the group's.
     Assigning,
     /// The new state is read into memory.
@@ -41,8 +44,6 @@ pub(crate) struct Sink {
     pub(crate) bytes: u64,
     /// Chunks below this one are written.
     pub(crate) written: u64,
-    /// Since when its source is not in contact.
-    pub(crate) cut_at: Option<Tick>,
     /// When progress was last told.
     told: Option<Tick>,
     pub(crate) pairs: Vec<Pair>,
@@ -60,17 +61,29 @@ impl Sink {
             from,
             offer,
             space,
-            stage: SinkStage::Receiving,
+            stage: SinkStage::Receiving { cut_at: None },
             next_chunk: 0,
             last_seen: false,
             bytes: 0,
             written: 0,
-            cut_at: None,
             told: None,
             pairs: Vec::new(),
             machine: None,
             client_epoch: Epoch(0),
             controls: Controls::default(),
+        }
+    }
+
+    /// Not all of it is here.
+    pub(crate) fn is_receiving(&self) -> bool {
+        matches!(self.stage, SinkStage::Receiving { .. })
+    }
+
+    /// Since when its source is not in contact, if anything depends on that.
+    pub(crate) fn cut_at(&self) -> Option<Tick> {
+        match self.stage {
+            SinkStage::Receiving { cut_at } => cut_at,
+            _ => None,
         }
     }
 
@@ -102,7 +115,7 @@ impl Sink {
 
     /// The write for a chunk; `None` if it is not the one that was asked for.
     pub(crate) fn take(&mut self, chunk: u64, pairs: Vec<SnapshotPair>, last: bool) -> Option<StateBatch> {
-        if chunk != self.next_chunk || self.stage != SinkStage::Receiving || self.last_seen {
+        if chunk != self.next_chunk || !self.is_receiving() || self.last_seen {
             return None;
         }
         self.next_chunk += 1;

@@ -250,9 +250,9 @@ impl Node {
         }
         if let Some(sink) = &mut group.sink
             && sink.from == key
-            && sink.stage == SinkStage::Receiving
+            && sink.is_receiving()
         {
-            sink.cut_at = Some(self.now);
+            sink.stage = SinkStage::Receiving { cut_at: Some(self.now) };
         }
     }
 
@@ -261,8 +261,8 @@ impl Node {
     pub(super) fn entries_instead(&mut self, group: &mut Group, from: StoreId, term: Term) {
         let is_now = group.replica.as_ref().is_some_and(|replica| term >= replica.term());
         let is_over = |sink: &Sink| {
-            let of_another = sink.from.store != from && sink.stage == SinkStage::Receiving;
-            sink.cut_at.is_some() || (of_another && is_now)
+            let of_another = sink.from.store != from && sink.is_receiving();
+            sink.cut_at().is_some() || (of_another && is_now)
         };
         if group.sink.as_ref().is_some_and(is_over) {
             self.drop_sink(group);
@@ -303,7 +303,11 @@ impl Node {
             }
             match &mut group.sink {
                 Some(sink) if sink.from == from && sink.offer.transfer == offer.transfer => {
-                    if sink.cut_at.take().is_some() && !sink.is_writing() {
+                    let was_cut = sink.cut_at().is_some();
+                    if was_cut {
+                        sink.stage = SinkStage::Receiving { cut_at: None };
+                    }
+                    if was_cut && !sink.is_writing() {
                         let (transfer, chunk) = (offer.transfer, sink.next_chunk);
                         let progress = format!(
                             "going on with the snapshot at {}, {} bytes are here",
@@ -316,7 +320,7 @@ impl Node {
                     }
                     return;
                 }
-                Some(sink) if sink.stage != SinkStage::Receiving => return,
+                Some(sink) if !sink.is_receiving() => return,
                 _ => {}
             }
             node.drop_sink(group);
@@ -399,7 +403,7 @@ impl Node {
     /// One write makes the received space the group's; the old one goes with it.
     fn assign_sink(&mut self, group: &mut Group) {
         let Some(sink) = &mut group.sink else { return };
-        if sink.stage != SinkStage::Receiving || !sink.last_seen {
+        if !sink.is_receiving() || !sink.last_seen {
             return;
         }
         sink.stage = SinkStage::Assigning;
@@ -497,7 +501,8 @@ impl Node {
                 if group.sources.current.is_some() {
                     node.drive_source(group);
                 }
-                let forgotten = |sink: &Sink| sink.cut_at.is_some_and(|at| node.now.since(at) > IDLE_MILLIS);
+                let forgotten =
+                    |sink: &Sink| sink.cut_at().is_some_and(|at| node.now.since(at) > IDLE_MILLIS);
                 if group.sink.as_ref().is_some_and(forgotten) {
                     node.drop_sink(group);
                 }
@@ -509,7 +514,7 @@ impl Node {
                     node.groups.touch(group.id);
                 }
                 let Some(sink) = &group.sink else { return };
-                waiting |= sink.last_seen && sink.stage == SinkStage::Receiving;
+                waiting |= sink.last_seen && sink.is_receiving();
                 if sink.stage != SinkStage::Ready {
                     return;
                 }
@@ -566,7 +571,7 @@ impl Node {
 
     pub(super) fn snapshot_gone(&mut self, from: PeerKey, transfer: u64) {
         self.with_sink(from, transfer, |node, group| {
-            if group.sink.as_ref().is_some_and(|sink| sink.stage == SinkStage::Receiving) {
+            if group.sink.as_ref().is_some_and(Sink::is_receiving) {
                 node.drop_sink(group);
             }
         });
