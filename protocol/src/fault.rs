@@ -145,12 +145,14 @@ registry! {
     502 MessageTooLarge "MESSAGE_TOO_LARGE" Caller false "The message is longer than the limit.";
     503 OutOfOrder "OUT_OF_ORDER" Caller true "An earlier number of this producer was not accepted; send on from there.";
     504 RefusedBefore "REFUSED_BEFORE" Caller false "This number was refused before and stays refused.";
+    505 TransactionRolledBack "TRANSACTION_ROLLED_BACK" Environment true "Nothing of the transaction took effect; begin it again.";
     // 6xx: consuming.
     600 ConsumerExists "CONSUMER_EXISTS" Caller false "The consumer's number is in use on this channel.";
     601 ConsumerNotFound "CONSUMER_NOT_FOUND" Caller false "There is no consumer with this number on this channel.";
     602 ExclusiveConsumer "EXCLUSIVE_CONSUMER" Caller true "The queue is consumed exclusively, or not exclusively enough.";
     603 QueueDeleted "QUEUE_DELETED" Environment false "The queue was deleted while it was consumed.";
     604 CreditTooHigh "CREDIT_TOO_HIGH" Caller false "The consumer's credit would not fit its number.";
+    605 DeliveryNotHeld "DELIVERY_NOT_HELD" Caller false "The consumer does not hold a delivery that the transaction settles.";
     // 7xx: brokers among themselves.
     700 PeerClusterName "PEER_CLUSTER_NAME" Operator false "The brokers have different cluster names.";
     701 PeerSecretMissing "PEER_SECRET_MISSING" Operator false "One broker has a cluster secret and the other has none.";

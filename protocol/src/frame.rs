@@ -6,12 +6,12 @@ mod server;
 use crate::wire::{Field, Malformed, Measure, Problem, Reader, Sink, fields};
 
 pub use client::{
-    Ack, Argument, Bind, Cancel, ClientFrame, Consume, Credit, DeclareExchange, DeclareQueue, DeleteExchange,
-    DeleteQueue, Hello, ListBindings, ListExchanges, ListQueues, Login, MAGIC, MECHANISM_ANONYMOUS,
-    MECHANISM_PLAIN, Nack, PeekQueue, PurgeQueue, Unbind,
+    Ack, Argument, Bind, Cancel, ClientFrame, Commit, Consume, Credit, DeclareExchange, DeclareQueue,
+    DeleteExchange, DeleteQueue, Hello, ListBindings, ListExchanges, ListQueues, Login, MAGIC,
+    MECHANISM_ANONYMOUS, MECHANISM_PLAIN, Nack, PeekQueue, PurgeQueue, Resolve, Unbind,
 };
 pub use server::{
-    BindingList, Blocked, CancelOk, Confirm, ConsumeOk, ConsumerClosed, Deliver, Delivery, Done,
+    BindingList, Blocked, CancelOk, Committed, Confirm, ConsumeOk, ConsumerClosed, Deliver, Delivery, Done,
     ExchangeEntry, ExchangeList, Failed, HelloOk, LoginOk, PeekOk, Peeked, PublishRefused, QueueEntry,
     QueueList, QueueOk, Refused, ServerFrame, Settled, Unblocked,
 };

@@ -24,6 +24,7 @@ pub mod pattern;
 pub mod peer_frame;
 pub mod peer_hello;
 pub mod publish;
+pub mod transaction;
 pub mod version;
 mod wire;
 

@@ -18,6 +18,12 @@ pub const MESSAGE_LIMIT_MAX: u32 = 64 << 20;
 pub const MESSAGE_FRAME_ROOM: u32 = 64 << 10;
 /// The most messages in one Publish frame.
 pub const BATCH_MESSAGES_MAX: u32 = 65_536;
+/// The most messages in one transaction.
+pub const TRANSACTION_MESSAGES_MAX: usize = 65_536;
+/// The most lists of deliveries that one transaction settles.
+pub const TRANSACTION_SETTLEMENTS_MAX: usize = 4_096;
+/// The most ranges of deliveries that one transaction settles, in all its lists.
+pub const TRANSACTION_RANGES_MAX: usize = 65_536;
 /// The most properties of one message.
 pub const PROPERTIES_MAX: usize = 64;
 /// All properties of one message, as encoded.
@@ -44,6 +50,8 @@ const _: () = {
     assert!(MESSAGE_LIMIT_DEFAULT <= MESSAGE_LIMIT_MAX);
     // One largest message with the longest names and properties fits a frame that carries messages.
     assert!(PROPERTIES_LENGTH_MAX as usize + 4 * NAME_LENGTH_MAX + 1024 <= MESSAGE_FRAME_ROOM as usize);
+    // All messages of a transaction may be in one of its batches.
+    assert!(TRANSACTION_MESSAGES_MAX <= BATCH_MESSAGES_MAX as usize);
     // What a client may send in one frame, the leader can send on to its replicas in one frame.
     assert!(MESSAGE_LIMIT_MAX + MESSAGE_FRAME_ROOM + (1 << 20) <= PEER_FRAME_LIMIT_DEFAULT);
     // The longest Login and the longest HelloOk and Refused fit before login.
@@ -82,7 +90,7 @@ impl Limits {
         self.message
     }
 
-    /// The largest payload of a frame that carries messages (Publish, Deliver, PeekOk).
+    /// The largest payload of a frame that carries messages (Publish, Commit, Deliver, PeekOk).
     pub fn message_frame(self) -> u32 {
         let one_message = self.message.saturating_add(MESSAGE_FRAME_ROOM);
         if one_message > self.frame { one_message } else { self.frame }

@@ -7,7 +7,9 @@ use thiserror::Error;
 use crate::wire::{Field, Malformed, Problem, Reader, Sink};
 
 /// The client protocol's versions that this crate speaks.
-pub const CLIENT_VERSIONS: VersionRange = VersionRange { min: 1, max: 1 };
+pub const CLIENT_VERSIONS: VersionRange = VersionRange { min: 1, max: 2 };
+/// From this version of the client protocol on there are transactions.
+pub const TRANSACTIONS_SINCE: u16 = 2;
 /// The peer link's versions that this crate speaks.
 pub const PEER_VERSIONS: VersionRange = VersionRange { min: 1, max: 1 };
 

@@ -16,6 +16,7 @@ use quorate_protocol::name::{
 use quorate_protocol::peer_frame::{PeerDecoder, PeerFrame, PeerRefused};
 use quorate_protocol::peer_hello::{PeerAcceptor, PeerConfig, PeerDialer, PeerHello, PeerSecret, Progress};
 use quorate_protocol::publish::{PublishBody, PublishBuilder};
+use quorate_protocol::transaction::{TransactionBuilder, TransactionSettlement};
 use quorate_protocol::version::VersionRange;
 use uuid::Uuid;
 
@@ -81,6 +82,18 @@ fn message(place: usize) -> Bytes {
     publish().messages().nth(place).unwrap().bytes
 }
 
+fn commit() -> Commit {
+    let mut builder = TransactionBuilder::new(PRODUCER, 2);
+    let default = (ExchangeName::default(), RoutingKey::new("orders").unwrap());
+    let trade = (exchange(), key());
+    for ((exchange, key), body) in [(&trade, b"a"), (&trade, b"b"), (&default, b"c")] {
+        builder.push(exchange, key, (&Properties::NONE, body), Limits::default(), 0).unwrap();
+    }
+    let settlement = TransactionSettlement { consumer: 1, dropped: false, ranges: vec![range(1, 3)] };
+    let transaction = builder.finish().with_first_unsettled(1);
+    Commit { request: 18, settlements: vec![settlement], transaction }
+}
+
 /// What the client's vectors mean, in the order of the file.
 fn client_samples() -> Vec<ClientFrame> {
     let argument = Argument { name: "note".into(), value: Bytes::from_static(b"hi") };
@@ -119,6 +132,8 @@ fn client_samples() -> Vec<ClientFrame> {
         Cancel { request: 16, consumer: 1 }.into(),
         Ack { request: 17, consumer: 1, ranges: vec![range(1, 3), range(5, 5)] }.into(),
         Nack { request: 0, consumer: 1, requeue: true, ranges: vec![range(4, 4)] }.into(),
+        commit().into(),
+        Resolve { request: 19, producer: PRODUCER, number: 2, first_unsettled: 1 }.into(),
         Heartbeat {}.into(),
         Close { code: None, text: String::new(), leader_address: String::new() }.into(),
     ]
@@ -176,6 +191,16 @@ fn server_samples() -> Vec<ServerFrame> {
             Delivery { seq: 2, redelivered: true, message: message(1) },
         ],
     };
+    let committed = Committed {
+        request: 18,
+        group: 1,
+        epoch: 1,
+        term: 3,
+        index: 42,
+        durability,
+        under_override: false,
+        duplicate: false,
+    };
     let trade = ExchangeEntry { exchange: exchange(), kind: ExchangeKind::Topic, bindings: 1 };
     let vhost = VhostName::new("/").unwrap();
     vec![
@@ -199,6 +224,7 @@ fn server_samples() -> Vec<ServerFrame> {
         ConsumerClosed { consumer: 1, code: FaultCode::QueueDeleted, text: "orders was deleted".into() }
             .into(),
         Settled { request: 17, settled: 4 }.into(),
+        committed.into(),
         Heartbeat {}.into(),
         close.into(),
     ]

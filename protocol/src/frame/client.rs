@@ -2,10 +2,13 @@
 
 use bytes::Bytes;
 
-use super::{Binding, Close, ExchangeKind, Heartbeat, NumberRange, fields, frames};
-use crate::limits::{ARGUMENT_LENGTH_MAX, ARGUMENTS_MAX, NAME_LENGTH_MAX, SECRET_LENGTH_MAX};
+use super::{Binding, Close, ExchangeKind, Heartbeat, NumberRange, ProducerId, fields, frames};
+use crate::limits::{
+    ARGUMENT_LENGTH_MAX, ARGUMENTS_MAX, NAME_LENGTH_MAX, SECRET_LENGTH_MAX, TRANSACTION_RANGES_MAX,
+};
 use crate::name::{ExchangeName, QueueName, VhostName};
 use crate::publish::PublishBody;
+use crate::transaction::{TransactionBody, TransactionSettlement};
 use crate::version::VersionRange;
 use crate::wire::{Field, Malformed, Problem, Reader, Sink, too_long};
 
@@ -57,12 +60,16 @@ frames! {
         0x14 Ack(Ack),
         /// Gives messages back or drops them.
         0x15 Nack(Nack),
+        /// Publishes and settles, all of it or nothing.
+        0x16 Commit(Commit),
+        /// Asks what became of a transaction, and ends it.
+        0x17 Resolve(Resolve),
         /// Still here.
         0x70 Heartbeat(Heartbeat),
         /// Ends the connection.
         0x71 Close(Close),
     }
-    messages: [0x10]
+    messages: [0x10, 0x16]
     connection: [0x01, 0x02, 0x70, 0x71]
 }
 
@@ -387,5 +394,55 @@ fields! {
         pub requeue: bool,
         /// Their sequences. Those that the consumer does not hold are ignored.
         pub ranges: Vec<NumberRange>,
+    }
+}
+
+/// A transaction, whole: answered by Committed once it is committed, or by Failed, and then nothing of it took effect.
+/// Since version 2.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Commit {
+    /// Comes back in the answer.
+    pub request: u32,
+    /// What it settles of the deliveries on this channel; takes effect before what it publishes. At most
+    /// [`TRANSACTION_RANGES_MAX`] ranges in all.
+    pub settlements: Vec<TransactionSettlement>,
+    /// Its number, and what it publishes.
+    pub transaction: TransactionBody,
+}
+
+impl Field for Commit {
+    const MINIMUM: usize = 8 + TransactionBody::MINIMUM;
+    fn put(&self, sink: &mut impl Sink) {
+        self.request.put(sink);
+        self.settlements.put(sink);
+        self.transaction.put(sink);
+    }
+    fn get(reader: &mut Reader) -> Result<Self, Malformed> {
+        let request = u32::get(reader).map_err(|malformed| malformed.within("request"))?;
+        let settlements: Vec<TransactionSettlement> =
+            Vec::get(reader).map_err(|malformed| malformed.within("settlements"))?;
+        let ranges = settlements.iter().map(|settlement| settlement.ranges.len()).sum();
+        if ranges > TRANSACTION_RANGES_MAX {
+            return Err(too_long(ranges, TRANSACTION_RANGES_MAX).within("settlements"));
+        }
+        let transaction =
+            TransactionBody::get(reader).map_err(|malformed| malformed.within("transaction"))?;
+        Ok(Self { request, settlements, transaction })
+    }
+}
+
+fields! {
+    /// Ends a transaction whose Commit got no answer: answered by Committed if it is committed, otherwise by Failed, and
+    /// then it never will be. Since version 2.
+    #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+    pub struct Resolve {
+        /// Comes back in the answer.
+        pub request: u32,
+        /// Whose transaction.
+        pub producer: ProducerId,
+        /// Its number, at least 1.
+        pub number: u64,
+        /// Every number below this is settled: at least 1, at most `number`.
+        pub first_unsettled: u64,
     }
 }

@@ -47,6 +47,8 @@ frames! {
         0x57 ConsumerClosed(ConsumerClosed),
         /// Answers Ack and Nack.
         0x58 Settled(Settled),
+        /// Answers Commit and Resolve: the transaction is safe.
+        0x59 Committed(Committed),
         /// Still here.
         0x70 Heartbeat(Heartbeat),
         /// Ends the connection.
@@ -371,5 +373,29 @@ fields! {
         pub request: u32,
         /// How many messages it settled; those that the consumer did not hold do not count.
         pub settled: u64,
+    }
+}
+
+fields! {
+    /// Answers Commit and Resolve: all of the transaction took effect and is safe as `durability` says: its receipt. Since
+    /// version 2.
+    #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+    pub struct Committed {
+        /// Which request.
+        pub request: u32,
+        /// The replication group that holds it.
+        pub group: u32,
+        /// The latest epoch of the group's lineage.
+        pub epoch: u32,
+        /// The leader's term.
+        pub term: u64,
+        /// The log entry that holds it; for a duplicate, an entry at or after it.
+        pub index: u64,
+        /// What was waited for.
+        pub durability: Durability,
+        /// Given while an operator's override was in force: nodes that did not see it can restore without it.
+        pub under_override: bool,
+        /// It had been committed before; nothing of it happened twice.
+        pub duplicate: bool,
     }
 }

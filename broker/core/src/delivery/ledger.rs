@@ -13,23 +13,25 @@ use super::line::Line;
 use super::{Assignment, ConsumerKey, ConsumerOptions, Counts, DeliveryError, Settlement};
 
 #[derive(Debug)]
-struct Consumer {
-    queue: QueueId,
+pub(super) struct Consumer {
+    pub(super) queue: QueueId,
     credit: u32,
     no_ack: bool,
+    /// What was assigned up to here was not to this consumer.
+    pub(super) since: u64,
     /// Sequence to the serial of its assignment.
-    held: BTreeMap<u64, u64>,
+    pub(super) held: BTreeMap<u64, u64>,
 }
 
 /// Who holds what, in one virtual host, during one leadership.
 #[derive(Debug)]
 pub struct Delivery {
-    lines: BTreeMap<QueueId, Line>,
-    consumers: BTreeMap<ConsumerKey, Consumer>,
+    pub(super) lines: BTreeMap<QueueId, Line>,
+    pub(super) consumers: BTreeMap<ConsumerKey, Consumer>,
     /// Sessions that are given nothing for now.
     paused: BTreeSet<SessionId>,
     /// Queues that may have something to give.
-    active: BTreeSet<QueueId>,
+    pub(super) active: BTreeSet<QueueId>,
     /// Where the next call of `assign` begins.
     first_queue: QueueId,
     /// Queues whose bound may be too near.
@@ -80,7 +82,8 @@ impl Delivery {
         line.exclusive = options.exclusive;
         line.join(consumer);
         let ConsumerOptions { credit, no_ack, .. } = options;
-        self.consumers.insert(consumer, Consumer { queue, credit, no_ack, held: BTreeMap::new() });
+        self.consumers
+            .insert(consumer, Consumer { queue, credit, no_ack, since: self.serial, held: BTreeMap::new() });
         self.active.insert(queue);
         self.near_bound.insert(queue);
         Ok(())
@@ -350,7 +353,7 @@ impl Delivery {
         seq < before || self.lines.get(&queue).is_some_and(|line| line.may_be_redelivered(seq))
     }
 
-    fn line_mut(&mut self, queue: QueueId) -> &mut Line {
+    pub(super) fn line_mut(&mut self, queue: QueueId) -> &mut Line {
         self.lines.get_mut(&queue).expect("a consumer's queue has a line as long as the consumer is attached")
     }
 }

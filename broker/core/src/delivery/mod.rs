@@ -6,13 +6,15 @@
 //!      take_expose_requests -> (Expose proposed) -> touched
 //! ```
 //!
-//! A message of a queue is in one place: ready, held by one consumer, or settling (its Ack or Drop is proposed).
+//! A message of a queue is in one place: ready, held by one consumer, or settling (its Ack or Drop, or a transaction with
+//! it, is proposed). What a refused transaction would have settled is its consumer's again.
 //! Deliveries are only made below the queue's replicated bound, so that after a fail-over everything above it is known
 //! not to have been delivered.
 
 mod ledger;
 mod limits;
 mod line;
+mod withheld;
 
 use quorate_protocol::fault::FaultCode;
 use quorate_protocol::frame::NumberRange;
@@ -22,6 +24,7 @@ use crate::machine::{QueueId, SlotView};
 
 pub use ledger::Delivery;
 pub use limits::{EXPOSE_AHEAD, MAX_CONSUMERS};
+pub use withheld::Withheld;
 
 /// Names one consumer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -102,6 +105,16 @@ pub enum DeliveryError {
     /// The queue's consumers reach the limit.
     #[error("queue {0} has as many consumers as one queue may have")]
     TooMany(QueueId),
+    /// It does not hold all of what a transaction settles.
+    #[error("consumer {} on channel {} does not hold all of {first} to {last}", .consumer.consumer, .consumer.channel)]
+    NotHeld {
+        /// Which consumer.
+        consumer: ConsumerKey,
+        /// The first sequence.
+        first: u64,
+        /// The last one.
+        last: u64,
+    },
     /// More credit than its number can say.
     #[error("consumer {} on channel {} has more credit than 32 bits can say", .0.consumer, .0.channel)]
     CreditTooHigh(ConsumerKey),
@@ -116,6 +129,7 @@ impl DeliveryError {
             Self::NoQueue(_) => FaultCode::QueueNotFound,
             Self::Exclusive(_) => FaultCode::ExclusiveConsumer,
             Self::TooMany(_) => FaultCode::LimitReached,
+            Self::NotHeld { .. } => FaultCode::DeliveryNotHeld,
             Self::CreditTooHigh(_) => FaultCode::CreditTooHigh,
         }
     }

@@ -78,7 +78,7 @@ impl Reader {
         Self(bytes)
     }
 
-    fn array<const N: usize>(&mut self) -> Result<[u8; N], DecodeError> {
+    pub(crate) fn array<const N: usize>(&mut self) -> Result<[u8; N], DecodeError> {
         let array = *self.0.first_chunk::<N>().ok_or(DecodeError::Short)?;
         self.0.advance(N);
         Ok(array)

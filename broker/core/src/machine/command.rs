@@ -6,11 +6,12 @@
 use std::collections::BTreeMap;
 
 use bytes::{Buf, Bytes};
-use quorate_protocol::frame::{Binding, ExchangeKind, NumberRange};
+use quorate_protocol::frame::{Binding, ExchangeKind, NumberRange, ProducerId};
 use quorate_protocol::name::{ExchangeName, NameError, QueueName, RoutingKey, VhostName};
 use quorate_store::ids::{ClusterId, Incarnation, RaftId, RunId, StoreId};
 
 use super::codec::{DecodeError, Reader, Writer};
+use super::transaction::Transaction;
 
 /// Bytes before a command's payload.
 pub const COMMAND_HEADER: usize = 5;
@@ -214,6 +215,17 @@ pub enum Command {
         /// The new bound; never goes down.
         to: u64,
     },
+    /// A transaction: all of it takes effect, or nothing.
+    Transaction(Transaction),
+    /// A transaction whose outcome a client does not know: it stays committed, or never will be.
+    Resolve {
+        /// Whose.
+        producer: ProducerId,
+        /// Its number.
+        number: u64,
+        /// Every number below this is settled.
+        first_unsettled: u64,
+    },
     /// `system`: the cluster begins.
     Found(Founding),
     /// `system`: a broker belongs to the cluster from here on; its `raft_id` is given when this is applied.
@@ -283,6 +295,8 @@ impl Command {
             Self::Drop { .. } => 10,
             Self::Returned { .. } => 11,
             Self::Expose { .. } => 12,
+            Self::Transaction(_) => 13,
+            Self::Resolve { .. } => 14,
             Self::Found(_) => 64,
             Self::AddMember { .. } => 65,
             Self::UpdateMember(_) => 66,
@@ -345,6 +359,12 @@ impl Command {
                 write_ranges(out, ranges);
             }
             Self::CreateVhost { name } => out.string(name.as_str()),
+            Self::Transaction(transaction) => transaction.write(out),
+            Self::Resolve { producer, number, first_unsettled } => {
+                out.0.extend_from_slice(&producer.0.to_le_bytes());
+                out.u64(*number);
+                out.u64(*first_unsettled);
+            }
             Self::Expose { queue, to } => {
                 out.u32(queue.0);
                 out.u64(*to);
@@ -408,6 +428,12 @@ impl Command {
             10 => Self::Drop { queue: QueueId(from.u32()?), ranges: read_ranges(from)? },
             11 => Self::Returned { queue: QueueId(from.u32()?), ranges: read_ranges(from)? },
             12 => Self::Expose { queue: QueueId(from.u32()?), to: from.u64()? },
+            13 => Self::Transaction(Transaction::read(from)?),
+            14 => Self::Resolve {
+                producer: ProducerId(u128::from_le_bytes(from.array()?)),
+                number: from.u64()?,
+                first_unsettled: from.u64()?,
+            },
             64 => Self::Found(read_founding(from)?),
             65 => {
                 let member = Member::read(from)?;
@@ -430,7 +456,7 @@ impl Command {
     }
 }
 
-fn write_ranges(out: &mut Writer, ranges: &[NumberRange]) {
+pub(super) fn write_ranges(out: &mut Writer, ranges: &[NumberRange]) {
     out.count(ranges.len());
     for range in ranges {
         out.u64(range.first());
@@ -438,7 +464,7 @@ fn write_ranges(out: &mut Writer, ranges: &[NumberRange]) {
     }
 }
 
-fn read_ranges(reader: &mut Reader) -> Result<Vec<NumberRange>, DecodeError> {
+pub(super) fn read_ranges(reader: &mut Reader) -> Result<Vec<NumberRange>, DecodeError> {
     let count = reader.count(16)?;
     let mut ranges = Vec::with_capacity(count);
     for _ in 0..count {

@@ -16,8 +16,8 @@
 //! [`VhostMachine::spill_candidates`], handed over with [`VhostMachine::mark_spilled`], written with the next
 //! [`VhostMachine::checkpoint`].
 //!
-//! Reading order: [`command`], [`outcome`], [`limits`], `vhost`, `publish`, `producer`, `routing`, `queue`, `chunk`,
-//! `checkpoint`, `safety`, `system`.
+//! Reading order: [`command`], [`outcome`], [`limits`], `vhost`, `publish`, `producer`, `transaction`, `routing`, `queue`,
+//! `chunk`, `checkpoint`, `safety`, `system`.
 
 mod checkpoint;
 mod chunk;
@@ -34,6 +34,7 @@ mod routing;
 mod safety;
 mod spill;
 mod system;
+mod transaction;
 mod vhost;
 
 pub use checkpoint::{ExportedRecord, RestoreError, export_state, meta_key};
@@ -41,13 +42,14 @@ pub use chunk::SlotView;
 pub use codec::DecodeError;
 pub use command::{Command, CommandReader, Founding, Member, Place, QueueDefinition, QueueId};
 pub use intents::{Intents, Leaving, Wanted};
-pub use outcome::{Outcome, Published};
+pub use outcome::{Committed, Outcome, Published};
 pub use queue::Queue;
 pub use quorate_protocol::frame::NumberRange as Range;
 pub use routing::ExchangeView;
 pub use safety::{Agreement, SAFETY_NUMBERS, SafetyNumbers};
 pub use spill::{body_key, group_keys, parse_body_key};
 pub use system::{Retired, SystemMachine};
+pub use transaction::{Taken, Transaction};
 pub use vhost::{Candidate, Resume, VhostMachine};
 
 #[cfg(test)]

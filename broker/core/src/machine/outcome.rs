@@ -11,6 +11,8 @@ use super::command::QueueId;
 pub enum Outcome {
     /// A publish batch was judged, number by number.
     Published(Published),
+    /// All of a transaction is in effect.
+    Committed(Committed),
     /// Done.
     Done {
         /// Things changed: bindings or exchanges made or removed; 0 if nothing had to be done.
@@ -56,6 +58,17 @@ impl Outcome {
             _ => None,
         }
     }
+}
+
+/// A transaction that is in effect.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Committed {
+    /// By an earlier command: this one changed nothing.
+    pub duplicate: bool,
+    /// Messages that it published.
+    pub published: u64,
+    /// Deliveries that it settled.
+    pub settled: u64,
 }
 
 /// What became of the numbers of one publish batch. Each number is in exactly one of the three lists.

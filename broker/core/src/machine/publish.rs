@@ -116,7 +116,7 @@ impl VhostMachine {
     }
 }
 
-fn slot(index: Index, offset: u32, span: MessageSpan) -> SlotView {
+pub(super) fn slot(index: Index, offset: u32, span: MessageSpan) -> SlotView {
     SlotView {
         index,
         batch_offset: offset,

@@ -137,10 +137,15 @@ impl Queue {
 
     /// How many more messages the queue may hold.
     pub(crate) fn room(&self) -> u64 {
+        self.room_without(0)
+    }
+
+    /// How many more it may hold once so many of its messages are gone.
+    pub(crate) fn room_without(&self, gone: u64) -> u64 {
         let sequences = MAX_SEQUENCE.saturating_sub(self.next_seq);
         match self.definition.max_length {
             0 => sequences,
-            limit => limit.saturating_sub(self.live).min(sequences),
+            limit => limit.saturating_sub(self.live.saturating_sub(gone)).min(sequences),
         }
     }
 

@@ -125,6 +125,10 @@ impl VhostMachine {
             Command::Ack { queue, ranges } | Command::Drop { queue, ranges } => self.kill(queue, &ranges),
             Command::Returned { queue, ranges } => self.count_returns(queue, &ranges),
             Command::Expose { queue, to } => self.expose(queue, to),
+            Command::Transaction(transaction) => self.transaction(index, offset, &transaction),
+            Command::Resolve { producer, number, first_unsettled } => {
+                self.resolve(index, producer, number, first_unsettled)
+            }
             Command::Found(_)
             | Command::AddMember { .. }
             | Command::UpdateMember(_)
@@ -251,7 +255,7 @@ impl VhostMachine {
         Ok(Outcome::Done { affected: 1 })
     }
 
-    fn kill(&mut self, id: QueueId, ranges: &[NumberRange]) -> Applied {
+    pub(super) fn kill(&mut self, id: QueueId, ranges: &[NumberRange]) -> Applied {
         let queue = self.queues.get_mut(&id).ok_or_else(|| no_queue_numbered(id))?;
         let messages = ranges.iter().map(|&range| queue.kill(range)).sum();
         self.live -= messages;
@@ -444,7 +448,7 @@ fn no_exchange(name: &ExchangeName) -> Failure {
     (FaultCode::ExchangeNotFound, format!("exchange `{name}` does not exist: declare it first"))
 }
 
-fn no_queue_numbered(id: QueueId) -> Failure {
+pub(super) fn no_queue_numbered(id: QueueId) -> Failure {
     (FaultCode::QueueNotFound, format!("queue number {id} does not exist: it was deleted"))
 }
 

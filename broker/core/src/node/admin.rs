@@ -281,6 +281,13 @@ impl Node {
                 vec![],
                 counters.acknowledged,
             ),
+            Self::sample("transactions_total", "Transactions committed.", vec![], counters.transactions),
+            Self::sample(
+                "transactions_refused_total",
+                "Transactions refused or rolled back: nothing of them took effect.",
+                vec![],
+                counters.transactions_refused,
+            ),
             Self::sample(
                 "elections_won_total",
                 "Leaderships won by this broker.",

@@ -104,6 +104,11 @@ impl Node {
                     _ => {}
                 }
             }
+            Origin::Commit { session, channel, request, cost, withheld } => {
+                self.emit(Output::Release { session, cost });
+                let answer = self.transaction_answer(group, request, outcome, withheld, at);
+                self.write(session, channel, answer);
+            }
             Origin::Request { session, channel, request } => {
                 let frame = Self::answer_request(group, request, outcome);
                 self.write(session, channel, frame);

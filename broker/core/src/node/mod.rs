@@ -57,6 +57,7 @@ mod steps;
 mod stop;
 #[cfg(test)]
 mod tests;
+mod transactions;
 mod transfer;
 mod verdict;
 mod wishes;
@@ -170,6 +171,8 @@ struct Counters {
     delivered: u64,
     redelivered: u64,
     acknowledged: u64,
+    transactions: u64,
+    transactions_refused: u64,
     elections: u64,
     log_batches: u64,
     rounds: u64,

@@ -3,7 +3,7 @@
 use quorate_protocol::frame::NumberRange;
 use quorate_store::ids::{Index, StoreId, Term};
 
-use crate::delivery::ConsumerKey;
+use crate::delivery::{ConsumerKey, Withheld};
 use crate::io::{AdminId, SessionId};
 use crate::machine::{Command, QueueId, Range};
 
@@ -16,6 +16,8 @@ pub(crate) enum Origin {
     Publish { session: SessionId, channel: u16, numbers: NumberRange, cost: u32 },
     /// A client's request about topology.
     Request { session: SessionId, channel: u16, request: u32 },
+    /// A client's transaction, or the end of one. `cost` is released with the answer.
+    Commit { session: SessionId, channel: u16, request: u32, cost: u32, withheld: Vec<Withheld> },
     /// A client's acknowledgement or rejection.
     Settle { consumer: ConsumerKey, request: u32, queue: QueueId, ranges: Vec<Range> },
     /// An operator's command.
@@ -40,6 +42,7 @@ impl Proposal {
     pub(crate) fn size(&self) -> usize {
         match &self.command {
             Command::Publish(body) => body.len() + 16,
+            Command::Transaction(transaction) => transaction.size() + 16,
             Command::Ack { ranges, .. } | Command::Drop { ranges, .. } | Command::Returned { ranges, .. } => {
                 ranges.len() * 16 + 32
             }

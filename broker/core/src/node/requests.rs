@@ -93,6 +93,8 @@ impl Node {
                     self.settle(group, key, request, &ranges, false);
                 }
             }
+            ClientFrame::Commit(commit) => self.commit(group, session, channel, commit, cost),
+            ClientFrame::Resolve(resolve) => self.resolve(group, session, channel, resolve),
             frame @ (ClientFrame::DeclareQueue(_)
             | ClientFrame::DeclareExchange(_)
             | ClientFrame::ListQueues(_)

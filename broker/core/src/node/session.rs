@@ -43,6 +43,8 @@ pub(crate) struct Session {
     pub(crate) address: String,
     pub(crate) secure: bool,
     pub(crate) stage: Stage,
+    /// Of the protocol, from the greeting on.
+    pub(crate) version: u16,
     heartbeat_millis: u64,
     heard: Tick,
     said: Tick,
@@ -148,6 +150,7 @@ impl Node {
             address,
             secure,
             stage: Stage::Connected,
+            version: 0,
             heartbeat_millis: self.default_heartbeat(),
             heard: self.now,
             said: self.now,
@@ -189,8 +192,8 @@ impl Node {
         };
         session.heard = now;
         let stage = session.stage;
-        // A batch keeps its memory until it is applied; everything else is done with at once.
-        if !matches!((&frame, stage), (ClientFrame::Publish(_), Stage::Open(_))) {
+        // What carries messages keeps its memory until it is applied; everything else is done with at once.
+        if !matches!((&frame, stage), (ClientFrame::Publish(_) | ClientFrame::Commit(_), Stage::Open(_))) {
             self.emit(Output::Release { session: id, cost });
         }
         match (stage, frame) {
@@ -217,6 +220,7 @@ impl Node {
                         self.write(id, 0, frame);
                         if let Some(session) = self.sessions.get_mut(&id) {
                             session.stage = Stage::Greeted;
+                            session.version = version;
                         }
                     }
                     Err(problem) => {

@@ -291,3 +291,81 @@ fn who_only_looks_is_told_what_may_be_redelivered() {
     leader.fail_over();
     assert!(leader.delivery.may_be_redelivered(Q, 3));
 }
+
+#[test]
+fn what_a_transaction_settles_is_nobodys_until_it_is_decided() {
+    let mut leader = with_messages(6);
+    let key = consumer(1, 1);
+    leader.attach(key, Q, credit(4));
+    leader.assign(10);
+    let withheld = leader.delivery.withhold(key, &[range(1, 2), range(4, 4)]).unwrap();
+    assert_eq!(leader.counts(Q), (2, 4, 1));
+    assert!(!leader.delivery.holds(key, 1) && leader.delivery.holds(key, 3));
+    assert_eq!(leader.delivery.unacknowledged(Q), [range(1, 4)]);
+    leader.replica.one(Command::Ack { queue: Q, ranges: vec![range(1, 2), range(4, 4)] });
+    leader.delivery.confirm_withheld(&withheld);
+    assert_eq!(leader.counts(Q), (2, 1, 1));
+    leader.delivery.add_credit(key, 10).unwrap();
+    assert_eq!(leader.assign(10), [(1, 5, false), (1, 6, false)]);
+}
+
+#[test]
+fn what_a_refused_transaction_would_have_settled_is_held_as_before() {
+    let mut leader = with_messages(4);
+    let key = consumer(1, 1);
+    leader.attach(key, Q, credit(4));
+    leader.assign(10);
+    let withheld = leader.delivery.withhold(key, &[range(1, 3)]).unwrap();
+    assert_eq!(leader.delivery.give_back(withheld), None);
+    assert_eq!(leader.counts(Q), (0, 4, 1));
+    let all = leader.delivery.settle(key, &[range(1, 4)]).unwrap();
+    assert_eq!(all.ranges, [range(1, 4)]);
+}
+
+#[test]
+fn a_transaction_settles_all_that_it_names_or_nothing() {
+    let mut leader = with_messages(5);
+    let key = consumer(1, 1);
+    leader.attach(key, Q, credit(4));
+    leader.assign(10);
+    leader.delivery.settle(key, &[range(2, 2)]).unwrap();
+    let wrong = [
+        vec![range(1, 3)],
+        vec![range(1, 1), range(4, 5)],
+        vec![range(1, 1), range(1, 1)],
+        vec![range(3, u64::MAX)],
+        vec![range(0, 1)],
+    ];
+    for ranges in wrong {
+        let error = leader.delivery.withhold(key, &ranges).unwrap_err();
+        assert_eq!(error.fault(), FaultCode::DeliveryNotHeld, "{ranges:?}");
+    }
+    assert_eq!(
+        leader.delivery.withhold(consumer(1, 2), &[range(1, 1)]),
+        Err(DeliveryError::NoConsumer(consumer(1, 2)))
+    );
+    assert!([1, 3, 4].into_iter().all(|seq| leader.delivery.holds(key, seq)));
+    assert_eq!(leader.counts(Q), (1, 4, 1));
+}
+
+#[test]
+fn what_was_withheld_from_a_consumer_that_is_gone_is_ready_again() {
+    let mut leader = with_messages(3);
+    let key = consumer(1, 1);
+    leader.attach(key, Q, credit(3));
+    leader.assign(10);
+    let first = leader.delivery.withhold(key, &[range(1, 1)]).unwrap();
+    let second = leader.delivery.withhold(key, &[range(2, 2)]).unwrap();
+    leader.delivery.detach(key);
+    assert_eq!(leader.delivery.give_back(first), Some((Q, vec![range(1, 1)])));
+    // Another consumer of the same number is not the one that held it.
+    leader.attach(key, Q, credit(1));
+    assert_eq!(leader.assign(10), [(1, 1, true)]);
+    assert_eq!(leader.delivery.give_back(second), Some((Q, vec![range(2, 2)])));
+    leader.delivery.add_credit(key, 9).unwrap();
+    assert_eq!(leader.assign(10), [(1, 2, true), (1, 3, true)]);
+    // What a purge took meanwhile, or went with its queue, does not come back.
+    let third = leader.delivery.withhold(key, &[range(3, 3)]).unwrap();
+    leader.apply(Command::DeleteQueue { name: queue_name("q0"), if_empty: false });
+    assert_eq!(leader.delivery.give_back(third), None);
+}

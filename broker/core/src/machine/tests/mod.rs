@@ -4,6 +4,7 @@ mod checkpoints;
 mod model;
 mod rules;
 mod systems;
+mod transactions;
 
 use std::collections::BTreeMap;
 

@@ -42,8 +42,16 @@ fn every_command_comes_back_from_its_bytes() {
         Command::Unbind(binding("e", "q", "")),
         Command::Ack { queue, ranges: ranges.clone() },
         Command::Drop { queue, ranges: Vec::new() },
-        Command::Returned { queue, ranges },
+        Command::Returned { queue, ranges: ranges.clone() },
         Command::Expose { queue, to: 4096 },
+        Command::Transaction(Transaction {
+            body: transactions::body(7, 5, &[("", "q", "x"), ("e", "k", "y")]),
+            settled: vec![
+                Taken { queue, ranges: ranges.clone() },
+                Taken { queue: QueueId(9), ranges: vec![] },
+            ],
+        }),
+        Command::Resolve { producer: ProducerId(8), number: 4, first_unsettled: 2 },
         Command::Found(systems::founding(&["a", "b"])),
         Command::AddMember { member: member.clone(), place: Some(2) },
         Command::AddMember { member: member.clone(), place: None },
