@@ -1,6 +1,7 @@
 //! A connection to a cluster, as the application sees it.
 
 use std::fmt;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
@@ -18,10 +19,11 @@ use crate::handshake::Credentials;
 use crate::limits;
 use crate::options::Options;
 use crate::publish::Window;
-use crate::publisher::Publisher;
+use crate::publisher::{Publisher, random_id};
 use crate::session::{Session, Wanted};
 use crate::signal::Signal;
 use crate::tls::Connector;
+use crate::transactor::Transactor;
 use crate::transport::Transport;
 
 /// A client of one virtual host: finds its leader, stays with it, follows it.
@@ -40,6 +42,7 @@ pub(crate) struct Shared {
     pub(crate) signal: Arc<Signal>,
     subscribers: Arc<Subscribers>,
     pub(crate) window: Window,
+    losses: Arc<AtomicU64>,
 }
 
 impl Shared {
@@ -48,6 +51,11 @@ impl Shared {
         let (reply, answer) = oneshot::channel();
         self.commands.send(command(reply)).await.map_err(|_| self.why_ended())?;
         answer.await.map_err(|_| self.why_ended())?
+    }
+
+    /// Connections that ended.
+    pub(crate) fn losses(&self) -> u64 {
+        self.losses.load(Ordering::Acquire)
     }
 
     fn why_ended(&self) -> Error {
@@ -88,6 +96,8 @@ impl Client {
         let (first, connected) = oneshot::channel();
         let signal = Arc::new(Signal::default());
         let subscribers = Arc::new(Subscribers::default());
+        let session = Session::new(options.request_timeout);
+        let losses = session.losses_shared();
         let driver = Driver {
             transport: Transport {
                 credentials,
@@ -96,7 +106,7 @@ impl Client {
                 handshake_timeout,
             },
             dialer: Dialer::new(&options.addresses),
-            session: Session::new(options.request_timeout),
+            session,
             commands: received,
             signal: Arc::clone(&signal),
             subscribers: Arc::clone(&subscribers),
@@ -110,7 +120,7 @@ impl Client {
             batch_bytes: options.batch_bytes,
             linger: options.linger,
         };
-        let client = Self { shared: Arc::new(Shared { commands, signal, subscribers, window }) };
+        let client = Self { shared: Arc::new(Shared { commands, signal, subscribers, window, losses }) };
         tokio::spawn(driver.run());
         connected.await.unwrap_or(Err(Error::Closed))?;
         Ok(client)
@@ -135,6 +145,21 @@ impl Client {
     /// ones.
     pub fn publisher_named(&self, id: u128) -> Publisher {
         Publisher::with_id(Arc::clone(&self.shared), ProducerId(id))
+    }
+
+    /// Begins transactions, under a random id.
+    ///
+    /// # Errors
+    /// The system has no randomness. If the client has ended, committing says so.
+    pub fn transactor(&self) -> Result<Transactor, Error> {
+        Ok(Transactor::new(Arc::clone(&self.shared), random_id()?))
+    }
+
+    /// Begins transactions under an id of the caller's, for what is done once and may be begun again: the same transactions
+    /// in the same order are recognised as committed before, as [messages](Self::publisher_named) are. The id is nobody
+    /// else's, no publisher's either.
+    pub fn transactor_named(&self, id: u128) -> Transactor {
+        Transactor::new(Arc::clone(&self.shared), ProducerId(id))
     }
 
     /// Starts consuming a queue.

@@ -298,6 +298,16 @@ impl Mailbox {
         Ok((Arc::clone(&self.outcome), self.announce(announce)))
     }
 
+    /// A transaction settled deliveries of this generation. Says whether there is credit to give for it.
+    pub(crate) fn settled_together(&mut self, generation: u64, count: u32) -> bool {
+        if generation != self.generation.load(Ordering::Acquire) || self.has_ended() {
+            return false;
+        }
+        self.used(u64::from(count));
+        self.replenish = self.replenish.saturating_add(count);
+        true
+    }
+
     fn announce(&mut self, wanted: bool) -> bool {
         let announce = wanted && !self.announced;
         self.announced |= announce;
@@ -327,7 +337,9 @@ impl Mailbox {
             return Next { credit, ..Next::default() };
         }
         if self.pending() == 0 {
-            return Next::default();
+            // What transactions settled frees credit all the same.
+            let wanted = std::mem::take(&mut self.replenish);
+            return Next { credit: self.grant(wanted), ..Next::default() };
         }
         if self.unanswered >= limits::EAGER_SETTLES && !self.is_urgent() && !flush {
             let until = *self.linger_until.get_or_insert(now + self.linger);

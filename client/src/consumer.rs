@@ -270,6 +270,23 @@ impl Acker {
         self.settle(if requeue { Verdict::Requeue } else { Verdict::Drop })
     }
 
+    /// Where it is: the consumer's number and generation, and the sequence.
+    pub(crate) fn place(&self, shared: &Arc<Shared>) -> Result<(u32, u64, u64), Error> {
+        if !Arc::ptr_eq(shared, &self.handle.shared) {
+            return Err(Error::Invalid("the delivery came by another client".into()));
+        }
+        if self.handle.no_ack {
+            return Err(Error::Invalid(
+                "the delivery is settled already: it was consumed without acks".into(),
+            ));
+        }
+        let mailbox = lock_mailbox(&self.handle.mailbox);
+        if self.generation != mailbox.generation().load(Ordering::Acquire) {
+            return Err(Error::WillBeRedelivered);
+        }
+        Ok((mailbox.number(), self.generation, self.seq))
+    }
+
     fn settle(self, verdict: Verdict) -> Settled {
         if self.handle.no_ack {
             return Settled { state: State::Known(Ok(())) };
@@ -288,6 +305,18 @@ impl Acker {
             Err(error) => State::Known(Err(error)),
         };
         Settled { state }
+    }
+}
+
+impl AsRef<Acker> for Acker {
+    fn as_ref(&self) -> &Acker {
+        self
+    }
+}
+
+impl AsRef<Acker> for Delivery {
+    fn as_ref(&self) -> &Acker {
+        &self.acker
     }
 }
 

@@ -21,7 +21,7 @@ use crate::error::Error;
 use crate::event::Subscribers;
 use crate::handshake::Refusal;
 use crate::limits;
-use crate::session::{Ended, Notice, Output, Session, Wanted, lock_outbox};
+use crate::session::{Commit, Ended, Notice, Output, Session, Wanted, lock_outbox};
 use crate::signal::Signal;
 use crate::transport::{Connected, Transport};
 
@@ -34,6 +34,8 @@ pub(crate) enum Command {
     Request(ClientFrame, Reply),
     /// Consume.
     Consume(Wanted, Arc<Mutex<Mailbox>>, Reply),
+    /// Commit a transaction.
+    Commit(Box<Commit>, Reply),
     /// Stop consuming.
     Cancel(u32, Reply),
     /// Finish what was begun, then end.
@@ -259,6 +261,7 @@ impl Driver {
             Some(Command::Consume(wanted, mailbox, reply)) => {
                 self.session.consume(wanted, mailbox, reply, now);
             }
+            Some(Command::Commit(commit, reply)) => self.session.commit(*commit, reply),
             Some(Command::Cancel(consumer, reply)) => self.session.cancel(consumer, Some(reply), now),
             Some(Command::Close(reply)) => self.close(Some(reply), now),
             // Client, publishers and consumers are all dropped.
@@ -293,7 +296,10 @@ impl Driver {
         self.commands.close();
         while let Ok(command) = self.commands.try_recv() {
             match command {
-                Command::Request(_, reply) | Command::Consume(_, _, reply) | Command::Cancel(_, reply) => {
+                Command::Request(_, reply)
+                | Command::Consume(_, _, reply)
+                | Command::Commit(_, reply)
+                | Command::Cancel(_, reply) => {
                     let _ = reply.send(Err(error.clone()));
                 }
                 Command::Close(reply) => self.close(Some(reply), Instant::now()),

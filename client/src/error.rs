@@ -72,6 +72,12 @@ pub enum Error {
     /// It was sent, and nobody knows whether it took effect.
     #[error("unknown outcome: {0}")]
     UnknownOutcome(Arc<str>),
+    /// The connection ended while the transaction was open or being committed: nothing of it happened, and nothing will.
+    #[error("rolled back: {0}")]
+    RolledBack(Arc<str>),
+    /// No more goes into one transaction: commit it, and begin another.
+    #[error("the transaction is full: {0}")]
+    TransactionFull(Arc<str>),
     /// The delivery belongs to a connection that has ended: it was not settled, and the broker delivers it again.
     #[error("not settled: the connection it was delivered on has ended; it will be redelivered")]
     WillBeRedelivered,
@@ -123,7 +129,11 @@ impl Error {
     /// Who can do something about it.
     pub fn blame(&self) -> Blame {
         match self {
-            Self::Url(_) | Self::Invalid(_) | Self::MessageTooLarge { .. } | Self::Closed => Blame::Caller,
+            Self::Url(_)
+            | Self::Invalid(_)
+            | Self::MessageTooLarge { .. }
+            | Self::TransactionFull(_)
+            | Self::Closed => Blame::Caller,
             Self::Tls(_) => Blame::Operator,
             Self::Refused { code, .. } | Self::Failed { code, .. } | Self::ConsumerClosed { code, .. } => {
                 code.blame()
@@ -133,21 +143,27 @@ impl Error {
             | Self::Lost { .. }
             | Self::TimedOut(_)
             | Self::UnknownOutcome(_)
+            | Self::RolledBack(_)
             | Self::WillBeRedelivered => Blame::Environment,
         }
     }
 
-    /// Whether the same call may succeed later. After an [unknown outcome](Self::is_outcome_unknown) it may also take
+    /// Whether the same call may succeed later; of a transaction, whether it may when begun again. After an [unknown outcome](Self::is_outcome_unknown) it may also take
     /// effect a second time.
     pub fn is_retryable(&self) -> bool {
         match self {
             Self::Refused { code, .. } | Self::Failed { code, .. } | Self::ConsumerClosed { code, .. } => {
                 code.is_retryable()
             }
-            Self::Unreachable(_) | Self::Lost { .. } | Self::TimedOut(_) | Self::UnknownOutcome(_) => true,
+            Self::Unreachable(_)
+            | Self::Lost { .. }
+            | Self::TimedOut(_)
+            | Self::RolledBack(_)
+            | Self::UnknownOutcome(_) => true,
             Self::Url(_)
             | Self::Invalid(_)
             | Self::MessageTooLarge { .. }
+            | Self::TransactionFull(_)
             | Self::Tls(_)
             | Self::Protocol(_)
             | Self::WillBeRedelivered
@@ -166,6 +182,7 @@ impl Error {
             Self::Refused { code, .. } | Self::Failed { code, .. } | Self::ConsumerClosed { code, .. } => {
                 Some(*code)
             }
+            Self::RolledBack(_) => Some(FaultCode::TransactionRolledBack),
             _ => None,
         }
     }

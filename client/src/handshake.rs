@@ -62,6 +62,7 @@ fn milliseconds(duration: Duration) -> u32 {
 pub(crate) struct Established {
     pub(crate) address: Address,
     pub(crate) leader: String,
+    pub(crate) version: u16,
     pub(crate) limits: Limits,
     /// Each side says something at least this often; none if the broker does not want it.
     pub(crate) heartbeat: Option<Duration>,
@@ -99,29 +100,29 @@ pub(crate) struct Handshake {
     address: Address,
     login: Login,
     /// After HelloOk.
-    limits: Option<Limits>,
+    agreed: Option<(u16, Limits)>,
 }
 
 impl Handshake {
     /// Begins a handshake; gives the first frame.
     pub(crate) fn new(credentials: &Credentials, address: Address) -> (Self, ClientFrame) {
-        let handshake = Self { address, login: credentials.login.clone(), limits: None };
+        let handshake = Self { address, login: credentials.login.clone(), agreed: None };
         (handshake, credentials.hello.clone().into())
     }
 
     /// The broker answered.
     pub(crate) fn handle(&mut self, frame: ServerFrame) -> Result<Step, Refusal> {
-        match (frame, self.limits) {
+        match (frame, self.agreed) {
             (ServerFrame::HelloOk(hello), None) => {
                 if !CLIENT_VERSIONS.contains(hello.version) {
                     let text =
                         format!("it wants version {}, this client speaks {CLIENT_VERSIONS}", hello.version);
                     return Err(Error::refused(&self.address, FaultCode::UnsupportedVersion, &text).into());
                 }
-                self.limits = Some(Limits::new(hello.frame_limit, hello.message_limit));
+                self.agreed = Some((hello.version, Limits::new(hello.frame_limit, hello.message_limit)));
                 Ok(Step::Send(Box::new(self.login.clone().into())))
             }
-            (ServerFrame::LoginOk(login), Some(limits)) => {
+            (ServerFrame::LoginOk(login), Some((version, limits))) => {
                 if login.vhost != self.login.vhost {
                     let text =
                         format!("a login to '{}' was answered for '{}'", self.login.vhost, login.vhost);
@@ -131,6 +132,7 @@ impl Handshake {
                 Ok(Step::Done(Established {
                     address: self.address.clone(),
                     leader: login.leader_name,
+                    version,
                     limits,
                     heartbeat: Some(heartbeat).filter(|heartbeat| !heartbeat.is_zero()),
                     watch: self.login.heartbeat_ms > 0,
@@ -231,7 +233,7 @@ mod tests {
         let frames = [
             login_ok("/"),
             Heartbeat {}.into(),
-            hello_ok(2),
+            hello_ok(CLIENT_VERSIONS.max() + 1),
             quorate_protocol::frame::ConsumeOk { request: 1 }.into(),
         ];
         for frame in frames {

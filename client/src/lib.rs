@@ -33,8 +33,8 @@
 //! # }
 //! ```
 //!
-//! Reading order: [`Client`], [`Publisher`] and [`Confirm`], [`Consumer`] and [`Delivery`], [`ConnectionEvent`],
-//! [`Error`]. Runnable examples are in the `examples` package.
+//! Reading order: [`Client`], [`Publisher`] and [`Confirm`], [`Consumer`] and [`Delivery`], [`Transaction`],
+//! [`ConnectionEvent`], [`Error`]. Runnable examples are in the `examples` package.
 
 mod address;
 mod batch;
@@ -58,6 +58,7 @@ mod session;
 mod signal;
 mod tls;
 mod topology;
+mod transactor;
 mod transport;
 mod url;
 
@@ -71,6 +72,7 @@ pub use options::{Options, Tls};
 pub use publisher::{Confirm, Publisher};
 pub use receipt::Receipt;
 pub use topology::{DeleteOptions, Page, PeekedMessage, QueueOptions, QueueState};
+pub use transactor::{Transaction, Transactor};
 
 pub use quorate_protocol::fault::{Blame, FaultCode};
 pub use quorate_protocol::frame::{Binding, Durability, ExchangeEntry, ExchangeKind, QueueEntry, SyncPolicy};

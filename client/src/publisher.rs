@@ -33,11 +33,7 @@ pub struct Publisher {
 
 impl Publisher {
     pub(crate) fn new(shared: Arc<Shared>) -> Result<Self, Error> {
-        let mut random = [0; 16];
-        getrandom::fill(&mut random).map_err(|error| {
-            Error::Invalid(format!("this system has no randomness to name a publisher with: {error}").into())
-        })?;
-        Ok(Self::with_id(shared, ProducerId(u128::from_le_bytes(random))))
+        Ok(Self::with_id(shared, random_id()?))
     }
 
     pub(crate) fn with_id(shared: Arc<Shared>, producer: ProducerId) -> Self {
@@ -130,6 +126,15 @@ impl Publisher {
         })
         .await;
     }
+}
+
+/// A name that nobody else draws.
+pub(crate) fn random_id() -> Result<ProducerId, Error> {
+    let mut random = [0; 16];
+    getrandom::fill(&mut random).map_err(|error| {
+        Error::Invalid(format!("this system has no randomness to name a publisher with: {error}").into())
+    })?;
+    Ok(ProducerId(u128::from_le_bytes(random)))
 }
 
 impl Drop for Publisher {

@@ -2,15 +2,15 @@
 
 use std::fmt;
 
-use quorate_protocol::frame::{Confirm, Durability};
+use quorate_protocol::frame::{Committed, Confirm, Durability};
 
-/// The broker's word that a message is safe, and how safe.
+/// The broker's word that a message, or a whole transaction, is safe, and how safe.
 ///
 /// Position (epoch, term, index) and group say where the message is in the replicated log, so that an operator can
 /// later tell whether a store has it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Receipt {
-    /// The publisher's number for the message.
+    /// The publisher's number for the message, or the transactor's for the transaction.
     pub number: u64,
     /// The replication group that holds it.
     pub group: u32,
@@ -39,6 +39,20 @@ impl Receipt {
             policy: confirm.durability,
             under_override: confirm.under_override,
             duplicate: confirm.duplicate,
+        }
+    }
+
+    /// For this transaction.
+    pub(crate) fn of_transaction(committed: &Committed, number: u64) -> Self {
+        Self {
+            number,
+            group: committed.group,
+            epoch: committed.epoch,
+            term: committed.term,
+            index: committed.index,
+            policy: committed.durability,
+            under_override: committed.under_override,
+            duplicate: committed.duplicate,
         }
     }
 

@@ -9,6 +9,7 @@
 //!                   disconnected
 //! ```
 
+mod commits;
 mod consumers;
 mod publishers;
 mod requests;
@@ -18,6 +19,7 @@ mod topology;
 mod tests;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
@@ -32,10 +34,12 @@ use crate::event::ConnectionEvent;
 use crate::handshake::Established;
 use crate::limits;
 use crate::publish::Outbox;
+use commits::Commits;
 use consumers::Consumer;
 use requests::Requests;
 use topology::Topology;
 
+pub(crate) use commits::{Settles, Wanted as Commit, lost_while_open};
 pub(crate) use consumers::{Wanted, lock as lock_mailbox};
 pub(crate) use publishers::lock as lock_outbox;
 
@@ -107,9 +111,14 @@ pub(crate) struct Session<R> {
     request_timeout: Duration,
     link: Link,
     limits: Limits,
+    /// Of the protocol, on the present or last connection.
+    version: u16,
+    /// Connections that ended, readable by everybody.
+    losses: Arc<AtomicU64>,
     out: Segments,
     outputs: VecDeque<Output<R>>,
     requests: Requests<R>,
+    commits: Commits<R>,
     topology: Topology,
     publishers: BTreeMap<ProducerId, publishers::Publisher>,
     consumers: BTreeMap<u32, Consumer<R>>,
@@ -131,9 +140,12 @@ impl<R> Session<R> {
             request_timeout,
             link: Link::Down,
             limits: Limits::default(),
+            version: 0,
+            losses: Arc::default(),
             out: Segments::new(),
             outputs: VecDeque::new(),
             requests: Requests::new(),
+            commits: Commits::new(),
             topology: Topology::default(),
             publishers: BTreeMap::new(),
             consumers: BTreeMap::new(),
@@ -149,8 +161,9 @@ impl<R> Session<R> {
     /// Logged in on a new connection.
     pub(crate) fn connected(&mut self, established: Established, now: Instant) {
         assert!(matches!(self.link, Link::Down), "a client has one connection at a time");
-        let Established { address, leader, limits, heartbeat, watch } = established;
+        let Established { address, leader, version, limits, heartbeat, watch } = established;
         self.limits = limits;
+        self.version = version;
         self.blocked = None;
         self.event(ConnectionEvent::Connected { address: address.clone(), leader });
         self.link = Link::Restoring(Connection {
@@ -172,6 +185,7 @@ impl<R> Session<R> {
             return;
         }
         self.link = Link::Down;
+        self.losses.fetch_add(1, Ordering::Release);
         self.out = Segments::new();
         self.ready.clear();
         self.is_ready.clear();
@@ -190,6 +204,15 @@ impl<R> Session<R> {
         let publishers: Vec<ProducerId> = self.publishers.keys().copied().collect();
         consumers.into_iter().map(Speaker::Consumer).for_each(|speaker| self.wake(speaker));
         publishers.into_iter().map(Speaker::Publisher).for_each(|speaker| self.wake(speaker));
+    }
+
+    /// Connections that ended, readable by everybody: what was begun before one of them and is not committed is rolled back.
+    pub(crate) fn losses_shared(&self) -> Arc<AtomicU64> {
+        Arc::clone(&self.losses)
+    }
+
+    fn losses(&self) -> u64 {
+        self.losses.load(Ordering::Acquire)
     }
 
     fn is_up(&self) -> bool {
@@ -321,15 +344,23 @@ impl<R> Session<R> {
         };
         let timer = self.timers.first().map(|(at, _)| *at);
         let consume = self.consume_deadlines.front().map(|(at, _)| *at);
-        [heartbeat, timer, consume, self.requests.next_deadline(), self.topology.retry_at()]
-            .into_iter()
-            .flatten()
-            .min()
+        [
+            heartbeat,
+            timer,
+            consume,
+            self.requests.next_deadline(),
+            self.commits.next_deadline(),
+            self.topology.retry_at(),
+        ]
+        .into_iter()
+        .flatten()
+        .min()
     }
 
     /// Gathers what is to be written, as long as there is room for it.
     pub(crate) fn gather(&mut self, now: Instant) {
         if self.is_up() {
+            self.send_commits(now);
             self.send_requests(now);
             // Everybody once, in turn, so that one busy publisher does not keep the others waiting.
             while self.out.length() < limits::WRITE_BYTES {
@@ -360,7 +391,10 @@ impl<R> Session<R> {
 
     /// Whether everything that was asked, published and settled has its outcome.
     pub(crate) fn is_idle(&self) -> bool {
-        self.requests.is_idle() && self.publishers_are_idle() && self.consumers_are_idle()
+        self.requests.is_idle()
+            && self.commits.is_idle()
+            && self.publishers_are_idle()
+            && self.consumers_are_idle()
     }
 
     /// Says goodbye to the broker.
@@ -374,6 +408,7 @@ impl<R> Session<R> {
     pub(crate) fn end(&mut self, error: &Error) {
         self.end_publishers(error);
         self.end_consumers(error);
+        self.end_commits(error);
         self.end_requests(error);
         self.event(ConnectionEvent::Closed { error: error.clone() });
     }

@@ -6,6 +6,7 @@
 //! | `work_queue` | several workers share a queue; what a worker drops another one gets |
 //! | `fan_out` | a topic exchange copies each message to every queue whose pattern fits |
 //! | `idempotent_publish` | publishing through fail-overs: nothing lost, nothing twice |
+//! | `transactions` | messages taken from one queue and published to others, together or not at all |
 //!
 //! Run one with `cargo run -p quorate-examples --example hello`. Each takes the URL of a cluster as its first argument,
 //! or from `QUORATE_URL`, or else uses a broker on this machine.

@@ -1,5 +1,6 @@
 //! The session's dealings with consumers.
 
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
@@ -249,6 +250,18 @@ impl<R> Session<R> {
             self.wake(Speaker::Consumer(number));
         }
         Ok(())
+    }
+
+    /// Counts the sessions that a consumer lived through; none if there is no such consumer, or it is not at work.
+    pub(super) fn consumer_generation(&self, number: u32) -> Option<u64> {
+        let consumer = self.consumers.get(&number).filter(|consumer| consumer.phase == Phase::Running)?;
+        Some(consumer.lock().generation().load(Ordering::Acquire))
+    }
+
+    /// A transaction settled so many of a consumer's deliveries. Says whether there is credit to give for it.
+    pub(super) fn settled_together(&self, number: u32, generation: u64, count: u32) -> bool {
+        let consumer = self.consumers.get(&number);
+        consumer.is_some_and(|consumer| consumer.lock().settled_together(generation, count))
     }
 
     /// The application wants no more.

@@ -7,13 +7,14 @@ use std::time::{Duration, Instant};
 use quorate_protocol::fault::{Blame, FaultCode};
 use quorate_protocol::frame::{ClientFrame, Failed, Frame, ServerFrame};
 
+use super::commits::Commit;
 use super::{Ended, Output, Session};
 use crate::consume::Settlement;
 use crate::error::Error;
 use crate::limits;
 
 /// Wait before a request refused for a passing reason is asked again.
-const RETRY: Duration = Duration::from_millis(100);
+pub(super) const RETRY: Duration = Duration::from_millis(100);
 
 /// Something the application asked for.
 #[derive(Debug)]
@@ -39,6 +40,8 @@ pub(super) enum Purpose<R> {
     Cancel(u32, Option<R>),
     /// Deliveries are settled.
     Settle(u32, Settlement),
+    /// A transaction is committed, or resolved.
+    Commit(Box<Commit<R>>),
     /// Nobody waits for the answer any more.
     Abandoned,
 }
@@ -129,6 +132,7 @@ impl<R> Session<R> {
             Purpose::Consume(consumer) => self.consume_answered(consumer, result, now),
             Purpose::Cancel(consumer, reply) => self.cancel_answered(consumer, reply, result),
             Purpose::Settle(consumer, settlement) => self.settle_answered(consumer, &settlement, &result)?,
+            Purpose::Commit(commit) => self.commit_answered(*commit, result, now),
             Purpose::Abandoned => {}
         }
         Ok(())
@@ -198,9 +202,11 @@ impl<R> Session<R> {
                     let done = quorate_protocol::frame::CancelOk { request: 0 };
                     self.cancel_answered(consumer, reply, Ok(done.into()));
                 }
+                Purpose::Commit(commit) => self.commit_cut(*commit),
                 Purpose::Restore(_) | Purpose::Consume(_) | Purpose::Abandoned => {}
             }
         }
+        self.sort_commits();
         again.append(&mut self.requests.waiting);
         self.requests.waiting = again;
         self.expire_requests(now);
@@ -220,6 +226,7 @@ impl<R> Session<R> {
                     self.outputs.push_back(Output::Answer(reply, Err(error.clone())));
                 }
                 Purpose::Settle(_, settlement) => settlement.resolve(&Err(Error::unknown_outcome(error))),
+                Purpose::Commit(commit) => self.end_commit(*commit, error),
                 _ => {}
             }
         }
@@ -262,6 +269,8 @@ fn set_number(frame: &mut ClientFrame, number: u32) {
         ClientFrame::Cancel(it) => &mut it.request,
         ClientFrame::Ack(it) => &mut it.request,
         ClientFrame::Nack(it) => &mut it.request,
+        ClientFrame::Commit(it) => &mut it.request,
+        ClientFrame::Resolve(it) => &mut it.request,
         other => unreachable!("{} is no request", other.kind_name()),
     };
     *request = number;
@@ -280,6 +289,7 @@ fn request_number(frame: &ServerFrame) -> u32 {
         ServerFrame::ConsumeOk(it) => it.request,
         ServerFrame::CancelOk(it) => it.request,
         ServerFrame::Settled(it) => it.request,
+        ServerFrame::Committed(it) => it.request,
         _ => 0,
     }
 }
@@ -299,6 +309,7 @@ fn answers(request: &str, frame: &ServerFrame) -> bool {
         ServerFrame::ConsumeOk(_) => &["Consume"],
         ServerFrame::CancelOk(_) => &["Cancel"],
         ServerFrame::Settled(_) => &["Ack", "Nack"],
+        ServerFrame::Committed(_) => &["Commit", "Resolve"],
         _ => &[],
     };
     expected.contains(&request)

@@ -1,5 +1,7 @@
 //! The session against a broker that is nothing but its frames.
 
+mod transactions;
+
 use bytes::{Bytes, BytesMut};
 use quorate_protocol::codec::BrokerDecoder;
 use quorate_protocol::frame::{
@@ -8,6 +10,7 @@ use quorate_protocol::frame::{
     Unblocked,
 };
 use quorate_protocol::name::{ExchangeName, QueueName, RoutingKey};
+use quorate_protocol::version::CLIENT_VERSIONS;
 
 use super::*;
 use crate::consume::{Mailbox, Verdict};
@@ -21,6 +24,7 @@ struct World {
     decoder: BrokerDecoder,
     buffer: BytesMut,
     now: Instant,
+    version: u16,
 }
 
 impl World {
@@ -30,6 +34,7 @@ impl World {
             decoder: BrokerDecoder::new(Limits::default()),
             buffer: BytesMut::new(),
             now: Instant::now(),
+            version: CLIENT_VERSIONS.max(),
         }
     }
 
@@ -40,6 +45,7 @@ impl World {
         let established = Established {
             address: "h1".parse().unwrap(),
             leader: "b1".to_owned(),
+            version: self.version,
             limits: Limits::default(),
             heartbeat: Some(HEARTBEAT),
             watch: true,
@@ -308,7 +314,7 @@ fn what_was_declared_is_restored_before_anything_else_is_said() {
     assert_eq!(world.events(), ["NotRestored"]);
     let frames = world.says();
     assert!(matches!(&frames[..], [ClientFrame::Consume(_), ClientFrame::Publish(_)]), "{frames:?}");
-    assert_eq!(lock_mailbox(&mailbox).generation().load(std::sync::atomic::Ordering::Relaxed), 1);
+    assert_eq!(lock_mailbox(&mailbox).generation().load(Ordering::Relaxed), 1);
 }
 
 #[test]
