@@ -18,6 +18,7 @@ use super::checker::{Checker, MessageName, body_of};
 use super::dice::Dice;
 use super::host::host_of;
 use super::schedule::{HostId, MILLI, Micros};
+use super::transactor::Transactor;
 
 /// The virtual host that every cluster begins with.
 pub const FIRST_VHOST: &str = "/";
@@ -55,6 +56,8 @@ pub enum Work {
     Publisher(Publisher),
     /// Consumes.
     Consumer(Consumer),
+    /// Both at once.
+    Transactor(Transactor),
 }
 
 /// One client.
@@ -315,6 +318,7 @@ impl fmt::Display for Client {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &self.work {
             Work::Publisher(work) => write!(f, "publisher of {} to {}", work.unsettled.len(), self.queue)?,
+            Work::Transactor(work) => write!(f, "transactor of {}: {work:?}", self.queue)?,
             Work::Consumer(work) => {
                 write!(
                     f,
@@ -358,7 +362,7 @@ impl Client {
     pub fn publisher(&mut self) -> &mut Publisher {
         match &mut self.work {
             Work::Publisher(publisher) => publisher,
-            Work::Consumer(_) => panic!("this client consumes"),
+            _ => panic!("this client does not publish"),
         }
     }
 
@@ -366,7 +370,15 @@ impl Client {
     pub fn consumer(&mut self) -> &mut Consumer {
         match &mut self.work {
             Work::Consumer(consumer) => consumer,
-            Work::Publisher(_) => panic!("this client publishes"),
+            _ => panic!("this client does not consume"),
+        }
+    }
+
+    /// Its transacting half.
+    pub fn transactor(&mut self) -> &mut Transactor {
+        match &mut self.work {
+            Work::Transactor(transactor) => transactor,
+            _ => panic!("this client has no transactions"),
         }
     }
 
@@ -397,6 +409,7 @@ impl Client {
                     Work::Publisher(_) if self.blocked => {}
                     Work::Publisher(work) => work.tick(now, &self.queue, checker, &mut self.dice, out),
                     Work::Consumer(work) => work.tick(checker, &mut self.dice, out),
+                    Work::Transactor(work) => work.tick(now, checker, &mut self.dice, out),
                 }
                 if out.len() > before {
                     self.said = now;
@@ -421,6 +434,7 @@ impl Client {
         self.retry_at = now + self.dice.between(5, 60) * MILLI;
         match &mut self.work {
             Work::Publisher(work) => work.resend_at = Some(now),
+            Work::Transactor(work) => work.apart(now),
             Work::Consumer(work) => {
                 work.held.clear();
                 work.asked.clear();
@@ -475,6 +489,11 @@ impl Client {
             ServerFrame::Close(close) => self.target = host_of(&close.leader_address),
             ServerFrame::Failed(failed) => {
                 self.last_refusal = Some(failed.code);
+                if let (Work::Transactor(work), Stage::Open) = (&mut self.work, self.stage)
+                    && failed.request > 2
+                {
+                    return work.frame(now, &self.queue, failed.into(), checker, out);
+                }
                 out.push(ClientAction::Hang);
                 self.apart(now);
             }
@@ -483,11 +502,17 @@ impl Client {
                 self.blocked = true;
             }
             ServerFrame::Unblocked(_) => self.blocked = false,
-            frame => self.work_frame(now, frame, checker),
+            frame => self.work_frame(now, frame, checker, out),
         }
     }
 
-    fn work_frame(&mut self, now: Micros, frame: ServerFrame, checker: &mut Checker) {
+    fn work_frame(
+        &mut self,
+        now: Micros,
+        frame: ServerFrame,
+        checker: &mut Checker,
+        out: &mut Vec<ClientAction>,
+    ) {
         match (&mut self.work, frame) {
             (Work::Publisher(work), ServerFrame::Confirm(confirm)) => work.confirmed(&confirm, checker),
             (Work::Publisher(work), ServerFrame::PublishRefused(refused)) => {
@@ -512,24 +537,23 @@ impl Client {
                 let entry = list.entries.iter().find(|entry| entry.queue.as_str() == self.queue);
                 work.seen = Some(entry.map_or(0, |entry| entry.ready + entry.unacknowledged));
             }
+            (Work::Transactor(work), frame) => work.frame(now, &self.queue, frame, checker, out),
             _ => {}
         }
     }
 
     fn open(&mut self, now: Micros, out: &mut Vec<ClientAction>) {
         self.stage = Stage::Open;
-        if let Work::Consumer(work) = &mut self.work {
-            let queue = QueueName::new(&self.queue).expect("a valid name");
-            let consume = Consume {
-                request: 2,
-                consumer: 1,
-                queue,
-                credit: work.credit,
-                no_ack: false,
-                exclusive: false,
-            };
-            work.seen = None;
-            self.send(now, consume, out);
-        }
+        let credit = match &mut self.work {
+            Work::Publisher(_) => return,
+            Work::Consumer(work) => {
+                work.seen = None;
+                work.credit
+            }
+            Work::Transactor(work) => work.credit(),
+        };
+        let queue = QueueName::new(&self.queue).expect("a valid name");
+        let consume = Consume { request: 2, consumer: 1, queue, credit, no_ack: false, exclusive: false };
+        self.send(now, consume, out);
     }
 }

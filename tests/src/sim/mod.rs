@@ -5,7 +5,7 @@
 //!                                                      ├─ schedule   simulated time
 //!                                                      ├─ host       a machine: disk, process, lanes, effects
 //!                                                      ├─ network    links between hosts, connections of clients
-//!                                                      └─ client     publishers and consumers
+//!                                                      └─ client     publishers, consumers, transactors
 //! ```
 //!
 //! Everything that happens follows from the seed: each component has dice of its own, drawn by label, so that a draw
@@ -36,6 +36,7 @@ pub mod schedule;
 mod sessions;
 pub mod storage;
 pub mod trace;
+pub mod transactor;
 mod vhosts;
 mod votes;
 pub mod world;

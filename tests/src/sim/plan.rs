@@ -25,6 +25,8 @@ pub struct Plan {
     pub publishers: Vec<(u64, u64)>,
     /// Consumers: their queue's number, credit, and how many of a hundred they give back.
     pub consumers: Vec<(u64, u32, u64)>,
+    /// Transactors: their queue's number and how many messages they publish.
+    pub transactors: Vec<(u64, u64)>,
     /// Room in the queues that have a limit, by their number: there is always somebody who consumes these.
     pub rooms: BTreeMap<u64, u64>,
     /// How many messages a publisher sends to a queue that does not exist.
@@ -81,6 +83,7 @@ impl Plan {
                 (dice.below(queues), u32::try_from(dice.between(1, 60)).expect("small"), dice.below(3) * 7)
             })
             .collect();
+        let transactors = Self::draw_transactors(queues, &mut Dice::new(seed, "transactions"));
         let power_at_the_end = dice.chance(50);
         let mut rooms = BTreeMap::new();
         for (queue, ..) in &consumers {
@@ -97,11 +100,18 @@ impl Plan {
             faults,
             publishers,
             consumers,
+            transactors,
             rooms,
             astray,
             drains_before,
             power_at_the_end,
         }
+    }
+
+    /// In half of the runs there are some.
+    fn draw_transactors(queues: u64, dice: &mut Dice) -> Vec<(u64, u64)> {
+        let count = if dice.chance(50) { dice.between(1, 2) } else { 0 };
+        (0..count).map(|_| (dice.below(queues), dice.between(50, 800))).collect()
     }
 
     /// Each kind is on with a probability of one third, so that rare combinations are met densely.

@@ -12,6 +12,7 @@ use super::dice::Dice;
 use super::fault::{Fault, KINDS, Tally};
 use super::plan::Plan;
 use super::schedule::{Happening, MILLI, Micros, SECOND};
+use super::transactor::Transactor;
 use super::world::World;
 
 /// What a run gave.
@@ -180,6 +181,7 @@ fn go(world: &mut World, seed: u64, plan: &Plan) {
         world.start_all();
         world.clients.iter().all(|client| match &client.work {
             Work::Publisher(publisher) => publisher.unsettled.is_empty(),
+            Work::Transactor(transactor) => transactor.is_settled(),
             Work::Consumer(_) => true,
         })
     });
@@ -252,8 +254,10 @@ fn expect_told(world: &mut World) {
 fn rest(world: &mut World) {
     for client in &mut world.clients {
         client.resting = true;
-        if let Work::Publisher(publisher) = &mut client.work {
-            publisher.stop_at = publisher.next;
+        match &mut client.work {
+            Work::Publisher(publisher) => publisher.stop_at = publisher.next,
+            Work::Transactor(transactor) => transactor.stop(),
+            Work::Consumer(_) => {}
         }
     }
     world.cut_clients();
@@ -357,6 +361,14 @@ fn add_clients(world: &mut World, seed: u64, plan: &Plan) {
         let dice = Dice::new(seed, &format!("consumer {number}"));
         let work = Work::Consumer(Consumer::new(*credit, *requeue));
         let mut client = Client::new(&queue_name(*of), work, hosts, dice);
+        client.max_length = plan.rooms.get(of).copied().unwrap_or_default();
+        world.add_client(client);
+    }
+    for (number, (of, count)) in plan.transactors.iter().enumerate() {
+        let mut dice = Dice::new(seed, &format!("transactor {number}"));
+        let targets: Vec<String> = (0..=2).map(queue_name).collect();
+        let work = Transactor::new(400 + number as u128, &targets, *count, &mut dice);
+        let mut client = Client::new(&queue_name(*of), Work::Transactor(work), hosts, dice);
         client.max_length = plan.rooms.get(of).copied().unwrap_or_default();
         world.add_client(client);
     }

@@ -160,15 +160,21 @@ impl World {
             return;
         };
         let id = *id;
-        if let ServerFrame::Confirm(confirm) = frame
-            && !confirm.duplicate
-        {
-            let group = quorate_store::ids::GroupId(confirm.group);
-            let (term, index) =
-                (quorate_store::ids::Term(confirm.term), quorate_store::ids::Index(confirm.index));
+        let place = match frame {
+            ServerFrame::Confirm(it) if !it.duplicate => {
+                Some((it.group, it.term, it.index, it.under_override))
+            }
+            ServerFrame::Committed(it) if !it.duplicate => {
+                Some((it.group, it.term, it.index, it.under_override))
+            }
+            _ => None,
+        };
+        if let Some((group, term, index, under_override)) = place {
+            let group = quorate_store::ids::GroupId(group);
+            let (term, index) = (quorate_store::ids::Term(term), quorate_store::ids::Index(index));
             let copies = self.ledger.copies(group, term, index);
             // Of what is marked as confirmed by fewer, one copy is enough.
-            let needed = if confirm.under_override { 1 } else { self.copies };
+            let needed = if under_override { 1 } else { self.copies };
             if copies < needed && !self.ledger.is_removed(group) {
                 self.checker.violation(format!(
                     "host {host} confirmed entry {index} of term {term} that is durable on {copies} of {needed} hosts needed",

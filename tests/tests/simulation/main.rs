@@ -18,6 +18,7 @@ mod shutdown;
 mod stage;
 mod stopping;
 mod stores;
+mod transactions;
 mod traps;
 mod unknown;
 mod updates;

@@ -9,13 +9,15 @@ use std::collections::BTreeMap;
 use bytes::Bytes;
 use quorate_core::io::Input;
 use quorate_core::machine::{
-    Command, QueueDefinition, QueueId, Range, SystemMachine, VhostMachine, export_state,
+    Command, QueueDefinition, QueueId, Range, SystemMachine, Taken, Transaction, VhostMachine, export_state,
 };
 use quorate_core::peer::{PeerMessage, SnapshotOffer, SnapshotPair};
 use quorate_protocol::frame::{ExchangeKind, ProducerId};
+use quorate_protocol::limits::Limits;
 use quorate_protocol::message::Properties;
 use quorate_protocol::name::{ExchangeName, QueueName, RoutingKey};
 use quorate_protocol::publish::PublishBuilder;
+use quorate_protocol::transaction::TransactionBuilder;
 use quorate_store::ids::{GroupId, Index, RaftId, Term};
 use quorate_store::state::{Family, Pair, StateBatch, StateWrite};
 
@@ -156,10 +158,25 @@ fn commands(queues: &[QueueName]) -> Vec<Command> {
         commands.push(Command::Returned { queue, ranges: vec![Range::one(1)] });
         commands.push(Command::Ack { queue, ranges: Range::new(1, u64::MAX).into_iter().collect() });
     }
+    commands.push(transaction(queues));
+    commands.push(Command::Resolve { producer: ProducerId(8), number: 2, first_unsettled: 1 });
     if let Some(queue) = queues.first() {
         commands.push(Command::DeleteQueue { name: queue.clone(), if_empty: false });
     }
     commands
+}
+
+/// Takes what is there, as if it were held, and publishes to every queue.
+fn transaction(queues: &[QueueName]) -> Command {
+    let mut builder = TransactionBuilder::new(ProducerId(8), 1);
+    let default = ExchangeName::new("").expect("the default exchange");
+    for queue in queues.iter().take(4) {
+        let key = RoutingKey::new(queue.as_str()).expect("a queue's name is a key");
+        let pushed = builder.push(&default, &key, (&Properties::NONE, b"x"), Limits::default(), 0);
+        assert_eq!(pushed, Ok(()), "there is room for a few");
+    }
+    let settled = vec![Taken { queue: QueueId(1), ranges: vec![Range::one(2)] }];
+    Command::Transaction(Transaction { body: builder.finish(), settled })
 }
 
 fn restore_system(pairs: &[SnapshotPair]) -> bool {

@@ -163,6 +163,8 @@ fn request_of(frame: &ClientFrame) -> Option<u32> {
         ClientFrame::Cancel(frame) => Some(frame.request),
         ClientFrame::Ack(frame) => Some(frame.request).filter(|request| *request != 0),
         ClientFrame::Nack(frame) => Some(frame.request).filter(|request| *request != 0),
+        ClientFrame::Commit(frame) => Some(frame.request),
+        ClientFrame::Resolve(frame) => Some(frame.request),
         _ => None,
     }
 }
@@ -179,6 +181,7 @@ fn answer_of(frame: &ServerFrame) -> Option<u32> {
         ServerFrame::ConsumeOk(frame) => Some(frame.request),
         ServerFrame::CancelOk(frame) => Some(frame.request),
         ServerFrame::Settled(frame) => Some(frame.request),
+        ServerFrame::Committed(frame) => Some(frame.request),
         _ => None,
     }
 }
@@ -245,9 +248,13 @@ fn seeds() -> Vec<Vec<u8>> {
     let opening: Vec<u8> =
         frames.iter().filter(|frame| kind(frame) <= 2).flat_map(|frame| frame.iter().copied()).collect();
     seeds.push(with(1, &opening));
-    for order in
-        [&[3, 8, 0x0b, 0x10, 0x11, 0x12, 0x14, 6, 7, 10, 13][..], &[3, 0x11, 0x10, 0x15, 0x13, 5, 12, 9, 4]]
-    {
+    let orders = [
+        &[3, 8, 0x0b, 0x10, 0x11, 0x12, 0x14, 6, 7, 10, 13][..],
+        &[3, 0x11, 0x10, 0x15, 0x13, 5, 12, 9, 4],
+        &[3, 8, 0x0b, 0x10, 0x10, 0x10, 0x11, 0x12, 0x16, 0x17, 0x16],
+        &[3, 0x17, 0x16, 0x16],
+    ];
+    for order in orders {
         let talk: Vec<Bytes> = order
             .iter()
             .filter_map(|wanted| frames.iter().find(|frame| kind(frame) == *wanted))

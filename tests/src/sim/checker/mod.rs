@@ -4,12 +4,14 @@
 
 #[cfg(test)]
 mod histories;
+mod transactions;
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use bytes::Bytes;
 use quorate_protocol::frame::ProducerId;
 
+use self::transactions::Group;
 use super::record::Moment;
 
 /// A message's name: producer and number.
@@ -28,8 +30,12 @@ struct Fate {
     /// The sequence it was delivered with first.
     seq: Option<u64>,
     delivered: u64,
-    /// An acknowledgement of it was sent.
-    ack_sent: bool,
+    /// Acknowledgements of it that were sent, without those in transactions that are known to be rolled back.
+    ack_sent: u64,
+    /// In this transaction it was published.
+    group: Option<usize>,
+    /// A transaction settled it of which something was seen: so it is committed.
+    taken: bool,
     /// An acknowledgement of it was confirmed.
     settled: bool,
     /// Where it was confirmed.
@@ -48,6 +54,7 @@ struct Fate {
 pub struct Checker {
     fates: BTreeMap<MessageName, Fate>,
     sequences: BTreeMap<(String, u64), MessageName>,
+    groups: Vec<Group>,
     violations: Vec<String>,
     /// What was noted so far.
     noted: u64,
@@ -161,6 +168,11 @@ impl Checker {
                 "{number} of {producer} was delivered after its acknowledgement was confirmed"
             ));
         }
+        if fate.taken {
+            wrong.push(format!(
+                "{number} of {producer} was delivered after what the transaction published that settled it"
+            ));
+        }
         if fate.delivered > 0 && !redelivered {
             wrong.push(format!("{number} of {producer} was delivered again and not marked redelivered"));
         }
@@ -174,12 +186,16 @@ impl Checker {
         }
         fate.delivered += 1;
         fate.delivered_at.get_or_insert(now);
+        let group = fate.group;
         let other = self.sequences.insert((queue.to_owned(), seq), name);
         if other.is_some_and(|other| other != name) {
             wrong.push(format!("queue {queue} delivered two messages with sequence {seq}"));
         }
         let order = self.order_around(name, queue, seq);
         wrong.into_iter().chain(order).for_each(|text| self.violation(text));
+        if let Some(group) = group {
+            self.transaction_seen(group);
+        }
         Some(name)
     }
 
@@ -202,7 +218,7 @@ impl Checker {
     /// A consumer sends an acknowledgement.
     pub fn ack_sent(&mut self, name: MessageName) {
         if let Some(fate) = self.fates.get_mut(&name) {
-            fate.ack_sent = true;
+            fate.ack_sent += 1;
         }
     }
 
@@ -223,14 +239,14 @@ impl Checker {
         let lost: Vec<String> = self
             .fates
             .iter()
-            .filter(|(_, fate)| fate.confirmed && !fate.ack_sent)
+            .filter(|(_, fate)| fate.confirmed && fate.ack_sent == 0)
             .map(|((producer, number), fate)| {
                 let seen =
                     if fate.delivered > 0 { "delivered, never acknowledged" } else { "never delivered" };
                 format!("confirmed message {number} of {producer} in queue {} is lost ({seen})", fate.queue)
             })
             .collect();
-        for text in lost {
+        for text in lost.into_iter().chain(self.halves()) {
             self.violation(text);
         }
     }
@@ -242,13 +258,15 @@ impl Checker {
     /// - everything else that clients were told before the publishing of a message began that was confirmed at or before
     ///   that place: a delivery, or the confirm of an acknowledgement.
     ///
-    /// All that was told of the rest is void, but for refusals.
+    /// All that was told of the rest is void, but for refusals of messages that are in no transaction.
     pub fn recovered(&mut self, end: Place) {
         self.recovered.push(end);
         let within = |fate: &&Fate| fate.place.is_some_and(|place| place <= end);
         let until = self.fates.values().filter(within).map(|fate| fate.begun_at).max().unwrap_or_default();
         let is_certain = |at: Option<u64>| at.is_some_and(|at| at < until);
         self.sequences.clear();
+        // What of a transaction was seen before is not seen again, and its other half may be.
+        self.groups.iter_mut().for_each(|group| group.judged = false);
         for (name, fate) in &mut self.fates {
             if fate.place.is_some_and(|place| place > end) {
                 fate.place = None;
@@ -256,6 +274,9 @@ impl Checker {
                 fate.void = true;
                 self.confirmed -= 1;
             }
+            fate.taken = false;
+            // What a transaction was refused for is remembered in the log, and given up with it.
+            fate.refused &= fate.group.is_none();
             fate.settled &= is_certain(fate.settled_at);
             if !is_certain(fate.delivered_at) {
                 fate.delivered = 0;
@@ -276,7 +297,8 @@ impl Checker {
     /// Messages by queue whose confirm a recovery made void, and that nobody ever saw: what an operator's act cost.
     pub fn lost(&self) -> BTreeMap<String, u64> {
         let mut lost = BTreeMap::new();
-        for fate in self.fates.values().filter(|fate| fate.void && fate.delivered == 0 && !fate.ack_sent) {
+        for fate in self.fates.values().filter(|fate| fate.void && fate.delivered == 0 && fate.ack_sent == 0)
+        {
             *lost.entry(fate.queue.clone()).or_default() += 1;
         }
         lost

@@ -1,0 +1,99 @@
+//! What a transaction did is there as a whole, or not at all.
+
+use super::{Checker, MessageName, Place};
+
+/// What one transaction is to do.
+#[derive(Clone, Debug)]
+pub(super) struct Group {
+    published: Vec<MessageName>,
+    settles: Vec<MessageName>,
+    /// Some of it was seen.
+    seen: bool,
+    /// What is told of it counts: no operator has gone on from an older store, which may know nothing of it.
+    pub(super) judged: bool,
+}
+
+impl Checker {
+    /// A transaction is about to be sent that publishes and settles these messages; gives its number.
+    pub fn transaction(&mut self, published: Vec<MessageName>, settles: Vec<MessageName>) -> usize {
+        let number = self.groups.len();
+        for name in &published {
+            if let Some(fate) = self.fates.get_mut(name) {
+                fate.group = Some(number);
+            }
+        }
+        let judged = self.recovered.is_empty();
+        self.groups.push(Group { published, settles, seen: false, judged });
+        number
+    }
+
+    /// A client was told that the transaction is committed.
+    pub fn transaction_committed(&mut self, number: usize, place: Place) {
+        let Some(Group { published, settles, .. }) = self.groups.get(number).cloned() else { return };
+        for name in published {
+            self.confirmed(name, place);
+        }
+        let void = self.recovered.iter().any(|end| place > *end && place.0 <= end.0);
+        for name in settles.into_iter().filter(|_| !void) {
+            self.settled(name);
+        }
+    }
+
+    /// A client was told that nothing of the transaction happened, and nothing will.
+    pub fn transaction_refused(&mut self, number: usize) {
+        let Some(Group { published, settles, seen, judged }) = self.groups.get(number).cloned() else {
+            return;
+        };
+        if !judged {
+            // Perhaps by a history that was given up.
+            return;
+        }
+        if seen {
+            self.violation(format!(
+                "transaction {number} was refused, and some of {published:?} was delivered"
+            ));
+        }
+        for name in published {
+            self.refused(name);
+        }
+        for name in settles {
+            if let Some(fate) = self.fates.get_mut(&name) {
+                fate.ack_sent = fate.ack_sent.saturating_sub(1);
+            }
+        }
+    }
+
+    /// Something that the transaction published was delivered: so it is committed, and what it settled is gone.
+    pub(super) fn transaction_seen(&mut self, number: usize) {
+        let Some(group) = self.groups.get_mut(number).filter(|group| group.judged && !group.seen) else {
+            return;
+        };
+        group.seen = true;
+        for name in group.settles.clone() {
+            if let Some(fate) = self.fates.get_mut(&name) {
+                fate.taken = true;
+            }
+        }
+    }
+
+    /// Transactions of which something was seen and something never.
+    pub(super) fn halves(&self) -> Vec<String> {
+        let is_seen = |name: &&MessageName| self.fates.get(name).is_some_and(|fate| fate.delivered > 0);
+        let half = |group: &&Group| {
+            let seen = group.published.iter().filter(is_seen).count();
+            group.judged && seen > 0 && seen < group.published.len()
+        };
+        self.groups
+            .iter()
+            .filter(half)
+            .map(|group| {
+                let missing: Vec<&MessageName> =
+                    group.published.iter().filter(|name| !is_seen(name)).collect();
+                format!(
+                    "of a transaction that published {:?}, {missing:?} were never delivered",
+                    group.published
+                )
+            })
+            .collect()
+    }
+}
