@@ -33,6 +33,7 @@ mod stamps;
 mod stream;
 mod tokens;
 mod tool;
+mod transactions;
 mod under_way;
 mod updating;
 mod versions;
