@@ -12,7 +12,7 @@ use quorate_protocol::frame::{
 };
 use quorate_protocol::limits::Limits;
 use quorate_protocol::name::VhostName;
-use quorate_protocol::version::CLIENT_VERSIONS;
+use quorate_protocol::version::{CLIENT_VERSIONS, VersionRange};
 
 /// How long a broker may think before a test gives up.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(30);
@@ -23,6 +23,8 @@ pub struct RawClient {
     stream: TcpStream,
     decoder: ClientDecoder,
     buffer: BytesMut,
+    /// What it says that it speaks.
+    pub versions: VersionRange,
 }
 
 /// Why a broker ended the connection, if it said so.
@@ -38,7 +40,8 @@ impl RawClient {
         stream.set_read_timeout(Some(ANSWER_TIMEOUT)).expect("a time limit for reading");
         stream.set_write_timeout(Some(ANSWER_TIMEOUT)).expect("a time limit for writing");
         stream.set_nodelay(true).expect("no delay");
-        Self { stream, decoder: ClientDecoder::new(Limits::default()), buffer: BytesMut::new() }
+        let decoder = ClientDecoder::new(Limits::default());
+        Self { stream, decoder, buffer: BytesMut::new(), versions: CLIENT_VERSIONS }
     }
 
     /// Connects and logs in to the virtual host `/`, anonymously, without heartbeats of its own.
@@ -79,7 +82,7 @@ impl RawClient {
     }
 
     fn say_hello(&mut self) -> Result<HelloOk, Refused> {
-        self.send(&ClientFrame::from(Hello { versions: CLIENT_VERSIONS, client_name: "test".to_owned() }));
+        self.send(&ClientFrame::from(Hello { versions: self.versions, client_name: "test".to_owned() }));
         match self.receive() {
             Some(ServerFrame::HelloOk(hello)) => Ok(hello),
             Some(ServerFrame::Refused(refused)) => Err(refused),

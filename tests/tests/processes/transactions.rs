@@ -4,8 +4,15 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use quorate_client::{Client, ConnectionEvent, ConsumeOptions, Error, Events, Receipt, Transactor};
-use quorate_tests::process::{ClusterPlan, PATIENCE, messages};
+use quorate_client::{
+    Client, ConnectionEvent, ConsumeOptions, Error, Events, FaultCode, Properties, Receipt, Transactor,
+};
+use quorate_protocol::frame::{ClientFrame, Commit, Consume, NumberRange, ProducerId, Resolve, ServerFrame};
+use quorate_protocol::limits::Limits;
+use quorate_protocol::name::{ExchangeName, QueueName, RoutingKey};
+use quorate_protocol::transaction::{TransactionBuilder, TransactionSettlement};
+use quorate_protocol::version::VersionRange;
+use quorate_tests::process::{ClusterPlan, PATIENCE, RawClient, messages};
 use tokio::sync::watch;
 
 const IN: &str = "in";
@@ -240,4 +247,87 @@ async fn acceptance_h2_messages_are_moved_once_whoever_leads() {
     found.sort_unstable();
     assert_eq!(found, (0..COUNT).collect::<Vec<_>>(), "each of them, and none twice");
     assert_eq!(messages::held(&client, IN).await.expect("the brokers say"), 0);
+}
+
+/// A transaction that settles this and publishes one message.
+fn raw(request: u32, number: u64, settlements: Vec<TransactionSettlement>) -> ClientFrame {
+    let mut builder = TransactionBuilder::new(ProducerId(9), number);
+    let key = RoutingKey::new(OUT).expect("a key");
+    let message = (&Properties::NONE, &b"0 "[..]);
+    builder.push(&ExchangeName::default(), &key, message, Limits::default(), 0).expect("there is room");
+    Commit { request, settlements, transaction: builder.finish() }.into()
+}
+
+fn settles(consumer: u32, first: u64, last: u64) -> Vec<TransactionSettlement> {
+    let ranges = vec![NumberRange::new(first, last).expect("a range")];
+    vec![TransactionSettlement { consumer, dropped: false, ranges }]
+}
+
+/// So many answers to Commit and Resolve: the request, and whether it was committed before, or why it failed.
+fn answers(client: &mut RawClient, count: usize) -> Vec<(u32, Result<bool, FaultCode>)> {
+    let mut told = Vec::new();
+    while told.len() < count {
+        match client.receive() {
+            Some(ServerFrame::Failed(failed)) => told.push((failed.request, Err(failed.code))),
+            Some(ServerFrame::Committed(it)) => told.push((it.request, Ok(it.duplicate))),
+            Some(_) => {}
+            None => panic!("the broker closed"),
+        }
+    }
+    told
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_broker_says_why_and_a_connection_of_the_first_version_has_none() {
+    let mut cluster = ClusterPlan::of(1).start();
+    cluster.wait_active();
+    let client = connect(&cluster.url()).await;
+    let publisher = client.publisher().expect("a publisher");
+    messages::confirmed(messages::publish(&publisher, IN, 0..3, 100).await).await;
+    let told = tokio::task::spawn_blocking(move || {
+        let mut raw_client = RawClient::log_in(&cluster.client_address(0));
+        let queue = QueueName::new(IN).expect("a name");
+        let (no_ack, exclusive) = (false, false);
+        raw_client.send(&Consume { request: 1, consumer: 1, queue, credit: 2, no_ack, exclusive }.into());
+        // The second message is there, so the first one is as well; the third one is beyond the credit.
+        let mut delivered = 0;
+        while delivered < 2 {
+            if let Some(ServerFrame::Deliver(deliver)) = raw_client.receive() {
+                delivered += deliver.messages.len();
+            }
+        }
+        raw_client.send(&raw(2, 1, settles(7, 1, 1)));
+        raw_client.send(&raw(3, 2, settles(1, 1, 3)));
+        raw_client.send(&raw(4, 3, [settles(1, 1, 1), settles(1, 1, 2)].concat()));
+        raw_client
+            .send(&Resolve { request: 5, producer: ProducerId(9), number: 4, first_unsettled: 0 }.into());
+        raw_client.send(&raw(6, 5, settles(1, 1, 2)));
+        let mut told = answers(&mut raw_client, 5);
+        raw_client.send(&raw(7, 5, settles(1, 1, 2)));
+        raw_client.send(&raw(8, 5, Vec::new()));
+        told.extend(answers(&mut raw_client, 2));
+        told.sort_unstable_by_key(|(request, _)| *request);
+
+        let mut first = RawClient::connect(&cluster.client_address(0));
+        first.versions = VersionRange::new(1, 1).expect("a range");
+        first.try_log_in("/").expect("the first version goes on");
+        first.send(&raw(1, 6, Vec::new()));
+        let (code, text) = first.farewell().expect("it says why");
+        assert_eq!(code, FaultCode::UnexpectedFrame, "{text}");
+        (cluster, told)
+    });
+    let (_cluster, told) = told.await.expect("it ends by itself");
+    let expected = [
+        (2, Err(FaultCode::ConsumerNotFound)),
+        (3, Err(FaultCode::DeliveryNotHeld)),
+        (4, Err(FaultCode::DeliveryNotHeld)),
+        (5, Err(FaultCode::MalformedFrame)),
+        (6, Ok(false)),
+        // By now nobody holds the deliveries: its number is enough.
+        (7, Ok(true)),
+        (8, Ok(true)),
+    ];
+    assert_eq!(told, expected);
+    assert_eq!(messages::held(&client, IN).await.expect("the broker says"), 1);
+    assert_eq!(messages::held(&client, OUT).await.expect("the broker says"), 1);
 }

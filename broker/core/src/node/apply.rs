@@ -192,7 +192,7 @@ impl Node {
                 epoch: epoch.0,
                 term: term.0,
                 index: index.0,
-                durability: Durability::default(),
+                durability: guaranteed(),
                 under_override,
                 duplicate,
             };
@@ -213,6 +213,11 @@ impl Node {
             self.write(session, channel, frame);
         }
     }
+}
+
+/// What was waited for before an entry is confirmed.
+pub(super) fn guaranteed() -> Durability {
+    Durability::default()
 }
 
 fn refusal(code: FaultCode, group: &Group) -> String {

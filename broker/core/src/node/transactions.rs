@@ -8,16 +8,19 @@
 //! | MESSAGE_TOO_LARGE | a message is longer than this broker takes |
 //! | CONSUMER_NOT_FOUND, DELIVERY_NOT_HELD | a delivery that it settles is not its consumer's |
 //!
+//! One whose number is remembered is not looked at: it gets the answer that it got.
+//!
 //! Everything else is for the machine to say, on every replica the same way. What it would settle is kept from being
 //! given to anybody until then.
 
 use quorate_protocol::fault::FaultCode;
-use quorate_protocol::frame::{Commit, Committed, Durability, Failed, Resolve, ServerFrame};
+use quorate_protocol::frame::{Commit, Committed, Failed, Resolve, ServerFrame};
 use quorate_protocol::transaction::{TransactionBody, TransactionSettlement};
 use quorate_protocol::version::TRANSACTIONS_SINCE;
 use quorate_store::ids::{Index, Term};
 
 use super::Node;
+use super::apply::guaranteed;
 use super::group::Group;
 use super::origin::Origin;
 use crate::delivery::{ConsumerKey, DeliveryError, Withheld};
@@ -38,6 +41,14 @@ impl Node {
             return;
         }
         let Commit { request, settlements, transaction: body } = commit;
+        if self.closing.is_none() && is_known(group, &body) {
+            // Whatever it settled is held by nobody any more: its number alone says what became of it.
+            let (producer, number, first_unsettled) =
+                (body.producer(), body.number(), body.first_unsettled());
+            let command = Command::Resolve { producer, number, first_unsettled };
+            let origin = Origin::Commit { session, channel, request, cost, withheld: Vec::new() };
+            return group.propose(command, origin);
+        }
         let refusal = self.transaction_refusal(&body);
         let withheld = match refusal {
             Some(refusal) => Err(refusal),
@@ -151,12 +162,18 @@ impl Node {
             epoch: group.lineage.tag().epoch.0,
             term: term.0,
             index: index.0,
-            durability: Durability::default(),
+            durability: guaranteed(),
             under_override,
             duplicate: done.duplicate,
         }
         .into()
     }
+}
+
+/// Whether something is remembered of the transaction's number: then nothing that is said of it now changes that.
+fn is_known(group: &Group, body: &TransactionBody) -> bool {
+    let next = group.machine.vhost().and_then(|machine| machine.producer_next(body.producer()));
+    next.is_some_and(|next| body.number() < next)
 }
 
 fn shutting_down() -> (FaultCode, String) {
