@@ -55,6 +55,8 @@ pub struct Seen {
     pub snapshots: u64,
     /// Checkpoints.
     pub checkpoints: u64,
+    /// Transactions: committed, recognised when asked about again, refused, rolled back.
+    pub transactions: [u64; 4],
 }
 
 impl Outcome {
@@ -117,6 +119,7 @@ fn outcome(world: &World, seed: u64) -> Outcome {
             &|event| matches!(event, Event::Update { progress, .. } if progress.contains("installed")),
         ),
         checkpoints: count(&|event| matches!(event, Event::Checkpoint { .. })),
+        transactions: transactions(world),
     };
     Outcome {
         seed,
@@ -133,6 +136,16 @@ fn outcome(world: &World, seed: u64) -> Outcome {
         steps: world.steps,
         seen: counts,
     }
+}
+
+fn transactions(world: &World) -> [u64; 4] {
+    let mut sum = [0; 4];
+    for client in &world.clients {
+        if let Work::Transactor(transactor) = &client.work {
+            sum.iter_mut().zip(transactor.told).for_each(|(sum, told)| *sum += told);
+        }
+    }
+    sum
 }
 
 fn go(world: &mut World, seed: u64, plan: &Plan) {
@@ -500,6 +513,8 @@ impl Total {
         self.seen.leaderships += outcome.seen.leaderships;
         self.seen.snapshots += outcome.seen.snapshots;
         self.seen.checkpoints += outcome.seen.checkpoints;
+        let told = outcome.seen.transactions;
+        self.seen.transactions.iter_mut().zip(told).for_each(|(sum, told)| *sum += told);
         self.tally.add(&outcome.tally);
     }
 
@@ -514,6 +529,10 @@ impl Total {
             ("confirmed messages", self.confirmed, 2_000_000),
             ("messages refused for good", self.refused, 10_000),
             ("messages given up by operators", self.given_up, 1000),
+            ("transactions committed", self.seen.transactions[0], 20_000),
+            ("transactions recognised", self.seen.transactions[1], 200),
+            ("transactions refused", self.seen.transactions[2], 1000),
+            ("transactions rolled back", self.seen.transactions[3], 500),
             ("per cent of the pairs of kinds", pairs as u64, 90),
         ];
         let kinds =
@@ -530,9 +549,10 @@ impl Total {
         let faults: Vec<String> =
             self.tally.faults.iter().map(|(kind, count)| format!("\"{kind}\":{count}")).collect();
         let hundredths = self.time / (36 * SECOND);
+        let [committed, duplicates, refused, rolled_back] = self.seen.transactions;
         format!(
             "{{\"runs\":{},\"simulated_hours\":{}.{:02},\"faults\":{{{}}},\"pairs\":{},\"pairs_possible\":{},\"confirmed\":{},\"given_up\":{},\"refused\":{},\"delivered\":{},\
-             \"leaderships\":{},\"snapshots\":{},\"checkpoints\":{},\"total_outages\":{},\"void\":{},\"violations\":{}}}",
+             \"transactions\":{{\"committed\":{},\"duplicates\":{},\"refused\":{},\"rolled_back\":{}}},\"leaderships\":{},\"snapshots\":{},\"checkpoints\":{},\"total_outages\":{},\"void\":{},\"violations\":{}}}",
             self.runs,
             hundredths / 100,
             hundredths % 100,
@@ -543,6 +563,10 @@ impl Total {
             self.given_up,
             self.refused,
             self.delivered,
+            committed,
+            duplicates,
+            refused,
+            rolled_back,
             self.seen.leaderships,
             self.seen.snapshots,
             self.seen.checkpoints,

@@ -97,3 +97,102 @@ impl Checker {
             .collect()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use quorate_protocol::frame::ProducerId;
+
+    use super::*;
+    use crate::sim::checker::body_of;
+
+    const PLACE: Place = (1, 1, 5);
+
+    fn name(number: u64) -> MessageName {
+        (ProducerId(1), number)
+    }
+
+    /// Message 1 waits in `q`; the transaction takes it and publishes 2 and 3 to `a` and `b`.
+    fn stage() -> (Checker, usize) {
+        let mut checker = Checker::default();
+        for (number, queue) in [(1, "q"), (2, "a"), (3, "b")] {
+            checker.published(name(number), queue, body_of(name(number), 0));
+        }
+        checker.confirmed(name(1), PLACE);
+        checker.delivered("q", 1, false, &body_of(name(1), 0));
+        checker.ack_sent(name(1));
+        let group = checker.transaction(vec![name(2), name(3)], vec![name(1)]);
+        (checker, group)
+    }
+
+    fn see(checker: &mut Checker, number: u64, queue: &str) {
+        checker.delivered(queue, 1, number == 1, &body_of(name(number), 0));
+        checker.ack_sent(name(number));
+    }
+
+    fn says(checker: &Checker, words: &str) {
+        let violations = checker.violations();
+        assert!(violations.iter().any(|text| text.contains(words)), "{words:?} in {violations:?}");
+    }
+
+    #[test]
+    fn all_of_one_or_nothing_is_sound() {
+        let (mut checker, group) = stage();
+        see(&mut checker, 2, "a");
+        checker.transaction_committed(group, PLACE);
+        see(&mut checker, 3, "b");
+        checker.drained();
+        assert_eq!(checker.violations(), <&[String]>::default());
+        let (mut checker, group) = stage();
+        checker.transaction_refused(group);
+        see(&mut checker, 1, "q");
+        checker.drained();
+        assert_eq!(checker.violations(), <&[String]>::default());
+        // Nobody knows, and nothing is there.
+        let (mut checker, _) = stage();
+        see(&mut checker, 1, "q");
+        checker.drained();
+        assert_eq!(checker.violations(), <&[String]>::default());
+    }
+
+    #[test]
+    fn half_of_one_is_not() {
+        let (mut checker, _) = stage();
+        see(&mut checker, 2, "a");
+        checker.drained();
+        says(&checker, "were never delivered");
+        let (mut checker, _) = stage();
+        see(&mut checker, 3, "b");
+        see(&mut checker, 1, "q");
+        says(&checker, "after what the transaction published that settled it");
+    }
+
+    #[test]
+    fn a_committed_one_is_there_and_a_refused_one_is_not() {
+        let (mut checker, group) = stage();
+        checker.transaction_committed(group, PLACE);
+        checker.drained();
+        says(&checker, "is lost");
+        see(&mut checker, 1, "q");
+        says(&checker, "after its acknowledgement was confirmed");
+        let (mut checker, group) = stage();
+        checker.transaction_refused(group);
+        checker.drained();
+        says(&checker, "is lost (delivered, never acknowledged)");
+        see(&mut checker, 2, "a");
+        says(&checker, "was refused for good, then delivered");
+        let (mut checker, group) = stage();
+        see(&mut checker, 2, "a");
+        checker.transaction_refused(group);
+        says(&checker, "was refused, and some of");
+    }
+
+    #[test]
+    fn what_an_operator_gave_up_is_not_held_against_anybody() {
+        let (mut checker, group) = stage();
+        checker.transaction_refused(group);
+        checker.recovered((1, 1, 4));
+        see(&mut checker, 2, "a");
+        checker.drained();
+        assert_eq!(checker.violations(), <&[String]>::default());
+    }
+}
