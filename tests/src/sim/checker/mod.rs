@@ -265,8 +265,7 @@ impl Checker {
         let until = self.fates.values().filter(within).map(|fate| fate.begun_at).max().unwrap_or_default();
         let is_certain = |at: Option<u64>| at.is_some_and(|at| at < until);
         self.sequences.clear();
-        // What of a transaction was seen before is not seen again, and its other half may be.
-        self.groups.iter_mut().for_each(|group| group.judged = false);
+        self.judge_no_transaction();
         for (name, fate) in &mut self.fates {
             if fate.place.is_some_and(|place| place > end) {
                 fate.place = None;

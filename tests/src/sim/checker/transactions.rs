@@ -9,6 +9,8 @@ pub(super) struct Group {
     settles: Vec<MessageName>,
     /// Some of it was seen.
     seen: bool,
+    /// Its client was told that nothing of it happened.
+    refused: bool,
     /// What is told of it counts: no operator has gone on from an older store, which may know nothing of it.
     pub(super) judged: bool,
 }
@@ -23,7 +25,7 @@ impl Checker {
             }
         }
         let judged = self.recovered.is_empty();
-        self.groups.push(Group { published, settles, seen: false, judged });
+        self.groups.push(Group { published, settles, seen: false, refused: false, judged });
         number
     }
 
@@ -41,7 +43,7 @@ impl Checker {
 
     /// A client was told that nothing of the transaction happened, and nothing will.
     pub fn transaction_refused(&mut self, number: usize) {
-        let Some(Group { published, settles, seen, judged }) = self.groups.get(number).cloned() else {
+        let Some(Group { published, settles, seen, judged, .. }) = self.groups.get(number).cloned() else {
             return;
         };
         if !judged {
@@ -53,12 +55,26 @@ impl Checker {
                 "transaction {number} was refused, and some of {published:?} was delivered"
             ));
         }
+        self.groups[number].refused = true;
         for name in published {
             self.refused(name);
         }
         for name in settles {
             if let Some(fate) = self.fates.get_mut(&name) {
                 fate.ack_sent = fate.ack_sent.saturating_sub(1);
+            }
+        }
+    }
+
+    /// An operator goes on from an older store. What of a transaction was seen before is not seen again, and its other half
+    /// may be; and one that was rolled back by a history that is given up may be committed in the one that goes on.
+    pub(super) fn judge_no_transaction(&mut self) {
+        for group in &mut self.groups {
+            let undone = std::mem::take(&mut group.judged) && group.refused;
+            for name in group.settles.iter().filter(|_| undone) {
+                if let Some(fate) = self.fates.get_mut(name) {
+                    fate.ack_sent += 1;
+                }
             }
         }
     }
