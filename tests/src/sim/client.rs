@@ -9,7 +9,7 @@ use quorate_protocol::frame::{
     Ack, ClientFrame, Confirm, Consume, Credit, DeclareQueue, Deliver, Heartbeat, Hello, ListQueues, Login,
     MECHANISM_ANONYMOUS, Nack, NumberRange, ProducerId, PublishRefused, ServerFrame,
 };
-use quorate_protocol::message::{Properties, parse_message};
+use quorate_protocol::message::Properties;
 use quorate_protocol::name::{ExchangeName, QueueName, RoutingKey, VhostName};
 use quorate_protocol::publish::PublishBuilder;
 use quorate_protocol::version::CLIENT_VERSIONS;
@@ -258,11 +258,7 @@ impl Consumer {
 
     fn delivered(&mut self, queue: &str, deliver: Deliver, checker: &mut Checker) {
         for delivery in deliver.messages {
-            let Ok(message) = parse_message(&delivery.message) else {
-                checker.violation(format!("queue {queue} delivered at {} what is no message", delivery.seq));
-                continue;
-            };
-            let name = checker.delivered(queue, delivery.seq, delivery.redelivered, message.body());
+            let name = checker.delivery(queue, &delivery);
             if !delivery.redelivered {
                 if delivery.seq <= self.last_fresh {
                     let (before, now) = (self.last_fresh, delivery.seq);

@@ -8,7 +8,7 @@ use quorate_protocol::frame::{
     ClientFrame, Commit, Committed, Credit, Deliver, Failed, NumberRange, ProducerId, Resolve, ServerFrame,
 };
 use quorate_protocol::limits::Limits;
-use quorate_protocol::message::{Properties, parse_message};
+use quorate_protocol::message::Properties;
 use quorate_protocol::name::{ExchangeName, RoutingKey};
 use quorate_protocol::transaction::{TransactionBody, TransactionBuilder, TransactionSettlement};
 
@@ -236,11 +236,7 @@ impl Transactor {
 
     fn delivered(&mut self, queue: &str, deliver: Deliver, checker: &mut Checker) {
         for delivery in deliver.messages {
-            let Ok(message) = parse_message(&delivery.message) else {
-                checker.violation(format!("queue {queue} delivered at {} what is no message", delivery.seq));
-                continue;
-            };
-            let name = checker.delivered(queue, delivery.seq, delivery.redelivered, message.body());
+            let name = checker.delivery(queue, &delivery);
             let Some(name) = name else { continue };
             if self.held.insert(delivery.seq, name).is_some() {
                 checker

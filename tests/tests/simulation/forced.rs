@@ -482,3 +482,19 @@ fn a_take_over_without_a_designated_primary_ends_once_the_other_one_has_everythi
     assert!(world.run_until(60 * SECOND, |world| is_over(world)), "{:#?}", world.statuses);
     finish(world);
 }
+
+#[test]
+fn a_take_over_does_not_wait_for_one_whose_store_is_damaged() {
+    let mut world = two();
+    let client = publisher(&mut world, "q", 50);
+    publish_all(&mut world, client);
+    world.end(1, false);
+    world.hosts[1].medium.spoil_stamp();
+    world.start(1);
+    world.run_for(3 * SECOND);
+    let reply = take_over(&mut world, 0);
+    assert!(matches!(reply, AdminReply::Group(_)), "{reply:?}");
+    let more = publisher(&mut world, "q", 50);
+    publish_all(&mut world, more);
+    assert_eq!(in_force(&world, 0), Some("take-over"));
+}

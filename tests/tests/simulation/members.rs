@@ -580,3 +580,23 @@ fn a_removal_survives_the_death_of_the_leader_at_any_step() {
 fn a_replacement_survives_the_death_of_the_leader_at_any_step() {
     interrupted(MemberAct::Replace, false);
 }
+
+/// It is linked, and answers operators; whoever waits for it to lead waits for ever.
+#[test]
+fn a_drained_broker_hands_nothing_to_one_whose_store_is_damaged() {
+    for turn in 0..2 {
+        let (mut world, client) = busy();
+        let leader = lead(&mut world);
+        let others: Vec<HostId> = (0..3).filter(|host| *host != leader).collect();
+        let (damaged, sound) = (others[turn], others[1 - turn]);
+        world.end(damaged, false);
+        world.hosts[damaged].medium.spoil_stamp();
+        world.start(damaged);
+        world.run_for(2 * SECOND);
+        let name = name_of(&world, leader);
+        done(&mut world, MemberAct::Drain, &name);
+        let moved = world.run_until(10 * SECOND, |world| world.leader() == Some(sound));
+        assert!(moved, "host {damaged} is damaged: {:#?}", world.statuses);
+        publish_all(&mut world, client);
+    }
+}

@@ -253,7 +253,7 @@ async fn begin(
         let outcome = if let Ok(outcome) = tokio::time::timeout(timeout, &mut confirm).await {
             outcome
         } else {
-            // What is refused for now is tried again for ever; withdrawn, it says why.
+            // The publisher tries again for ever what is refused for now: once it is withdrawn, the confirm says why.
             publisher.withdraw();
             confirm.within(timeout).await
         };

@@ -9,7 +9,8 @@ mod transactions;
 use std::collections::{BTreeMap, BTreeSet};
 
 use bytes::Bytes;
-use quorate_protocol::frame::ProducerId;
+use quorate_protocol::frame::{Delivery, ProducerId};
+use quorate_protocol::message::parse_message;
 
 use self::transactions::Group;
 use super::record::Moment;
@@ -135,6 +136,15 @@ impl Checker {
         if fate.confirmed || fate.delivered > 0 {
             self.violation(format!("{} of {} was accepted, then refused for good", name.1, name.0));
         }
+    }
+
+    /// A broker delivered this; gives its name, unless nothing of the kind was ever sent.
+    pub fn delivery(&mut self, queue: &str, delivery: &Delivery) -> Option<MessageName> {
+        let Ok(message) = parse_message(&delivery.message) else {
+            self.violation(format!("queue {queue} delivered at {} what is no message", delivery.seq));
+            return None;
+        };
+        self.delivered(queue, delivery.seq, delivery.redelivered, message.body())
     }
 
     /// A consumer received a message.
