@@ -26,6 +26,8 @@ pub(super) struct Replay {
     pub(super) torn: Option<TornTail>,
     /// Everything before this is known to be synced: something durable says so.
     proven: SyncedPoint,
+    /// Where the last whole batch behind the torn tail ends: nothing after the tail counts, and it is wiped.
+    beyond: Option<u64>,
     /// The last segment's bytes, for making its tail durable again.
     last_bytes: Vec<u8>,
 }
@@ -72,6 +74,7 @@ impl Replay {
             crc: 0,
             torn: None,
             proven: stamp,
+            beyond: None,
             last_bytes: Vec::new(),
         };
         let ends: Vec<Option<(u64, u64)>> = found
@@ -160,9 +163,9 @@ impl Replay {
 
     /// There is no whole batch at the end of the last segment: the end of the log, a torn tail, or damage.
     ///
-    /// A tail is torn only if it was never acknowledged: no whole batch of this generation comes after it (it would
-    /// have been written after the sync of this one), and the stamp does not say that it was synced, which is asked
-    /// once the end is known.
+    /// A tail is torn only if it was never synced: the stamp does not say that it was, which is asked once the end is
+    /// known, and no whole batch of this generation that comes after it does. One that comes after it and was written
+    /// before a sync of it shows a loss of power among batches that none had been synced: all of them are the tail.
     fn judge_end(
         &mut self,
         fault: &BatchFault,
@@ -174,11 +177,19 @@ impl Replay {
         let step = ALIGNMENT as u64;
         let mut later = offset.saturating_add(step);
         while later < bytes.len() as u64 {
-            if read_batch(seal, bytes, later, number).is_ok() {
-                let what = format!("a batch is not whole, and a whole one follows at {later}");
-                return Err(damaged(generation, offset, what));
+            if let Ok(batch) = read_batch(seal, bytes, later, number) {
+                if batch.synced > self.end {
+                    let what = format!("a batch is not whole, and one at {later} was written after its sync");
+                    return Err(damaged(generation, offset, what));
+                }
+                self.beyond = Some(batch.end);
             }
             later = later.saturating_add(step);
+        }
+        if let Some(end) = self.beyond {
+            let what = "nothing from here on was synced";
+            self.torn = Some(TornTail { generation, offset, bytes: end.saturating_sub(offset), what });
+            return Ok(());
         }
         if let BatchFault::Torn { length, what } = *fault {
             self.torn = Some(TornTail { generation, offset, bytes: length, what });
@@ -197,6 +208,11 @@ impl Replay {
         let Some(tail) = range.and_then(|(start, end)| bytes.get(start..end)) else { return Ok(()) };
         if !tail.is_empty() {
             segment.get().file.write_at(start, tail)?;
+        }
+        // A batch behind a torn one must not follow whatever is written in place of that.
+        if let Some(beyond) = self.beyond.take() {
+            let zeros = usize::try_from(beyond.saturating_sub(self.end.offset)).unwrap_or(0).min(bytes.len());
+            segment.get().file.write_at(self.end.offset, &vec![0; zeros])?;
         }
         Ok(segment.get().file.sync()?)
     }

@@ -214,33 +214,65 @@ fn a_failure_of_any_operation_stops_the_writer_and_loses_nothing_synced() {
     assert!(failures > 40, "only {failures} failures");
 }
 
+/// Appends one hard state, which the states follow; not synced.
+fn append_one(writer: &mut LogWriter, states: &mut Vec<Naive>, commit: u64) {
+    let step = super::workload::Step::HardState { group: 1, commit };
+    let mut next = states.last().unwrap().clone();
+    let Meaning::Append(batch) = meaning(step, &next, commit) else { unreachable!() };
+    batch.records.iter().for_each(|record| next.apply(record));
+    writer.append(&[&batch]).unwrap();
+    states.push(next);
+}
+
+/// A loss of power takes any of the batches that none was synced of; those behind the first that is gone count for nothing,
+/// and never come back, whatever is written in its place.
 #[test]
-fn two_unsynced_appends_end_as_a_prefix_or_as_damage() {
-    let (mut prefixes, mut damages) = (0, 0);
-    for seed in 0..150 {
+fn unsynced_appends_end_as_a_prefix() {
+    let (mut whole, mut cut) = (0, 0);
+    for seed in 0..300 {
         let disk = CrashFiles::new();
         let (mut writer, _, _) = open_log(&disk, None).unwrap();
         let run = work(&mut writer, Naive::default(), 5, seed);
         let mut states = vec![run.states.last().unwrap().clone()];
-        for commit in 0..2 {
-            let step = super::workload::Step::HardState { group: 1, commit };
-            let mut next = states.last().unwrap().clone();
-            let Meaning::Append(batch) = meaning(step, &next, commit) else { unreachable!() };
-            batch.records.iter().for_each(|record| next.apply(record));
-            writer.append(&[&batch]).unwrap();
-            states.push(next);
-        }
+        (0..3).for_each(|commit| append_one(&mut writer, &mut states, commit));
         disk.crash(seed);
-        match open_log(&disk, Some(run.point)) {
-            Ok((_, reader, recovered)) => {
-                assert!(states.iter().any(|state| state.difference(&recovered.groups, &reader).is_none()));
-                prefixes += 1;
-            }
-            Err(LogError::Damaged { .. }) => damages += 1,
-            Err(error) => panic!("{error}"),
+        let (mut writer, reader, recovered) = open_log(&disk, Some(run.point)).unwrap();
+        let found = states.iter().position(|state| state.difference(&recovered.groups, &reader).is_none());
+        let found = found.expect("what is found is a prefix");
+        if found == 3 {
+            whole += 1;
+        } else if recovered.torn.is_some() {
+            cut += 1;
         }
+        // As many bytes in the place of what was cut, and the power goes again.
+        states.truncate(found + 1);
+        append_one(&mut writer, &mut states, 7);
+        writer.sync().unwrap();
+        let synced = states.len() - 1;
+        append_one(&mut writer, &mut states, 8);
+        disk.crash(seed + 1000);
+        let (_, reader, recovered) = open_log(&disk, Some(run.point)).unwrap();
+        let left = states.split_off(synced);
+        assert!(left.iter().any(|state| state.difference(&recovered.groups, &reader).is_none()), "{seed}");
     }
-    assert!(prefixes > 50 && damages > 5, "{prefixes} prefixes, {damages} damages");
+    assert!(whole > 30 && cut > 30, "{whole} whole, {cut} cut");
+}
+
+/// What a process wrote and did not sync outlives it.
+#[test]
+fn unsynced_appends_outlive_the_process() {
+    let disk = CrashFiles::new();
+    let (mut writer, _, _) = open_log(&disk, None).unwrap();
+    let run = work(&mut writer, Naive::default(), 5, 1);
+    let mut states = vec![run.states.last().unwrap().clone()];
+    (0..3).for_each(|commit| append_one(&mut writer, &mut states, commit));
+    disk.kill();
+    let (_, reader, recovered) = open_log(&disk, Some(run.point)).unwrap();
+    assert_eq!(states.last().unwrap().difference(&recovered.groups, &reader), None);
+    // What was found is synced by then.
+    disk.crash(1);
+    let (_, reader, recovered) = open_log(&disk, Some(run.point)).unwrap();
+    assert_eq!(states.last().unwrap().difference(&recovered.groups, &reader), None);
 }
 
 #[test]
