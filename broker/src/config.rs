@@ -115,6 +115,10 @@ pub struct Config {
     pub store_stamp_interval: Span,
     /// Between two safety numbers, and between two looks at the stamp.
     pub safety_interval: Span,
+    /// Entries of a group that may be acknowledged and not synced.
+    pub unsynced_max_entries: u64,
+    /// For how long.
+    pub unsynced_max_time: Span,
     /// Without a leader before an election.
     pub election_timeout: Span,
     /// Between brokers.
@@ -168,6 +172,9 @@ const ELECTION_TIMEOUT_MAX_MILLIS: u64 = 3_600_000;
 const HEARTBEATS_PER_ELECTION_TIMEOUT: u64 = 3;
 const STAMP_INTERVAL_MIN_MILLIS: u64 = 10;
 const SAFETY_INTERVAL_MIN_MILLIS: u64 = 100;
+/// What waits for a sync is kept in memory, and told as what may be lost.
+const UNSYNCED_MAX_ENTRIES: std::ops::RangeInclusive<u64> = 2..=100_000;
+const UNSYNCED_MAX_MILLIS: std::ops::RangeInclusive<u64> = 2..=60_000;
 
 impl Config {
     /// What flags and environment say, over the file they name, over the defaults.
@@ -249,6 +256,10 @@ impl Config {
                 .store_stamp_interval
                 .unwrap_or(Span(std::time::Duration::from_secs(5))),
             safety_interval: settings.safety_interval.unwrap_or(Span(std::time::Duration::from_secs(30))),
+            unsynced_max_entries: settings.unsynced_max_entries.unwrap_or(1000),
+            unsynced_max_time: settings
+                .unsynced_max_time
+                .unwrap_or(Span(std::time::Duration::from_millis(100))),
             election_timeout: settings.election_timeout.unwrap_or(Span(std::time::Duration::from_secs(1))),
             heartbeat: settings.heartbeat.unwrap_or(Span(std::time::Duration::from_millis(100))),
             ready_file: settings.ready_file,
@@ -363,6 +374,12 @@ impl Config {
                 self.safety_interval
             ));
         }
+        if !UNSYNCED_MAX_ENTRIES.contains(&self.unsynced_max_entries) {
+            wrong.push(format!("--unsynced-max-entries {}: 2 to 100000", self.unsynced_max_entries));
+        }
+        if !UNSYNCED_MAX_MILLIS.contains(&self.unsynced_max_time.millis()) {
+            wrong.push(format!("--unsynced-max-time {}: 2ms to 1min", self.unsynced_max_time));
+        }
         if self.log_retain < LOG_RETAIN_MIN {
             wrong.push(format!("--log-retain {}: at least {LOG_RETAIN_MIN}", self.log_retain));
         }
@@ -424,6 +441,8 @@ impl Config {
             quarantine_max: Some(self.quarantine_max),
             store_stamp_interval: Some(self.store_stamp_interval),
             safety_interval: Some(self.safety_interval),
+            unsynced_max_entries: Some(self.unsynced_max_entries),
+            unsynced_max_time: Some(self.unsynced_max_time),
             election_timeout: Some(self.election_timeout),
             heartbeat: Some(self.heartbeat),
             ready_file: self.ready_file,

@@ -22,6 +22,7 @@ use crate::event_log::EventLog;
 use crate::exit::{Exit, Then};
 use crate::inbox::{Arrival, Arrivals, LinkId};
 use crate::keeper::KeepOrder;
+use crate::log_thread::Round;
 use crate::logging;
 use crate::order::Order;
 use crate::peers::{LinkOutlet, Peers};
@@ -226,6 +227,13 @@ impl Driver {
 
     fn take_input(&mut self, input: Input) {
         match input {
+            Input::Written { ticket } => {
+                self.order.written(ticket);
+                self.handle(Input::Written { ticket });
+                for (to, message) in self.order.released() {
+                    self.send(to, message);
+                }
+            }
             Input::Persisted { ticket } => {
                 for ticket in self.order.persisted(ticket) {
                     self.handle(Input::Persisted { ticket });
@@ -279,7 +287,9 @@ impl Driver {
 
     fn perform(&mut self, output: Output) {
         match output {
-            Output::Persist { ticket, batch } => self.outlets.storage.persist(ticket, batch),
+            Output::Persist { ticket, batch, point } => {
+                self.outlets.storage.persist(Round { ticket, batch, point });
+            }
             Output::WriteStamp { ticket, stamp } => self.outlets.storage.write_stamp(ticket, stamp),
             Output::WriteState { ticket, batch, flush, open_view } => {
                 self.outlets.state.give(StateWork::Write { ticket, batch, flush, open_view });

@@ -187,6 +187,15 @@ pub struct Settings {
     #[arg(long, env = "QUORATE_SAFETY_INTERVAL", value_name = "TIME", global = true)]
     #[serde(alias = "safety_interval")]
     pub safety_interval: Option<Span>,
+    /// So many entries of a group's log may be acknowledged and not synced, by a durability policy that permits that
+    /// [default: 1000].
+    #[arg(long, env = "QUORATE_UNSYNCED_MAX_ENTRIES", value_name = "N", global = true)]
+    #[serde(alias = "unsynced_max_entries")]
+    pub unsynced_max_entries: Option<u64>,
+    /// For so long [default: 100ms].
+    #[arg(long, env = "QUORATE_UNSYNCED_MAX_TIME", value_name = "TIME", global = true)]
+    #[serde(alias = "unsynced_max_time")]
+    pub unsynced_max_time: Option<Span>,
     /// How long without a leader before an election [default: 1s].
     #[arg(long, env = "QUORATE_ELECTION_TIMEOUT", value_name = "TIME", global = true)]
     #[serde(alias = "election_timeout")]
@@ -244,6 +253,8 @@ impl Settings {
             update_rate,
             store_stamp_interval,
             safety_interval,
+            unsynced_max_entries,
+            unsynced_max_time,
             election_timeout,
             heartbeat,
             ready_file,

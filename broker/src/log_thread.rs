@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::Instant;
 
-use quorate_core::io::{Input, Ticket};
+use quorate_core::io::{Input, Point, Ticket};
 use quorate_store::ids::{GroupId, Index};
 use quorate_store::record::Batch;
 
@@ -18,11 +18,30 @@ use crate::log_worker::{LogOwner, LogWorker, size};
 /// Bytes gathered into one write at most; more would make the first of them wait for the last.
 const WRITE_BYTES_MAX: usize = 32 << 20;
 
+/// A round's batch: see `Output::Persist`.
+#[derive(Debug)]
+pub struct Round {
+    /// Names it.
+    pub ticket: Ticket,
+    /// What to append.
+    pub batch: Batch,
+    /// How far to bring it.
+    pub point: Point,
+}
+
+/// What is told of a batch that has come to this point.
+fn told(ticket: Ticket, point: Point) -> Input {
+    match point {
+        Point::Written => Input::Written { ticket },
+        Point::Synced => Input::Persisted { ticket },
+    }
+}
+
 /// What the core asks of the log.
 #[derive(Debug)]
 pub enum LogWork {
     /// See `Output::Persist`.
-    Persist(Ticket, Batch),
+    Persist(Round),
     /// See `Output::Compact`.
     Compact(GroupId, Index),
     /// See `Output::Quarantine`.
@@ -83,17 +102,23 @@ impl LogThread {
         }
     }
 
-    /// Writes and syncs a batch here and now, if it is worth that and nothing is before it; otherwise gives it to the
+    /// Writes a batch, and syncs it if it is to be, here and now, if it is worth that and nothing is before it; otherwise gives it to the
     /// thread. Only for the one thread that gives work: nobody else may come before the batch meanwhile.
-    pub fn write_at_once(&self, ticket: Ticket, batch: Batch) {
+    pub fn write_at_once(&self, round: Round) {
         let idle = self.way.as_ref().and_then(|way| Some((way, way.idle_worker()?)));
         match idle {
-            Some((way, mut worker)) if worker.may_write_at_once(&batch) => {
-                worker.write(&[batch]);
+            // A sync alone is nothing that the core is to wait for.
+            Some((way, mut worker))
+                if !round.batch.records.is_empty() && worker.may_write_at_once(&round.batch) =>
+            {
+                worker.append(&[round.batch]);
+                if round.point == Point::Synced {
+                    worker.sync();
+                }
                 drop(worker);
-                way.inbox.input(Input::Persisted { ticket });
+                way.inbox.input(told(round.ticket, round.point));
             }
-            _ => self.give(LogWork::Persist(ticket, batch)),
+            _ => self.give(LogWork::Persist(round)),
         }
     }
 
@@ -166,16 +191,22 @@ impl Running {
         if self.is_fenced() {
             return worker.space_due();
         }
-        let (mut tickets, mut batches) = (Vec::new(), Vec::new());
+        let (mut last, mut batches) = (None, Vec::new());
+        // The last of those that wait for no sync, and whether anything waits for one.
+        let (mut written, mut sync) = (None, false);
         let (mut compactions, mut orders) = (Vec::new(), Vec::new());
         let (mut bytes, mut taken) = (0, 0);
         let mut next = Some(first);
         while let Some(work) = next {
             taken += 1;
             match work {
-                LogWork::Persist(ticket, batch) => {
+                LogWork::Persist(Round { ticket, batch, point }) => {
                     bytes += size(&batch);
-                    tickets.push(ticket);
+                    last = Some(ticket);
+                    match point {
+                        Point::Written => written = Some(ticket),
+                        Point::Synced => sync = true,
+                    }
                     batches.push(batch);
                 }
                 LogWork::Compact(group, index) => compactions.push((group, index)),
@@ -184,10 +215,15 @@ impl Running {
             next = if bytes < WRITE_BYTES_MAX { receiver.try_recv().ok() } else { None };
         }
         if !batches.is_empty() {
-            worker.write(&batches);
+            worker.append(&batches);
         }
-        if let Some(last) = tickets.last() {
-            self.inbox.input(Input::Persisted { ticket: *last });
+        // Nobody who waits for no sync is to wait for the others'.
+        if let Some(ticket) = written {
+            self.inbox.input(told(ticket, Point::Written));
+        }
+        if let Some(ticket) = last.filter(|_| sync) {
+            worker.sync();
+            self.inbox.input(told(ticket, Point::Synced));
         }
         for order in orders {
             worker.keep(order);

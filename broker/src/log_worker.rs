@@ -109,7 +109,8 @@ impl LogWorker {
             self.owner.writer.compact(group, index);
         }
         if self.owner.writer.compaction_waits() {
-            self.write(&[]);
+            self.append(&[]);
+            self.sync();
         }
     }
 
@@ -125,11 +126,20 @@ impl LogWorker {
         }
     }
 
-    /// One write, one sync. Nothing is confirmed if either fails: the process ends.
-    pub fn write(&mut self, batches: &[Batch]) {
-        let LogOwner { writer, counters, synced, .. } = &mut self.owner;
+    /// One write. Nothing is confirmed if it fails: the process ends.
+    pub fn append(&mut self, batches: &[Batch]) {
+        let LogOwner { writer, counters, .. } = &mut self.owner;
         let references: Vec<&Batch> = batches.iter().collect();
         writer.append(&references).unwrap_or_else(|error| die_of_io("write to the log", &error));
+        counters.log_writes.add(1);
+        let bytes = u64::try_from(batches.iter().map(size).sum::<usize>()).unwrap_or(u64::MAX);
+        counters.log_written_bytes.add(bytes);
+        self.room.wrote(bytes);
+    }
+
+    /// One sync, of everything that was appended. Nothing is confirmed if it fails: the process ends.
+    pub fn sync(&mut self) {
+        let LogOwner { writer, counters, synced, .. } = &mut self.owner;
         let begun = Instant::now();
         writer.sync().unwrap_or_else(|error| die_of_io("sync of the log", &error));
         synced.set(writer.synced_point());
@@ -144,10 +154,6 @@ impl LogWorker {
         }
         counters.log_sync_nanos.add_time(took);
         counters.log_syncs.add(1);
-        counters.log_writes.add(1);
-        let bytes = u64::try_from(batches.iter().map(size).sum::<usize>()).unwrap_or(u64::MAX);
-        counters.log_written_bytes.add(bytes);
-        self.room.wrote(bytes);
     }
 
     /// The core is told of segments that it should free, and of the log's size.

@@ -25,6 +25,7 @@ use crate::config::{Config, StoreChoice};
 use crate::exit::{Exit, ExitStatus};
 use crate::lazy_state::LazyState;
 use crate::memory_files::MemoryFiles;
+use crate::stamp_thread::boot_id;
 
 /// Segments in memory are small, so that what is let go of is given back soon.
 const MEMORY_SEGMENT_BYTES: u64 = 8 << 20;
@@ -84,7 +85,15 @@ fn in_memory(run: RunId, store: StoreId, log: LogConfig, stamp: FoundStamp) -> O
         quorate_store::log::open(files, Path::new("/log"), log, None).expect("an empty log in memory opens");
     Opened {
         lock: None,
-        found: Found { run, store, stamp, groups: Vec::new(), log_bytes: 0, panic: PanicFound::None },
+        found: Found {
+            run,
+            store,
+            stamp,
+            groups: Vec::new(),
+            log_bytes: 0,
+            same_boot: false,
+            panic: PanicFound::None,
+        },
         writer,
         reader,
         stamp: None,
@@ -140,10 +149,13 @@ fn in_directory(
     if let Some(torn) = recovered.torn {
         tracing::warn!("the log ended in a batch that was never acknowledged: {torn}");
     }
+    let boot = boot_id();
+    let same_boot = matches!(&stamp, FoundStamp::Stamp(stamp) if !boot.is_empty() && stamp.boot_id == boot);
     let found = Found {
         run,
         store: store.id,
         stamp,
+        same_boot,
         groups: recovered.groups.into_iter().map(found_group).collect(),
         log_bytes: recovered.log_bytes,
         panic: store.panic,

@@ -1,8 +1,8 @@
-//! What may be done only once something else is durable.
+//! What may be done only once something else is written, or durable.
 
 use std::collections::{BTreeMap, VecDeque};
 
-use quorate_core::io::{Output, PeerKey, Ticket};
+use quorate_core::io::{After, Output, PeerKey, Point, Ticket};
 use quorate_core::peer::PeerMessage;
 
 /// Who makes a ticket durable.
@@ -20,7 +20,9 @@ pub struct Order {
     open: BTreeMap<Ticket, Medium>,
     /// The highest ticket asked for. One above it is not durable, though not open either.
     highest: u64,
-    held: VecDeque<(Ticket, PeerKey, PeerMessage)>,
+    /// The operating system has the log up to this ticket.
+    written: Ticket,
+    held: VecDeque<(After, PeerKey, PeerMessage)>,
 }
 
 impl Order {
@@ -59,15 +61,21 @@ impl Order {
         done
     }
 
-    fn is_durable(&self, ticket: Ticket) -> bool {
-        ticket.0 <= self.highest && !self.open.contains_key(&ticket)
+    /// The operating system has this ticket of the log, and every smaller one.
+    pub fn written(&mut self, ticket: Ticket) {
+        self.written = self.written.max(ticket);
+    }
+
+    fn is_met(&self, after: After) -> bool {
+        let durable = after.ticket.0 <= self.highest && !self.open.contains_key(&after.ticket);
+        durable || (after.point == Point::Written && after.ticket <= self.written)
     }
 
     /// Gives the message back if it may be sent now; else keeps it until [`Self::released`].
-    pub fn hold(&mut self, after: Option<Ticket>, to: PeerKey, message: PeerMessage) -> Option<PeerMessage> {
+    pub fn hold(&mut self, after: Option<After>, to: PeerKey, message: PeerMessage) -> Option<PeerMessage> {
         match after {
-            Some(ticket) if !self.is_durable(ticket) => {
-                self.held.push_back((ticket, to, message));
+            Some(after) if !self.is_met(after) => {
+                self.held.push_back((after, to, message));
                 None
             }
             _ => Some(message),
@@ -83,11 +91,11 @@ impl Order {
     /// The messages that need not wait any more, in the order in which the core sent them.
     pub fn released(&mut self) -> Vec<(PeerKey, PeerMessage)> {
         let mut released = Vec::new();
-        for (ticket, to, message) in std::mem::take(&mut self.held) {
-            if self.is_durable(ticket) {
+        for (after, to, message) in std::mem::take(&mut self.held) {
+            if self.is_met(after) {
                 released.push((to, message));
             } else {
-                self.held.push_back((ticket, to, message));
+                self.held.push_back((after, to, message));
             }
         }
         released
@@ -112,7 +120,11 @@ mod tests {
     }
 
     fn persist(ticket: u64) -> Output {
-        Output::Persist { ticket: Ticket(ticket), batch: Batch::default() }
+        Output::Persist { ticket: Ticket(ticket), batch: Batch::default(), point: Point::Synced }
+    }
+
+    fn synced(ticket: Ticket) -> After {
+        After { ticket, point: Point::Synced }
     }
 
     fn write_state(ticket: u64) -> Output {
@@ -122,6 +134,19 @@ mod tests {
             flush: false,
             open_view: None,
         }
+    }
+
+    #[test]
+    fn what_waits_for_the_operating_system_does_not_wait_for_the_medium() {
+        let mut order = Order::default();
+        order.note(&persist(1));
+        for point in [Point::Written, Point::Synced] {
+            assert!(order.hold(Some(After { ticket: Ticket(1), point }), peer(), message(1)).is_none());
+        }
+        order.written(Ticket(1));
+        assert_eq!(order.released().len(), 1);
+        order.persisted(Ticket(1));
+        assert_eq!(order.released().len(), 1);
     }
 
     #[test]
@@ -142,12 +167,12 @@ mod tests {
         order.note(&persist(1));
         order.note(&persist(2));
         assert_eq!(order.hold(None, peer(), message(0)), Some(message(0)));
-        assert_eq!(order.hold(Some(Ticket(2)), peer(), message(1)), None);
-        assert_eq!(order.hold(Some(Ticket(1)), peer(), message(2)), None);
-        assert_eq!(order.hold(Some(Ticket(1)), peer(), message(3)), None);
+        assert_eq!(order.hold(Some(synced(Ticket(2))), peer(), message(1)), None);
+        assert_eq!(order.hold(Some(synced(Ticket(1))), peer(), message(2)), None);
+        assert_eq!(order.hold(Some(synced(Ticket(1))), peer(), message(3)), None);
         order.persisted(Ticket(1));
         assert_eq!(order.released(), [(peer(), message(2)), (peer(), message(3))]);
-        assert_eq!(order.hold(Some(Ticket(1)), peer(), message(4)), Some(message(4)));
+        assert_eq!(order.hold(Some(synced(Ticket(1))), peer(), message(4)), Some(message(4)));
         order.persisted(Ticket(2));
         assert_eq!(order.released(), [(peer(), message(1))]);
     }
@@ -156,7 +181,7 @@ mod tests {
     fn nothing_that_was_dropped_is_sent_whatever_becomes_durable() {
         let mut order = Order::default();
         order.note(&persist(1));
-        assert_eq!(order.hold(Some(Ticket(1)), peer(), message(1)), None);
+        assert_eq!(order.hold(Some(synced(Ticket(1))), peer(), message(1)), None);
         order.drop_all();
         assert_eq!(order.persisted(Ticket(1)), []);
         assert_eq!(order.released(), []);
@@ -165,7 +190,7 @@ mod tests {
     #[test]
     fn a_ticket_that_was_not_asked_for_yet_is_not_durable() {
         let mut order = Order::default();
-        assert_eq!(order.hold(Some(Ticket(7)), peer(), message(1)), None);
+        assert_eq!(order.hold(Some(synced(Ticket(7))), peer(), message(1)), None);
         assert_eq!(order.released(), []);
         order.note(&persist(7));
         assert_eq!(order.released(), []);

@@ -271,6 +271,8 @@ fn node_config(config: &Config, addresses: &Addresses, limits: Limits, clock: Cl
         timing: Timing::new(config.heartbeat.millis(), config.election_timeout.millis()),
         stamp_interval_millis: config.store_stamp_interval.millis(),
         safety_interval_millis: config.safety_interval.millis(),
+        unsynced_max_entries: config.unsynced_max_entries,
+        unsynced_max_millis: config.unsynced_max_time.millis(),
         update_rate: config.update_rate.0,
         frame_limit: limits.frame(),
         message_limit: limits.message(),

@@ -4,12 +4,11 @@ use quorate_core::io::Ticket;
 use quorate_store::ids::{GroupId, Index};
 use quorate_store::log::LogReader;
 use quorate_store::panic::PanicRecord;
-use quorate_store::record::Batch;
 use quorate_store::stamp::Stamp;
 
 use crate::keeper::KeepOrder;
 use crate::load_pool::{Load, LoadPool};
-use crate::log_thread::{LogThread, LogWork};
+use crate::log_thread::{LogThread, LogWork, Round};
 use crate::log_worker::LogOwner;
 use crate::stamp_thread::{StampFiles, StampThread};
 
@@ -18,7 +17,7 @@ use crate::stamp_thread::{StampFiles, StampThread};
 pub struct Storage {
     log: LogThread,
     /// The round's batch, until the round has ended.
-    held: Option<(Ticket, Batch)>,
+    held: Option<Round>,
     stamp: StampThread,
     loads: LoadPool,
 }
@@ -33,9 +32,9 @@ impl Storage {
     }
 
     /// See `Output::Persist`. Begins at the end of the round: see [`Storage::write_held`].
-    pub fn persist(&mut self, ticket: Ticket, batch: Batch) {
+    pub fn persist(&mut self, round: Round) {
         self.give_held();
-        self.held = Some((ticket, batch));
+        self.held = Some(round);
     }
 
     /// Whether a batch waits for the end of the round.
@@ -45,15 +44,15 @@ impl Storage {
 
     /// Has the log's thread write the batch that waits.
     pub fn give_held(&mut self) {
-        if let Some((ticket, batch)) = self.held.take() {
-            self.log.give(LogWork::Persist(ticket, batch));
+        if let Some(round) = self.held.take() {
+            self.log.give(LogWork::Persist(round));
         }
     }
 
     /// Writes the batch that waits, here if it is small.
     pub fn write_held(&mut self) {
-        if let Some((ticket, batch)) = self.held.take() {
-            self.log.write_at_once(ticket, batch);
+        if let Some(round) = self.held.take() {
+            self.log.write_at_once(round);
         }
     }
 

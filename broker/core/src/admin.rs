@@ -4,6 +4,7 @@ mod group;
 
 use quorate_store::ids::{ClusterId, Epoch, GroupId, Incarnation, Index, StoreId, Term};
 use quorate_store::panic::PanicRecord;
+use quorate_store::stamp::{Durability, DurabilityPolicy};
 use uuid::Uuid;
 
 pub use self::group::{AuditPage, ForceAct, ForceKind, GroupAct, GroupReport, GroupRequest, Setting};
@@ -411,6 +412,16 @@ pub struct GroupStatusView {
     pub required_nodes: u32,
     /// How many that makes now.
     pub needed_voters: usize,
+    /// The durability policy as decided.
+    pub durability: DurabilityPolicy,
+    /// What this broker's stamp says that it acknowledges by: a weaker policy holds once it is said there.
+    pub durability_here: DurabilityPolicy,
+    /// The weakest it may have acknowledged by since everything was synced, as its stamp says.
+    pub durability_weakest: Durability,
+    /// What the policy permits to be lost.
+    pub loss_window: String,
+    /// Why this store may lack what it acknowledged of the group; none: it does not.
+    pub may_lack: Option<&'static str>,
     /// On the leader: why it serves no clients, if it does not.
     pub gate: Option<String>,
     /// The forced epoch that has not ended.

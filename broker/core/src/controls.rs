@@ -470,6 +470,14 @@ pub fn policy_text(policy: DurabilityPolicy) -> String {
     format!("{},{}", durability_text(policy.leader), durability_text(policy.replicas))
 }
 
+/// A policy from how it is typed; none if it is none.
+pub fn policy_from_text(text: &str) -> Option<DurabilityPolicy> {
+    let (leader, replicas) = text.split_once(',')?;
+    let all = [Durability::NoSync, Durability::WriteNoSync, Durability::Sync];
+    let one = |text: &str| all.into_iter().find(|durability| durability_text(*durability) == text.trim());
+    Some(DurabilityPolicy { leader: one(leader)?, replicas: one(replicas)? })
+}
+
 /// One side of a policy as it is typed.
 pub fn durability_text(durability: Durability) -> &'static str {
     match durability {

@@ -1,7 +1,7 @@
 //! The core's whole contract with the world: what it is told ([`Input`]) and what it asks for ([`Output`]).
 //!
-//! Effects carry what they wait for: an output with `after: Some(ticket)` may be performed only once that ticket is
-//! durable. Neither driver nor simulator can get the order wrong by accident.
+//! Effects carry what they wait for: an output with `after: Some(..)` may be performed only once that ticket is written,
+//! or durable. Neither driver nor simulator can get the order wrong by accident.
 
 use std::fmt;
 
@@ -36,8 +36,26 @@ impl Tick {
 }
 
 /// Names one thing that the core asked the disk to do. Counts up from 1.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Ticket(pub u64);
+
+/// How far a batch has to have come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Point {
+    /// The operating system has it: it outlives the process.
+    Written,
+    /// The medium has it: it outlives a loss of power.
+    Synced,
+}
+
+/// What an output waits for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct After {
+    /// A batch of the log.
+    pub ticket: Ticket,
+    /// How far it has to have come.
+    pub point: Point,
+}
 
 /// Names one client connection for the life of this process. Counts up; never used again.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -152,6 +170,12 @@ pub enum Input {
         /// Which.
         ticket: Ticket,
     },
+    /// The operating system has the batch of this ticket, and of every smaller log ticket. May be left out if
+    /// [`Input::Persisted`] follows.
+    Written {
+        /// Which.
+        ticket: Ticket,
+    },
     /// Another process has written its stamp into this store: seen before a write, which was not done, or by
     /// [`Output::LookAtStamp`]. No stamp is written any more.
     StampForeign {
@@ -220,12 +244,16 @@ pub enum Input {
 /// Something to do.
 #[derive(Debug)]
 pub enum Output {
-    /// Append to the log and sync; answer [`Input::Persisted`]. Log tickets become durable in order.
+    /// Append to the log. Up to [`Point::Synced`]: sync as well, everything appended before included, and answer
+    /// [`Input::Persisted`]. Up to [`Point::Written`]: answer [`Input::Written`]; a later batch, or an empty one, has it
+    /// synced. Log tickets come to either point in order.
     Persist {
         /// Names it.
         ticket: Ticket,
         /// What to append.
         batch: Batch,
+        /// How far to bring it.
+        point: Point,
     },
     /// Write both slots of the stamp, each synced; answer [`Input::Persisted`].
     WriteStamp {
@@ -335,8 +363,8 @@ pub enum Output {
         to: PeerKey,
         /// What.
         message: PeerMessage,
-        /// Not before this is durable.
-        after: Option<Ticket>,
+        /// Not before this.
+        after: Option<After>,
     },
     /// Write a frame to a client.
     Write {
@@ -395,6 +423,8 @@ pub struct Found {
     pub groups: Vec<FoundGroup>,
     /// Bytes of log segments on disk.
     pub log_bytes: u64,
+    /// The system has not been started since the stamp was written: what processes wrote is there, synced or not.
+    pub same_boot: bool,
     /// Whether the broker panicked before.
     pub panic: PanicFound,
 }

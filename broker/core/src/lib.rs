@@ -20,6 +20,7 @@ pub mod delivery;
 pub mod event;
 pub mod formation;
 pub mod io;
+pub mod loss_window;
 pub mod machine;
 pub mod node;
 pub mod peer;

@@ -8,6 +8,8 @@ use quorate_core::admin::{
     AdminReply, AdminRequest, AuditPage, Author, ForceAct, ForceKind, GroupAct, GroupReport, GroupRequest,
     Setting,
 };
+use quorate_core::controls::policy_from_text;
+use quorate_store::stamp::DurabilityPolicy;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -45,6 +47,8 @@ pub(super) struct Set {
     required_nodes: Option<u64>,
     /// `system` only: which of two voters may go on alone; empty: none.
     designated_primary: Option<String>,
+    /// Leader's and replicas', like `sync,no-sync`: each of sync, write-no-sync, no-sync.
+    durability: Option<String>,
     #[serde(default)]
     reason: String,
 }
@@ -135,13 +139,27 @@ pub(super) async fn list(state: AdminState) -> Result<GroupsJson, ApiError> {
 }
 
 pub(super) async fn set(state: AdminState, author: Author, body: Set) -> Answered {
-    let Set { vhost, priorities, required_nodes, designated_primary, reason } = body;
+    let Set { vhost, priorities, required_nodes, designated_primary, durability, reason } = body;
+    let durability = durability.map(|text| policy(&text)).transpose()?;
     let priorities =
         priorities.into_iter().map(|Priority { node, priority }| Setting::Priority { node, priority });
     let primary = designated_primary.map(|name| Setting::Primary(Some(name).filter(|name| !name.is_empty())));
-    let settings = priorities.chain(required_nodes.map(Setting::RequiredNodes)).chain(primary).collect();
+    let settings = priorities
+        .chain(required_nodes.map(Setting::RequiredNodes))
+        .chain(durability.map(Setting::Durability))
+        .chain(primary)
+        .collect();
     let request = GroupRequest { vhost, act: GroupAct::Set(settings), author, reason };
     ask(&state, request, COMMAND_TIMEOUT).await
+}
+
+fn policy(text: &str) -> Result<DurabilityPolicy, ApiError> {
+    policy_from_text(text).ok_or_else(|| {
+        let text = format!(
+            "{text:?} is no durability policy: the leader's and the replicas', each of sync, write-no-sync and no-sync, like sync,no-sync"
+        );
+        ApiError::new(StatusCode::BAD_REQUEST, "invalid", text, &["quorate group set --help"])
+    })
 }
 
 pub(super) async fn transfer(state: AdminState, author: Author, body: Transfer) -> Answered {

@@ -1,6 +1,7 @@
 //! The JSON of `/api/v1/status`, `/api/v1/members` and `/api/v1/vhosts`: field names are a contract with scripts.
 
 use quorate_core::admin::{GroupStatusView, InForceView, MemberStatus, NodeStatus, Status};
+use quorate_core::controls::{durability_text, policy_text};
 use quorate_store::ids::GroupId;
 use schemars::JsonSchema;
 use serde::Serialize;
@@ -98,6 +99,17 @@ pub(super) struct GroupJson {
     required_nodes: u32,
     /// How many voters a confirm needs now.
     needed_voters: usize,
+    /// Leader's and replicas', as decided.
+    durability: String,
+    /// What this broker acknowledges by, as its stamp says: a weaker policy holds once it is said there.
+    durability_here: String,
+    /// The weakest that this broker may have acknowledged by since everything was synced.
+    #[schemars(extend("enum" = ["no-sync", "write-no-sync", "sync"]))]
+    durability_weakest: &'static str,
+    /// What the policy permits to be lost.
+    loss_window: String,
+    /// Why this store may lack what it acknowledged; null: it does not.
+    may_lack: Option<&'static str>,
     /// On the leader: why it serves no clients.
     gate: Option<String>,
     /// The forced epoch that has not ended.
@@ -248,6 +260,11 @@ impl From<GroupStatusView> for GroupJson {
             needed_voters: group.needed_voters,
             in_force: group.in_force.map(InForceJson::from),
             designated_primary: group.designated_primary.map(|(node, number)| PrimaryJson { node, number }),
+            durability: policy_text(group.durability),
+            durability_here: policy_text(group.durability_here),
+            durability_weakest: durability_text(group.durability_weakest),
+            loss_window: group.loss_window,
+            may_lack: group.may_lack,
             gate: group.gate,
             nodes: group.nodes.into_iter().map(NodeJson::from).collect(),
             verdict,

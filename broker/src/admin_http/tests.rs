@@ -9,7 +9,7 @@ use quorate_core::admin::{
     GroupVerdict, MemberAct, MemberReport, MemberShutdown, MemberStatus, Metrics, NodeStatus, PanicView,
     SafetyView, ShutdownReport, Status, VerdictWord,
 };
-use quorate_core::controls::AuditRecord;
+use quorate_core::controls::{AuditRecord, Controls};
 use quorate_core::formation::status::{GroupStatus, RecoveryMode, StoreState, VoterRef};
 use quorate_core::formation::{Facts, InitialStatus};
 use quorate_core::io::{Input, PeerKey};
@@ -18,7 +18,7 @@ use quorate_store::ids::{
     ClusterId, Epoch, GroupId, Incarnation, Index, Position, RaftId, RunId, StoreId, Term,
 };
 use quorate_store::panic::{PanicCause, PanicRecord};
-use quorate_store::stamp::{EpochCause, EpochEntry, StampIdentity};
+use quorate_store::stamp::{Durability, EpochCause, EpochEntry, StampIdentity};
 use serde_json::{Value, json};
 use uuid::Uuid;
 
@@ -86,6 +86,11 @@ fn group(number: u32, vhost: &str, role: &'static str, quorum: bool) -> GroupSta
         needed_voters: 2,
         in_force: None,
         designated_primary: None,
+        durability: Controls::default().policy(),
+        durability_here: Controls::default().policy(),
+        durability_weakest: Durability::Sync,
+        loss_window: "nothing".into(),
+        may_lack: None,
         gate: None,
         nodes: vec![NodeStatus {
             name: "b1".into(),
@@ -341,7 +346,8 @@ fn the_status_has_the_promised_shape() {
             json!({"verdict": shown("active"), "row": shown("J1"), "reason": shown("led"), "missing": [], "next": next,
                 "group": number, "vhost": vhost, "leader": "b1", "leader_client_address": "h:2", "epoch": 1, "term": 6,
                 "commit": 7, "applied": 7, "quorum": quorum, "role": role, "own_lag": 10, "digest": "0000000000000abc",
-                "updating": null, "required_nodes": 0, "needed_voters": 2, "gate": null,
+                "updating": null, "required_nodes": 0, "needed_voters": 2, "gate": null, "durability": "sync,sync",
+                "durability_here": "sync,sync", "durability_weakest": "sync", "loss_window": "nothing", "may_lack": null,
                 "in_force": null, "designated_primary": null,
                 "nodes": [{"name": "b1", "role": "leader", "match": 7, "lag": 0, "priority": 1}]})
         };
@@ -553,14 +559,15 @@ fn the_controls_of_a_group_are_set_and_their_audit_is_read() {
         };
         let (status, report) = send(
             "groups/set",
-            json!({"vhost": "/", "priorities": [{"node": "b2", "priority": 3}], "required_nodes": 3, "reason": "r"}),
+            json!({"vhost": "/", "priorities": [{"node": "b2", "priority": 3}], "required_nodes": 3, "durability": "sync,no-sync", "reason": "r"}),
         );
         assert_eq!((status, &report["vhost"], &report["changed"]), (200, &json!("/"), &json!(true)));
         let told = report["detail"].as_str().unwrap();
-        assert!(told.contains("Priority { node: \"b2\", priority: 3 }, RequiredNodes(3)"), "{told}");
+        assert!(told.contains("Priority { node: \"b2\", priority: 3 }, RequiredNodes(3), Durability(DurabilityPolicy { leader: Sync, replicas: NoSync })"), "{told}");
         assert!(told.ends_with("for local: r"), "{told}");
         assert_eq!(send("groups/set", json!({"vhost": "none", "required_nodes": 1})).0, 404);
         assert_eq!(send("groups/set", json!({"vhost": "/", "required_nodes": -1})).0, 400);
+        assert_eq!(send("groups/set", json!({"vhost": "/", "durability": "sync"})).0, 400);
         assert_eq!(send("groups/set", json!({"vhost": "/", "colour": 1})).0, 400);
         let (status, report) = send("groups/transfer", json!({"to": "b2", "timeout_ms": 50}));
         assert_eq!((status, &report["vhost"]), (200, &json!("system")));

@@ -15,12 +15,13 @@ use quorate_broker::exit::{Exit, Then};
 use quorate_broker::flags::Flags;
 use quorate_broker::inbox::{Arrival, Arrivals, Inbox};
 use quorate_broker::keeper::{KeepOrder, Keeper};
+use quorate_broker::log_thread::Round;
 use quorate_broker::log_worker::{LogOwner, Synced};
 use quorate_broker::open_store::{Opened, open_store_on};
 use quorate_broker::stamp_thread::StampFiles;
 use quorate_broker::state_thread::{StateThread, StateWork};
 use quorate_broker::storage::Storage;
-use quorate_core::io::{Input, Ticket};
+use quorate_core::io::{Input, Point, Ticket};
 use quorate_store::files::Files;
 use quorate_store::files::real::RealFiles;
 use quorate_store::identity::LOCK_NAME;
@@ -121,7 +122,7 @@ impl Threads {
     /// Appends and waits.
     fn persist(&mut self, records: Vec<Record>) {
         let ticket = self.ticket();
-        self.storage.persist(ticket, Batch { records });
+        self.storage.persist(Round { ticket, batch: Batch { records }, point: Point::Synced });
         // By this thread if it may, and by the log's.
         if ticket.0.is_multiple_of(2) {
             self.storage.write_held();

@@ -67,6 +67,8 @@ impl Broker {
             timing: Timing::new(100, 1000),
             stamp_interval_millis: 5000,
             safety_interval_millis: 30_000,
+            unsynced_max_entries: 1000,
+            unsynced_max_millis: 100,
             update_rate: 0,
             frame_limit: 1 << 20,
             message_limit: 1 << 20,
@@ -79,6 +81,7 @@ impl Broker {
             stamp: FoundStamp::Empty,
             groups: Vec::new(),
             log_bytes: 0,
+            same_boot: false,
             panic: quorate_store::panic::PanicFound::None,
         };
         let identity = PeerIdentity {
@@ -301,7 +304,7 @@ impl World {
     fn perform(&mut self, number: usize, output: Output) {
         let broker = &mut self.brokers[number];
         let answer = match output {
-            Output::Persist { ticket, batch } => {
+            Output::Persist { ticket, batch, .. } => {
                 broker.persist(batch.records);
                 Input::Persisted { ticket }
             }

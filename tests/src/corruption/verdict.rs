@@ -105,7 +105,7 @@ fn try_look(files: &Arc<dyn Files>, dir: &Path) -> Result<(Content, Vec<String>)
 
 /// Looks as a broker does that starts from it.
 pub fn start(medium: &Medium) -> Look {
-    let (storage, found) = match open_store(medium, SIZES, &mut Dice::new(1, "start")) {
+    let (storage, found) = match open_store(medium, SIZES, "", &mut Dice::new(1, "start")) {
         Opened::Open(storage, found) => (storage, found),
         Opened::Failed(why) => return Look::Refused(why),
     };

@@ -36,7 +36,7 @@ pub fn judge(
     possible: &[Arc<Logs>],
     seed: u64,
 ) -> Result<Recovered, String> {
-    let (storage, found) = match open_store(medium, sizes, &mut Dice::new(seed, "recovery")) {
+    let (storage, found) = match open_store(medium, sizes, "", &mut Dice::new(seed, "recovery")) {
         Opened::Open(storage, found) => (storage, found),
         Opened::Failed(why) => return Err(format!("the store does not open: {why}")),
     };

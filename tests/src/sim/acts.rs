@@ -182,6 +182,9 @@ impl World {
 
     /// By an operator, or for one to mend.
     fn by_operator(&mut self, fault: &Fault) -> bool {
+        if Self::is_for_the_strict(fault) && self.is_weak() {
+            return false;
+        }
         match *fault {
             Fault::Shutdown(target, restart) => {
                 let host = self.target(target);
@@ -218,6 +221,11 @@ impl World {
                 self.control(Control::Priority(host, priority), time)
             }
             Fault::RequiredNodes(count, time) => self.control(Control::RequiredNodes(count), time),
+            Fault::Durability(policy, time) => {
+                (3..=5).contains(&self.hosts.len())
+                    && self.ailing.is_none()
+                    && self.control(Control::Durability(policy), time)
+            }
             Fault::Transfer(to) => self.transfer(to),
             Fault::Vhost(time) => self.create_vhost(time),
             Fault::Drain(target, time) => {

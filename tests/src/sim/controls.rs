@@ -4,6 +4,8 @@ use quorate_core::admin::{
     AdminRequest, Author, ForceAct, ForceKind, GroupAct, GroupRequest, GroupStatusView, Setting, Status,
 };
 
+use quorate_store::stamp::{Durability, DurabilityPolicy};
+
 use super::host::name_of;
 use super::operator::ASK_AGAIN;
 use super::schedule::{Happening, HostId, Micros, Relief, SECOND};
@@ -11,6 +13,9 @@ use super::world::World;
 
 /// For how long an override may serve: an operator's working day.
 const LEASE_MILLIS: u64 = 8 * 3_600_000;
+/// Everybody syncs.
+pub const STRICT: DurabilityPolicy =
+    DurabilityPolicy { leader: Durability::Sync, replicas: Durability::Sync };
 /// The virtual host whose controls are set.
 const VHOST: &str = "/";
 /// What was asked for is decided after this, or never.
@@ -25,6 +30,8 @@ pub enum Control {
     RequiredNodes(u64),
     /// This host goes on alone if the other one of two is gone.
     Primary(HostId),
+    /// What leader and replicas do before they acknowledge.
+    Durability(DurabilityPolicy),
 }
 
 /// A control that was set, until it is as before.
@@ -61,6 +68,7 @@ impl World {
             Control::Priority(host, priority) => Setting::Priority { node: name_of(host), priority },
             Control::RequiredNodes(count) => Setting::RequiredNodes(count),
             Control::Primary(host) => Setting::Primary(Some(name_of(host))),
+            Control::Durability(policy) => Setting::Durability(policy),
         };
         let vhost = if matches!(control, Control::Primary(_)) { None } else { Some(VHOST) };
         if self.controlled.is_some() || !self.ask_group_leader(vhost, GroupAct::Set(vec![setting]), "a fault")
@@ -87,13 +95,15 @@ impl World {
         }
         let mut settings = match control {
             Control::Priority(host, _) => vec![Setting::Priority { node: name_of(host), priority: 1 }],
-            Control::RequiredNodes(_) | Control::Primary(_) => Vec::new(),
+            Control::RequiredNodes(_) | Control::Primary(_) | Control::Durability(_) => Vec::new(),
         };
         let leads = self.statuses.values().filter_map(group).find(|group| group.role == "leader");
         let others = leads.into_iter().flat_map(|group| &group.nodes).filter(|node| node.priority != 1);
         settings.extend(others.map(|node| Setting::Priority { node: node.name.clone(), priority: 1 }));
         let is_set = leads.is_none_or(|group| {
-            group.required_nodes != 0 || group.nodes.iter().any(|node| node.priority != 1)
+            group.required_nodes != 0
+                || group.durability != STRICT
+                || group.nodes.iter().any(|node| node.priority != 1)
         });
         if since.is_some_and(|at| self.now() > at + DECIDED) && !is_set {
             self.controlled = None;
@@ -102,6 +112,7 @@ impl World {
         let since = since.or(Some(self.now()));
         self.controlled = Some(Controlled { control, since });
         settings.push(Setting::RequiredNodes(0));
+        settings.push(Setting::Durability(STRICT));
         self.ask_group_leader(Some(VHOST), GroupAct::Set(settings), "it is over");
         self.schedule.after(ASK_AGAIN, Happening::Relief(Relief::Uncontrol));
     }

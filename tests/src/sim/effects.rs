@@ -56,6 +56,13 @@ impl World {
         }
         let commits: Vec<_> = process.node.commits().collect();
         self.trace.word((host as u64) << 32 | outputs.len() as u64);
+        // What a policy lets out at once is told before the round's batch is given to the log.
+        for output in &outputs {
+            if let Output::Persist { batch, .. } = output {
+                let result = self.ledger.written(host, batch);
+                self.checker.check(result);
+            }
+        }
         for output in outputs {
             self.perform(host, output);
             if self.hosts[host].process.is_none() {
@@ -95,11 +102,17 @@ impl World {
                 self.disk_failed(host, &failed.0);
                 return;
             }
-            Ok(true) => {
-                let delay = self.hosts[host].sync_delay();
+            Ok(Some(begun)) => {
+                // The operating system has it as soon as it is written; the medium takes its time.
+                let delay =
+                    if begun.sync { self.hosts[host].sync_delay() } else { self.hosts[host].round_delay() };
                 self.process_after(host, delay, ProcessStep::LogSynced);
+                begun.batches.iter().for_each(|batch| self.ledger.appended(host, batch));
+                if let Some(ticket) = begun.written {
+                    self.log_written(host, ticket);
+                }
             }
-            Ok(false) => {}
+            Ok(None) => {}
         }
         if stamp {
             let delay = self.hosts[host].sync_delay() * 2;
@@ -108,6 +121,16 @@ impl World {
         if state {
             let delay = self.hosts[host].sync_delay();
             self.process_after(host, delay, ProcessStep::StateDone);
+        }
+    }
+
+    fn log_written(&mut self, host: HostId, ticket: Ticket) {
+        let Some(process) = &mut self.hosts[host].process else { return };
+        process.order.written(ticket);
+        let released = process.order.released();
+        self.input(host, Input::Written { ticket });
+        for (to, message) in released {
+            self.send(host, to, &message);
         }
     }
 
@@ -191,10 +214,8 @@ impl World {
         let Some(process) = &mut self.hosts[host].process else { return };
         let storage = &mut process.storage;
         match output {
-            Output::Persist { ticket, batch } => {
-                let result = self.ledger.written(host, &batch);
-                self.checker.check(result);
-                storage.log_queue.push_back(LogWork::Persist(ticket, batch));
+            Output::Persist { ticket, batch, point } => {
+                storage.log_queue.push_back(LogWork::Persist(ticket, batch, point));
             }
             Output::WriteStamp { ticket, stamp } => storage.stamp_queue.push_back((ticket, stamp)),
             Output::WriteState { ticket, batch, flush, open_view } => {
@@ -286,7 +307,7 @@ impl World {
         let machine = &mut self.hosts[host];
         if let Some(process) = &mut machine.process {
             let storage = &mut process.storage;
-            while storage.log_flight.is_some() || storage.begin_log().is_ok_and(|begun| begun) {
+            while storage.log_flight.is_some() || matches!(storage.begin_log(), Ok(Some(_))) {
                 match storage.end_log() {
                     Ok((_, batches, _)) => batches.iter().for_each(|batch| self.ledger.durable(host, batch)),
                     Err(_) => break,

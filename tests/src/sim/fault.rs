@@ -2,6 +2,8 @@
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
+use quorate_store::stamp::{Durability, DurabilityPolicy};
+
 use super::dice::Dice;
 use super::schedule::{HostId, MILLI, Micros, SECOND};
 
@@ -91,6 +93,8 @@ pub enum Fault {
     Designate(Target, Micros),
     /// An operator wants so many nodes for each confirm, for so long.
     RequiredNodes(u64, Micros),
+    /// An operator sets the durability policy of the first virtual host, and takes that back after so long.
+    Durability(DurabilityPolicy, Micros),
     /// An operator has leadership of the first virtual host moved to this host.
     Transfer(HostId),
     /// An operator creates a virtual host beside the first one, and deletes it after so long.
@@ -186,6 +190,12 @@ pub const KINDS: [Kind; 38] = [
         let hosts = draw.hosts as u64;
         Fault::RequiredNodes(draw.dice.between(hosts / 2 + 1, hosts), draw.long())
     }),
+    kind("durability", 16, |draw| {
+        let all = [Durability::NoSync, Durability::WriteNoSync, Durability::Sync];
+        let leader = all[draw.dice.index(3)];
+        let replicas = all[draw.dice.index(3)];
+        Fault::Durability(DurabilityPolicy { leader, replicas }, draw.dice.between(2000, 15_000) * MILLI)
+    }),
     kind("transfer", 3, |draw| Fault::Transfer(draw.host())),
     kind("cut_clients", 2, |_| Fault::CutClients),
     // Drawn apart from the others.
@@ -232,6 +242,7 @@ impl Fault {
             Self::Designate(..) => "designate",
             Self::Priority(..) => "priority",
             Self::RequiredNodes(..) => "required_nodes",
+            Self::Durability(..) => "durability",
             Self::Transfer(_) => "transfer",
             Self::CutClients => "cut_clients",
             Self::Vhost(_) => "vhost",

@@ -216,6 +216,8 @@ impl Host {
             timing: Timing::new(config.heartbeat_millis, config.election_millis),
             stamp_interval_millis: 5000,
             safety_interval_millis: config.safety_millis,
+            unsynced_max_entries: 1000,
+            unsynced_max_millis: 100,
             update_rate: self.config.update_rate,
             frame_limit: 1 << 20,
             message_limit: 16 << 20,
@@ -225,7 +227,8 @@ impl Host {
     /// Starts the process. False if the disk failed meanwhile.
     pub fn start(&mut self, now: Micros) -> bool {
         assert!(self.process.is_none(), "one process at a time");
-        let (storage, found) = match open_store(&self.medium, self.config.sizes, &mut self.dice) {
+        let boot = self.boot_id();
+        let (storage, found) = match open_store(&self.medium, self.config.sizes, &boot, &mut self.dice) {
             Opened::Open(storage, found) => (storage, found),
             Opened::Failed(why) => {
                 self.exit = Some((5, why));

@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use quorate_protocol::frame::SyncPolicy;
 use quorate_store::ids::{Epoch, GroupId, Index, Position, Term};
 use quorate_store::record::{Batch, Entry, HardState, Record};
 
@@ -28,6 +29,8 @@ type Content = (Term, u64);
 struct Book {
     /// Everything handed to the log, durable or not.
     written: BTreeMap<Place, Content>,
+    /// What the operating system has.
+    appended: BTreeMap<Place, Content>,
     /// What is durable.
     durable: BTreeMap<Place, Content>,
     /// Everything up to here came by snapshot or founding.
@@ -147,6 +150,12 @@ impl Ledger {
         result
     }
 
+    /// The operating system has a batch.
+    pub fn appended(&mut self, host: HostId, batch: &Batch) {
+        let book = self.books.entry(host).or_default();
+        batch.records.iter().for_each(|record| take(&mut book.appended, record));
+    }
+
     /// A batch is durable.
     pub fn durable(&mut self, host: HostId, batch: &Batch) {
         let book = self.books.entry(host).or_default();
@@ -223,8 +232,20 @@ impl Ledger {
                 ));
             }
         }
+        // What a weaker policy let it acknowledge, and the power took, may be confirmed after that.
+        let gone = |map: &BTreeMap<Place, Content>| -> BTreeMap<Place, Content> {
+            let held = |place: &Place| {
+                now.contains_key(place) || book.base.get(&place.0).is_some_and(|base| *base >= place.1)
+            };
+            map.iter().filter(|(place, _)| !held(place)).map(|(place, content)| (*place, *content)).collect()
+        };
+        let (written, appended) = (gone(&book.written), gone(&book.appended));
+        if !written.is_empty() {
+            self.lost.push(Book { written, appended, ..Book::default() });
+        }
         // What is found was synced when it was opened; what was on its way and is not found never was.
         book.written = now.clone();
+        book.appended = now.clone();
         book.durable = now;
         Ok(())
     }
@@ -244,16 +265,30 @@ impl Ledger {
         ))
     }
 
-    /// A confirm names this place: on how many logs is it durable?
-    pub fn copies(&self, group: GroupId, term: Term, index: Index) -> usize {
-        self.books
-            .values()
-            .chain(&self.lost)
-            .filter(|book| {
-                book.durable.get(&(group, index)).is_some_and(|(found, _)| *found == term)
-                    || book.base.get(&group).is_some_and(|base| *base >= index)
-            })
-            .count()
+    /// A confirm names this place: on how many logs has it come as far as this policy asks of a replica, and has it on that
+    /// of this host, which leads, as far as it asks of a leader?
+    pub fn copies(
+        &self,
+        host: HostId,
+        place: (GroupId, Term, Index),
+        leader: SyncPolicy,
+        replicas: SyncPolicy,
+    ) -> (usize, bool) {
+        let (group, term, index) = place;
+        let has = |book: &Book, policy: SyncPolicy| {
+            let map = match policy {
+                SyncPolicy::Sync => &book.durable,
+                SyncPolicy::WriteNoSync => &book.appended,
+                SyncPolicy::NoSync => &book.written,
+            };
+            map.get(&(group, index)).is_some_and(|(found, _)| *found == term)
+                || book.base.get(&group).is_some_and(|base| *base >= index)
+        };
+        let own = self.books.get(&host);
+        let others = self.books.iter().filter(|(other, _)| **other != host).map(|(_, book)| book);
+        let copies = others.chain(&self.lost).filter(|book| has(book, replicas)).count();
+        let leads = own.is_some_and(|book| has(book, leader));
+        (copies + usize::from(leads), leads)
     }
 
     /// A broker's node knows that its log is committed up to here. What the first broker to know has at an index is

@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use quorate_core::node::config::FIRST_VHOST;
 use quorate_store::files::Files;
 use quorate_store::ids::{Epoch, GroupId, Position, StoreId, Term};
 use quorate_store::log::{self, LOG_DIRECTORY};
@@ -186,12 +187,65 @@ impl World {
         let now = self.now();
         self.trace.line(now, || format!("host {host} is marked"));
         self.give_up(host, &stores);
+        self.follow_marked(host, others, stores[host].stamp.store_id);
+        true
+    }
+
+    /// All end, and an operator has them go on from the store that has most of the first virtual host, which is the one
+    /// that the brokers named: what is in none of them is given up.
+    pub(super) fn go_on_from_best(&mut self, named: Option<&str>) -> bool {
+        // It may be the store that an operator goes on from already, which died before it was the only one no more.
+        if !self.goes_on_from_store() && !self.may_mark() || !(3..=5).contains(&self.hosts.len()) {
+            return false;
+        }
+        for host in 0..self.hosts.len() {
+            self.end(host, false);
+        }
+        let stores: Vec<Seen> = self.hosts.iter().filter_map(seen).collect();
+        if stores.len() != self.hosts.len() {
+            return false;
+        }
+        // What was being filled again when the others lost their power is none to go on from.
+        let is_whole = |host: &HostId| {
+            let stamp = &stores[*host].stamp;
+            matches!(stamp.state, StampState::Dirty | StampState::Clean { .. })
+                && stamp.refilling.is_empty()
+                && stores[*host].ends.contains_key(&FIRST_VHOST.0)
+                && stamp.members.iter().any(|member| member.store_id == stamp.store_id)
+        };
+        let here = (0..self.hosts.len()).filter(|host| !self.away.contains(host));
+        let candidates: Vec<HostId> = here.filter(is_whole).collect();
+        let end = |host: HostId, group: GroupId| stores[host].ends.get(&group).map(|(end, _)| *end);
+        let most = |host: HostId| (end(host, FIRST_VHOST.0), end(host, GroupId::SYSTEM));
+        let Some(host) = candidates.iter().copied().max_by_key(|host| most(*host)) else { return false };
+        let best = |other: HostId| end(other, FIRST_VHOST.0) == end(host, FIRST_VHOST.0);
+        if !candidates.iter().any(|other| best(*other) && self.is_named(*other, named)) {
+            self.checker.violation(format!("host {host} has the most recent log, and {named:?} was named"));
+        }
+        let others: Vec<HostId> = (0..self.hosts.len()).filter(|other| *other != host).collect();
+        if let Err(why) = self.mark(host, true, &others) {
+            let now = self.now();
+            self.trace.line(now, || format!("host {host} is not marked: {why}"));
+            return false;
+        }
+        self.cut_clients();
+        let ends: BTreeMap<GroupId, Position> =
+            stores[host].ends.iter().map(|(group, (end, _))| (*group, *end)).collect();
+        let end = ends.get(&FIRST_VHOST.0).copied().unwrap_or_default();
+        self.checker.recovered((end.epoch.0, end.term.0, end.index.0));
+        self.ledger.left_behind(host, &ends);
+        self.start_later(host, 100 * MILLI);
+        self.follow_marked(host, others, stores[host].stamp.store_id);
+        true
+    }
+
+    fn follow_marked(&mut self, host: HostId, others: Vec<HostId>, store: StoreId) {
         // Those that know nothing of the mark could go on without it, if there were enough of them at once.
         self.away.extend(others);
-        let copies = std::mem::replace(&mut self.copies, 1);
-        let store = stores[host].stamp.store_id;
+        let before = self.ailing.as_ref().and_then(super::operator::Ailing::copies_before);
+        let copies = before.unwrap_or(self.copies);
+        self.copies = 1;
         self.begin_cure(host, store, Cure::Marked { copies });
-        true
     }
 
     /// What the others have beyond the end of the marked store's logs is given up by its mark, and what they said that is

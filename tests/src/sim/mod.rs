@@ -39,4 +39,5 @@ pub mod trace;
 pub mod transactor;
 mod vhosts;
 mod votes;
+mod weak;
 pub mod world;

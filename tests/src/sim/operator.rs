@@ -70,6 +70,13 @@ pub(super) enum Wrong {
     Untouched(BTreeMap<PathBuf, Vec<u8>>),
 }
 
+impl Ailing {
+    /// How many copies a confirm needed before an operator went on from one store.
+    pub(super) fn copies_before(&self) -> Option<usize> {
+        if let Cure::Marked { copies } = self.cure { Some(copies) } else { None }
+    }
+}
+
 impl World {
     /// Takes a voter's store away, or the voter, if the cluster can do without it.
     pub(super) fn take_store(&mut self, fault: &Fault) -> bool {

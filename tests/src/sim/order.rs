@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, VecDeque};
 
-use quorate_core::io::{Output, PeerKey, Ticket};
+use quorate_core::io::{After, Output, PeerKey, Point, Ticket};
 use quorate_core::peer::PeerMessage;
 
 /// Tickets asked for and not durable yet, and messages that wait for them.
@@ -11,7 +11,9 @@ pub struct Order {
     /// True: a ticket of the log, which vouches for every smaller one.
     open: BTreeMap<Ticket, bool>,
     highest: u64,
-    held: VecDeque<(Ticket, PeerKey, PeerMessage)>,
+    /// The operating system has the log up to here.
+    written: Ticket,
+    held: VecDeque<(After, PeerKey, PeerMessage)>,
 }
 
 impl Order {
@@ -46,15 +48,21 @@ impl Order {
         done
     }
 
-    fn is_durable(&self, ticket: Ticket) -> bool {
-        ticket.0 <= self.highest && !self.open.contains_key(&ticket)
+    /// The operating system has the log up to this ticket.
+    pub fn written(&mut self, ticket: Ticket) {
+        self.written = self.written.max(ticket);
+    }
+
+    fn is_met(&self, After { ticket, point }: After) -> bool {
+        let is_durable = ticket.0 <= self.highest && !self.open.contains_key(&ticket);
+        is_durable || (point == Point::Written && ticket <= self.written)
     }
 
     /// Gives the message back if it may leave now, else keeps it.
-    pub fn hold(&mut self, after: Option<Ticket>, to: PeerKey, message: PeerMessage) -> Option<PeerMessage> {
+    pub fn hold(&mut self, after: Option<After>, to: PeerKey, message: PeerMessage) -> Option<PeerMessage> {
         match after {
-            Some(ticket) if !self.is_durable(ticket) => {
-                self.held.push_back((ticket, to, message));
+            Some(after) if !self.is_met(after) => {
+                self.held.push_back((after, to, message));
                 None
             }
             _ => Some(message),
@@ -70,11 +78,11 @@ impl Order {
     /// What need not wait any more, in the order of the core.
     pub fn released(&mut self) -> Vec<(PeerKey, PeerMessage)> {
         let mut released = Vec::new();
-        for (ticket, to, message) in std::mem::take(&mut self.held) {
-            if self.is_durable(ticket) {
+        for (after, to, message) in std::mem::take(&mut self.held) {
+            if self.is_met(after) {
                 released.push((to, message));
             } else {
-                self.held.push_back((ticket, to, message));
+                self.held.push_back((after, to, message));
             }
         }
         released

@@ -174,6 +174,8 @@ fn go(world: &mut World, seed: u64, plan: &Plan) {
     let deciding = if world.goes_on_from_store() { DECIDING } else { 0 };
     // An operator who wants more nodes than are here takes that back when its time has come.
     let controlled = if world.controlled.is_some() { CONTROLLED } else { 0 };
+    // An operator who is asked has to see it, and to begin again.
+    let controlled = controlled + if world.is_weak() { 2 * DECIDING } else { 0 };
     if !expect_leader(world, closing + deciding + controlled + election * elections, "healing") {
         return;
     }

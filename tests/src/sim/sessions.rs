@@ -162,22 +162,34 @@ impl World {
         let id = *id;
         let place = match frame {
             ServerFrame::Confirm(it) if !it.duplicate => {
-                Some((it.group, it.term, it.index, it.under_override))
+                Some((it.group, it.term, it.index, it.under_override, it.durability))
             }
             ServerFrame::Committed(it) if !it.duplicate => {
-                Some((it.group, it.term, it.index, it.under_override))
+                Some((it.group, it.term, it.index, it.under_override, it.durability))
             }
             _ => None,
         };
-        if let Some((group, term, index, under_override)) = place {
+        if let Some((group, term, index, under_override, policy)) = place {
             let group = quorate_store::ids::GroupId(group);
             let (term, index) = (quorate_store::ids::Term(term), quorate_store::ids::Index(index));
-            let copies = self.ledger.copies(group, term, index);
+            let place = (group, term, index);
+            // Whoever may lack something has no vote until it is filled again.
+            let voters = self.hosts[host].process.as_ref().map_or(0, |process| process.node.voters(group));
             // Of what is marked as confirmed by fewer, one copy is enough.
-            let needed = if under_override { 1 } else { self.copies };
-            if copies < needed && !self.ledger.is_removed(group) {
+            let needed = if under_override {
+                1
+            } else if self.is_weak() {
+                self.copies.min(voters / 2 + 1)
+            } else {
+                self.copies
+            };
+            let (copies, leads) = self.ledger.copies(host, place, policy.leader, policy.replicas);
+            if (copies < needed || !leads) && !self.ledger.is_removed(group) {
                 self.checker.violation(format!(
-                    "host {host} confirmed entry {index} of term {term} that is durable on {copies} of {needed} hosts needed",
+                    "host {host} confirmed entry {index} of term {term} by {policy:?}: its own log {} it, {copies} of {} hosts \
+                     needed have come as far",
+                    if leads { "has" } else { "lacks" },
+                    needed
                 ));
             }
         }

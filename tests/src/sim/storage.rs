@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use bytes::{Bytes, BytesMut};
-use quorate_core::io::{Found, FoundGroup, FoundStamp, Input, Ticket};
+use quorate_core::io::{Found, FoundGroup, FoundStamp, Input, Point, Ticket};
 use quorate_store::files::crash::CrashFiles;
 use quorate_store::files::{FileLock, Files};
 use quorate_store::identity::LOCK_NAME;
@@ -191,8 +191,8 @@ impl Default for Medium {
 /// What the log's lane is asked to do.
 #[derive(Debug)]
 pub enum LogWork {
-    /// Append, sync, report.
-    Persist(Ticket, Batch),
+    /// Append, sync if it is to be, report.
+    Persist(Ticket, Batch, Point),
     /// Let go.
     Compact(GroupId, Index),
     /// Keep an image of the store.
@@ -247,8 +247,23 @@ pub enum StateWork {
     CloseView(ViewId),
 }
 
-/// Written and not synced yet: tickets, batches, compactions.
-pub type LogFlight = (Vec<Ticket>, Vec<Batch>, Vec<(GroupId, Index)>);
+/// What the log's lane works on: written, and to be synced or not.
+pub struct LogFlight {
+    last: Option<Ticket>,
+    compactions: Vec<(GroupId, Index)>,
+    sync: bool,
+}
+
+/// What the log's lane has begun.
+pub struct LogBegun {
+    /// The last ticket that is written.
+    pub written: Option<Ticket>,
+    /// What is written.
+    pub batches: Vec<Batch>,
+    /// Whether a sync follows.
+    pub sync: bool,
+}
+
 /// Synced: the last ticket, the batches, and what the core is told besides.
 pub type LogDone = (Option<Ticket>, Vec<Batch>, Vec<Input>);
 
@@ -273,6 +288,8 @@ pub struct Storage {
     pub log_queue: VecDeque<LogWork>,
     /// What the log's lane works on: written, not synced.
     pub log_flight: Option<LogFlight>,
+    /// Batches that are written and not synced.
+    unsynced: Vec<Batch>,
     /// Images that wait for a moment between two batches.
     pub keep_queue: VecDeque<KeepOrder>,
     /// Waits for the stamp's lane.
@@ -299,7 +316,7 @@ pub enum Opened {
 }
 
 /// Opens the store as the process does.
-pub fn open_store(medium: &Medium, sizes: LogSizes, dice: &mut Dice) -> Opened {
+pub fn open_store(medium: &Medium, sizes: LogSizes, boot_id: &str, dice: &mut Dice) -> Opened {
     let files: Arc<dyn Files> = Arc::new(medium.files.clone());
     let run = RunId(dice.id());
     let fresh = StoreId(dice.id());
@@ -322,12 +339,14 @@ pub fn open_store(medium: &Medium, sizes: LogSizes, dice: &mut Dice) -> Opened {
         }
         (_, None) => panic!("a store without a log is damaged"),
     };
+    let same_boot = matches!(&stamp, FoundStamp::Stamp(stamp) if stamp.boot_id == boot_id);
     let found = Found {
         run,
         store: store.id,
         stamp,
         groups: log.recovered.groups.into_iter().map(found_group).collect(),
         log_bytes: log.recovered.log_bytes,
+        same_boot,
         panic: store.panic,
     };
     let storage = Storage {
@@ -337,6 +356,7 @@ pub fn open_store(medium: &Medium, sizes: LogSizes, dice: &mut Dice) -> Opened {
         stamp: stamp_file,
         log_queue: VecDeque::new(),
         log_flight: None,
+        unsynced: Vec::new(),
         keep_queue: VecDeque::new(),
         stamp_queue: VecDeque::new(),
         stamp_flight: None,
@@ -374,16 +394,18 @@ impl Storage {
         }
     }
 
-    /// Writes what waits for the log; true if there is something to sync.
-    pub fn begin_log(&mut self) -> Result<bool, DiskFailed> {
+    /// Writes what waits for the log; none if nothing does.
+    pub fn begin_log(&mut self) -> Result<Option<LogBegun>, DiskFailed> {
         if self.log_flight.is_some() || self.log_queue.is_empty() {
-            return Ok(false);
+            return Ok(None);
         }
-        let (mut tickets, mut batches, mut compactions) = (Vec::new(), Vec::new(), Vec::new());
+        let (mut last, mut batches, mut compactions) = (None, Vec::new(), Vec::new());
+        let mut sync = false;
         for work in self.log_queue.drain(..) {
             match work {
-                LogWork::Persist(ticket, batch) => {
-                    tickets.push(ticket);
+                LogWork::Persist(ticket, batch, point) => {
+                    last = Some(ticket);
+                    sync |= point == Point::Synced;
                     batches.push(batch);
                 }
                 LogWork::Compact(group, index) => compactions.push((group, index)),
@@ -395,17 +417,21 @@ impl Storage {
             self.note(|| Noted::Appending(batches.clone()));
             self.writer.append(&references).map_err(|error| DiskFailed(error.to_string()))?;
         }
-        self.log_flight = Some((tickets, batches, compactions));
-        Ok(true)
+        self.unsynced.extend(batches.iter().cloned());
+        self.log_flight = Some(LogFlight { last, compactions, sync });
+        Ok(Some(LogBegun { written: last, batches, sync }))
     }
 
-    /// Syncs what was written: the tickets, the batches that are durable now, and what the core is told besides.
+    /// Syncs what was written, if it is to be: the tickets, the batches that are durable now, and what the core is told
+    /// besides.
     pub fn end_log(&mut self) -> Result<LogDone, DiskFailed> {
         let failed = |error: LogError| DiskFailed(error.to_string());
-        let (tickets, batches, compactions) = self.log_flight.take().expect("the lane is at work");
-        if !batches.is_empty() {
+        let LogFlight { last, compactions, sync } = self.log_flight.take().expect("the lane is at work");
+        let mut batches = Vec::new();
+        if sync {
             self.writer.sync().map_err(failed)?;
             self.note(|| Noted::Synced);
+            batches = std::mem::take(&mut self.unsynced);
         }
         for (group, index) in compactions {
             self.note(|| Noted::Compact(group, index));
@@ -416,6 +442,7 @@ impl Storage {
             self.writer.append(&[]).map_err(failed)?;
             self.writer.sync().map_err(failed)?;
             self.note(|| Noted::Synced);
+            batches.append(&mut self.unsynced);
         }
         let mut inputs = Vec::new();
         if let Some(up_to) = self.writer.segment_due() {
@@ -429,7 +456,7 @@ impl Storage {
             self.told_bytes = Some(log_bytes);
             inputs.push(Input::Usage { log_bytes, quarantine_bytes: 0 });
         }
-        Ok((tickets.last().copied(), batches, inputs))
+        Ok((last.filter(|_| sync), batches, inputs))
     }
 
     /// Makes the images that were asked for; their tickets.

@@ -400,6 +400,7 @@ impl World {
 
     /// Asks every running broker how it is.
     fn survey(&mut self) {
+        self.look_for_losses();
         for host in 0..self.hosts.len() {
             if self.hosts[host].process.as_ref().is_some_and(|process| process.paused.is_none()) {
                 let id = AdminId(host as u64);

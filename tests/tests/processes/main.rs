@@ -7,6 +7,7 @@ mod bench;
 mod chaos;
 mod codes;
 mod controls;
+mod durability;
 mod events;
 mod exits;
 mod failover;

@@ -4,6 +4,7 @@ mod clients;
 mod controls;
 mod copies;
 mod deleting;
+mod durability;
 mod failover;
 mod forced;
 mod forming;

@@ -88,6 +88,9 @@ pub struct SetArguments {
     /// Which of two voters goes on alone if the other one is gone; `none`: neither. For the whole cluster
     #[arg(long, value_name = "B", conflicts_with_all = ["node", "required_nodes"])]
     designated_primary: Option<String>,
+    /// What leader and replicas do before they acknowledge, each of sync, write-no-sync, no-sync: as `sync,no-sync`
+    #[arg(long, value_name = "LEADER,REPLICAS")]
+    durability: Option<String>,
     /// Why, for the audit
     #[arg(long, default_value = "")]
     reason: String,
@@ -174,11 +177,15 @@ fn set(admin: &Admin, arguments: &SetArguments, console: &mut Console) -> Result
     if let Some(required) = arguments.required_nodes {
         body["required_nodes"] = json!(required);
     }
+    if let Some(policy) = &arguments.durability {
+        body["durability"] = json!(policy);
+    }
     if body.as_object().is_some_and(|fields| fields.len() == 1) {
-        let text = "nothing is to be set: --node with --priority, --required-nodes, or --designated-primary";
+        let text = "nothing is to be set: --node with --priority, --required-nodes, --durability, or --designated-primary";
         return Err(Failure::new(Status::Usage, "usage", text).next("quorate group set --help"));
     }
-    let vhosts = vhosts(admin, vhost, arguments.required_nodes.is_none())?;
+    let with_system = arguments.required_nodes.is_none() && arguments.durability.is_none();
+    let vhosts = vhosts(admin, vhost, with_system)?;
     change(admin, "set", &vhosts, &body, console)
 }
 
@@ -332,6 +339,14 @@ fn status(admin: &Admin, vhost: Option<&str>, console: &mut Console) -> Result<S
         }
         if group["in_force"].is_object() {
             console.line(format_args!("    {}", in_force(&group["in_force"])))?;
+        }
+        console.line(format_args!(
+            "    durability {}; may be lost: {}",
+            text(group, "durability"),
+            text(group, "loss_window"),
+        ))?;
+        if let Some(why) = group["may_lack"].as_str() {
+            console.line(format_args!("    this broker's store may lack what it acknowledged: {why}"))?;
         }
         if let Some(gate) = group["gate"].as_str() {
             console.line(format_args!("    serves nobody: {gate}"))?;

@@ -110,6 +110,13 @@ impl Look {
         self.identity.or(self.stamp.as_ref().map(|stamp| stamp.store_id))
     }
 
+    /// Whether the system has run on since the stamp was written; not known: no.
+    pub fn is_same_boot(&self) -> bool {
+        let now = fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default();
+        let then = self.stamp.as_ref().map(|stamp| stamp.boot_id.as_str()).unwrap_or_default();
+        !then.is_empty() && then == now.trim()
+    }
+
     fn cannot(&mut self, error: &FileError) {
         self.unread.get_or_insert_with(|| error.to_string());
     }

@@ -95,7 +95,9 @@ impl Recovering<'_> {
         // No process speaks for it; each subject gets a run of its own later.
         let run = RunId(Uuid::nil());
         // That its broker panicked is no part of what the store holds: a note says so.
-        let found = Found { run, store, stamp: found_stamp, groups, log_bytes, panic: PanicFound::None };
+        let same_boot = look.is_same_boot();
+        let panic = PanicFound::None;
+        let found = Found { run, store, stamp: found_stamp, groups, log_bytes, same_boot, panic };
         Node::new(config(stamp, store), found, 0, Tick(0))
     }
 
@@ -218,6 +220,8 @@ fn config(stamp: Option<&Stamp>, store: StoreId) -> NodeConfig {
         timing: Timing::new(100, 1000),
         stamp_interval_millis: 5000,
         safety_interval_millis: 30_000,
+        unsynced_max_entries: 1000,
+        unsynced_max_millis: 100,
         update_rate: 0,
         frame_limit: limits.frame(),
         message_limit: limits.message(),

@@ -2,6 +2,8 @@
 
 use std::collections::BTreeSet;
 
+use quorate_store::stamp::DurabilityPolicy;
+
 use super::Author;
 use crate::controls::AuditRecord;
 
@@ -85,6 +87,8 @@ pub enum Setting {
     RequiredNodes(u64),
     /// `system` only: which of two voters may go on alone; nobody named: none may.
     Primary(Option<String>),
+    /// Virtual hosts only: what leader and replicas do before they acknowledge.
+    Durability(DurabilityPolicy),
     /// `system` only: who may join, by name, store id or cluster address; nobody named: everybody may.
     PermittedNodes(BTreeSet<String>),
 }

@@ -6,6 +6,7 @@ use quorate_protocol::name::VhostName;
 use quorate_store::ids::{GroupId, RaftId};
 
 use super::Node;
+use super::durability::MAY_LACK;
 use super::group::Group;
 use super::members::{Ailment, ailments};
 use super::origin::Origin;
@@ -14,6 +15,7 @@ use crate::admin::{
     NodeStatus, Status, VerdictWord,
 };
 use crate::io::{AdminId, Output};
+use crate::loss_window::{Window, loss_window};
 use crate::machine::Command;
 use crate::replica::Replica;
 
@@ -204,6 +206,9 @@ impl Node {
         });
         let leads = group.id != GroupId::SYSTEM && group.leads_surely();
         let gate = self.gate(group).filter(|_| leads).map(|gate| gate.told(&group.vhost));
+        let (durability_here, durability_weakest) = group.durability_said();
+        let window =
+            Window { entries: self.config.unsynced_max_entries, millis: self.config.unsynced_max_millis };
         GroupStatusView {
             group: group.id,
             vhost: group.vhost.clone(),
@@ -220,6 +225,11 @@ impl Node {
             updating: group.sink.as_ref().map(|sink| sink.bytes),
             required_nodes: group.controls.required_nodes(),
             needed_voters: Self::needed_voters(group),
+            durability: group.controls.policy(),
+            durability_here,
+            durability_weakest,
+            loss_window: loss_window(group.controls.policy(), window),
+            may_lack: group.acknowledging.lacks.then_some(MAY_LACK),
             gate,
             in_force: self.in_force_view(group),
             designated_primary: group

@@ -2,10 +2,11 @@
 
 use quorate_protocol::fault::FaultCode;
 use quorate_protocol::frame::{
-    Confirm, Done, Durability, Failed, PublishRefused, QueueOk, ServerFrame, Settled,
+    Confirm, Done, Durability, Failed, PublishRefused, QueueOk, ServerFrame, Settled, SyncPolicy,
 };
 use quorate_store::ids::{GroupId, Index, Term};
 use quorate_store::record::{Entry, EntryKind};
+use quorate_store::stamp::{self, DurabilityPolicy};
 
 use super::Node;
 use super::group::{Group, Machine};
@@ -26,6 +27,7 @@ impl Node {
             group.bytes_since_checkpoint += entry.data.len() as u64;
         }
         let applied = group.applied;
+        Self::settle_policy(group);
         if let Some(replica) = &mut group.replica {
             replica.on_applied(applied);
         }
@@ -192,7 +194,7 @@ impl Node {
                 epoch: epoch.0,
                 term: term.0,
                 index: index.0,
-                durability: guaranteed(),
+                durability: receipt_of(group.controls.policy()),
                 under_override,
                 duplicate,
             };
@@ -215,9 +217,14 @@ impl Node {
     }
 }
 
-/// What was waited for before an entry is confirmed.
-pub(super) fn guaranteed() -> Durability {
-    Durability::default()
+/// A policy as a receipt says it.
+pub(super) fn receipt_of(policy: DurabilityPolicy) -> Durability {
+    let part = |durability| match durability {
+        stamp::Durability::Sync => SyncPolicy::Sync,
+        stamp::Durability::WriteNoSync => SyncPolicy::WriteNoSync,
+        stamp::Durability::NoSync => SyncPolicy::NoSync,
+    };
+    Durability { leader: part(policy.leader), replicas: part(policy.replicas) }
 }
 
 fn refusal(code: FaultCode, group: &Group) -> String {

@@ -36,6 +36,10 @@ pub struct NodeConfig {
     pub stamp_interval_millis: u64,
     /// How often the safety number is renewed and the stamp looked at, in milliseconds.
     pub safety_interval_millis: u64,
+    /// So many entries of a group may be acknowledged and not synced, by a policy that permits that.
+    pub unsynced_max_entries: u64,
+    /// For so long, in milliseconds.
+    pub unsynced_max_millis: u64,
     /// Updates by snapshot are sent at most so fast, in bytes a second for each; 0 for no limit.
     pub update_rate: u64,
     /// The largest frame that carries no message.

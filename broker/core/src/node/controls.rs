@@ -203,6 +203,10 @@ impl Node {
                 }
                 Ok(Change::RequiredNodes(u32::try_from(required).unwrap_or(u32::MAX)))
             }
+            Setting::Durability(_) if group.id == GroupId::SYSTEM => {
+                Err(invalid("`system` is always sync,sync: a policy is set for virtual hosts".into()))
+            }
+            Setting::Durability(policy) => Ok(Change::Durability(policy)),
             Setting::PermittedNodes(permitted) => permission(group, permitted),
             Setting::Primary(name) => self.primary_asked(group, name.as_deref()),
         }
@@ -286,6 +290,9 @@ impl Node {
             if let Some(event) = event_of(&group.vhost, one, act, leads) {
                 self.event(event);
             }
+        }
+        if changed.iter().any(|one| matches!(one, Changed::Durability { .. })) {
+            group.acknowledging.decided(at.1);
         }
         self.facts_changed |= !changed.is_empty();
         self.take_stand(group);
@@ -551,7 +558,7 @@ fn without_leader(reply: AdminReply, act: &GroupAct) -> AdminReply {
             Setting::Primary(_) => next.push(
                 "quorate group take-over --node B --confirm CLUSTER --other-is-stopped --reason TEXT".to_owned(),
             ),
-            Setting::Priority { .. } | Setting::PermittedNodes(_) => {}
+            Setting::Priority { .. } | Setting::PermittedNodes(_) | Setting::Durability(_) => {}
         }
     }
     AdminReply::Failed { code: "NO_QUORUM", message, next, leader_admin_address }

@@ -204,7 +204,7 @@ impl Node {
         let Some(group) = self.groups.get(id) else { return false };
         let calm = match (&group.replica, &group.recovered) {
             (Some(replica), _) => {
-                !replica.has_ready() && replica.persisted() == replica.last() && replica.waits_for().is_none()
+                !replica.has_ready() && replica.synced() == replica.last() && !replica.is_logging()
             }
             (None, Some(recovered)) => !recovered.reset && !recovered.marked,
             (None, None) => false,
@@ -222,7 +222,9 @@ impl Node {
             }
             if !facts.is_trusted(*id) || self.refilling.contains(id) {
                 return Err(format!(
-                    "this broker's store may lack what it acknowledged in virtual host {}: nothing is changed",
+                    "this broker's store may lack what it acknowledged in virtual host {}: nothing is changed; ask another \
+                     broker, or compare the stores of all (quorate store inspect DIR DIR…) and go on from the latest \
+                     (quorate store mark-clean DIR --reason TEXT)",
                     group.vhost
                 ));
             }

@@ -3,9 +3,7 @@
 use bytes::Bytes;
 use quorate_store::ids::{GroupId, Incarnation, Index, Position, StoreId};
 use quorate_store::log::SyncedPoint;
-use quorate_store::stamp::{
-    Durability, DurabilityPolicy, GroupStamp, RecoveryMode, Stamp, StampMember, StampState,
-};
+use quorate_store::stamp::{GroupStamp, RecoveryMode, Stamp, StampMember, StampState};
 
 use uuid::Uuid;
 
@@ -20,6 +18,7 @@ use crate::formation::{Facts, Founder, FoundingValue};
 use crate::io::PeerKey;
 use crate::machine::{Command, Founding, Member, Place, SystemMachine};
 use crate::peer::Admission;
+use crate::replica::Replica;
 
 /// A founder as the stamp remembers it.
 pub(crate) fn stamp_member(founder: &Founder) -> StampMember {
@@ -234,7 +233,8 @@ impl Node {
         stamp.witnessed = self.life.witnessed().cloned().collect();
         stamp.refilling = self.refilling.iter().copied().collect();
         if !self.groups.is_empty() {
-            stamp.groups = self.groups.values().map(group_stamp).collect();
+            let strict = self.is_strict();
+            stamp.groups = self.groups.values().map(|group| group_stamp(group, strict)).collect();
         }
         let Some(system) = self.groups.get(GroupId::SYSTEM) else { return };
         let Some(machine) = system.machine.system() else { return };
@@ -261,7 +261,7 @@ impl Node {
     }
 }
 
-fn group_stamp(group: &Group) -> GroupStamp {
+fn group_stamp(group: &Group, strict: bool) -> GroupStamp {
     let epoch = group.lineage.tag().epoch;
     let applied = Position { epoch, term: group.applied_term, index: group.applied };
     let (position, synced) = match (&group.replica, group.marked_at) {
@@ -269,18 +269,19 @@ fn group_stamp(group: &Group) -> GroupStamp {
         (_, Some(end)) => (end, end),
         (Some(replica), None) => {
             let last = Position { epoch, term: replica.last_term(), index: replica.last() };
-            (last, if replica.persisted() == replica.last() { last } else { applied })
+            (last, if replica.synced() == replica.last() { last } else { synced_of(group, replica) })
         }
         (None, None) => (applied, applied),
     };
+    let (policy, weakest) = group.durability_to_say(strict);
     GroupStamp {
         group: group.id,
         vhost: group.vhost.clone(),
         lineage: group.lineage.entries().to_vec(),
         position,
         synced,
-        policy: DurabilityPolicy { leader: Durability::Sync, replicas: Durability::Sync },
-        weakest: Durability::Sync,
+        policy,
+        weakest,
     }
 }
 
@@ -309,4 +310,11 @@ impl Group {
 /// The epoch of `system` in which the group was given.
 fn first_epoch(system: &SystemMachine, id: GroupId) -> Option<Uuid> {
     system.epoch_of(id).or(system.cluster().map(|cluster| cluster.0))
+}
+
+/// Where the synced part of a log ends that goes on behind it; below what is in memory no term is known.
+fn synced_of(group: &Group, replica: &Replica) -> Position {
+    let index = replica.synced();
+    let term = replica.term_at(index).unwrap_or_default();
+    Position { epoch: group.lineage.tag().epoch, term, index }
 }

@@ -10,6 +10,7 @@ use uuid::Uuid;
 
 use super::config::limits;
 use super::configuration::Configuration;
+use super::durability::Acknowledging;
 use super::held::Held;
 use super::lineage::Lineage;
 use super::meta::{Meta, Space};
@@ -103,6 +104,8 @@ pub(crate) struct Group {
     pub(crate) machine: Machine,
     pub(crate) configuration: Configuration,
     pub(crate) controls: Controls,
+    /// What acknowledgements take by the durability policy.
+    pub(crate) acknowledging: Acknowledging,
     pub(crate) applied: Index,
     pub(crate) applied_term: Term,
     /// Durable in the state store up to here.
@@ -186,6 +189,7 @@ impl Group {
             machine: Machine::new(id),
             configuration: Configuration::default(),
             controls: Controls::default(),
+            acknowledging: Acknowledging::default(),
             applied: Index::default(),
             applied_term: Term::default(),
             checkpointed: Index::default(),

@@ -36,6 +36,11 @@ impl Groups {
         Some(group)
     }
 
+    /// For what a round need not look at.
+    pub(crate) fn get_mut_quietly(&mut self, id: GroupId) -> Option<&mut Group> {
+        self.all.get_mut(&id).map(Box::as_mut)
+    }
+
     pub(crate) fn contains_key(&self, id: GroupId) -> bool {
         self.all.contains_key(&id)
     }

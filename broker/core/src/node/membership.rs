@@ -248,7 +248,7 @@ impl Node {
         group: &Group,
         to: RaftId,
         message: PeerMessage,
-        after: Option<crate::io::Ticket>,
+        after: Option<crate::io::After>,
     ) -> bool {
         let Some(key) = self.peers.store_of(to).and_then(|store| self.peers.key(store)) else { return false };
         debug_assert!(group.replica.is_some(), "only a node sends");

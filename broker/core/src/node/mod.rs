@@ -21,6 +21,7 @@ mod configuration;
 mod controls;
 mod deleted;
 mod deliver;
+mod durability;
 mod force_asks;
 mod forced;
 mod found;
@@ -197,6 +198,16 @@ pub struct Node {
     /// Records of this round, and the ticket of their batch once one is needed.
     records: Vec<Record>,
     round_ticket: Option<Ticket>,
+    /// The round's batch is to be synced, and everything before it.
+    must_sync: bool,
+    /// When what is written and not synced is to be synced at the latest.
+    next_sync: Option<Tick>,
+    /// Everything up to this batch is being synced.
+    sync_asked: Ticket,
+    /// Groups that acknowledge otherwise once a stamp is durable.
+    stamps_awaited: BTreeMap<Ticket, Vec<GroupId>>,
+    /// Groups of which a former process may have acknowledged what the store does not hold.
+    lacking: BTreeSet<GroupId>,
     /// Batches of the log that are not durable yet.
     log_tickets: BTreeSet<Ticket>,
     then: BTreeMap<Ticket, Vec<Then>>,
@@ -307,6 +318,7 @@ impl Node {
         let stamped_life = stamp.as_ref().map(|stamp| (stamp.incarnation, stamp.run_id));
         let refilling: BTreeSet<GroupId> =
             stamp.iter().flat_map(|stamp: &Stamp| stamp.refilling.iter().copied()).collect();
+        let lacking = stamp.iter().flat_map(|stamp| durability::lacking(stamp, found.same_boot)).collect();
         let witnessed = stamp.clone().map(|stamp| stamp.witnessed).unwrap_or_default();
         let founding = Founding::new(own.store, startup::forming_of(stamp.as_ref()))
             .with_wall_clock(config.tick_zero_ms);
@@ -322,6 +334,11 @@ impl Node {
             next_ticket: 1,
             records: Vec::new(),
             round_ticket: None,
+            must_sync: false,
+            next_sync: None,
+            sync_asked: Ticket(0),
+            stamps_awaited: BTreeMap::new(),
+            lacking,
             log_tickets: BTreeSet::new(),
             then: BTreeMap::new(),
             loads: BTreeMap::new(),
@@ -420,6 +437,7 @@ impl Node {
             }
             Input::PeerUnlinked { peer } => self.peer_unlinked(peer),
             Input::PeerMessage { from, message } => self.peer_message(from, message),
+            Input::Written { ticket } => self.written(ticket),
             Input::Persisted { ticket } => self.persisted(ticket),
             Input::StampForeign { found } => self.stamp_foreign(found),
             Input::NotKept { ticket, why } => self.not_kept(ticket, why),
@@ -456,12 +474,18 @@ impl Node {
         if let Some(deadline) = self.founding.next_deadline() {
             next = next.min(deadline);
         }
-        Some(self.next_campaign.map_or(next, |at| next.min(at)))
+        let soonest = [self.next_campaign, self.next_sync].into_iter().flatten().min();
+        Some(soonest.map_or(next, |at| next.min(at)))
     }
 
     /// How far each group that has a node here knows its log to be committed: for whoever watches from outside.
     pub fn commits(&self) -> impl Iterator<Item = (GroupId, Index)> {
         self.groups.values().filter_map(|group| Some((group.id, group.replica.as_ref()?.commit())))
+    }
+
+    /// How many vote in a group, as its node here knows: for whoever watches from outside.
+    pub fn voters(&self, group: GroupId) -> usize {
+        self.groups.get(group).map_or(0, |group| group.configuration.voters.len())
     }
 
     fn emit(&mut self, output: Output) {
@@ -482,8 +506,14 @@ impl Node {
         ticket
     }
 
-    /// The ticket of this round's log batch.
+    /// The ticket of this round's log batch, which is synced: something follows when it is durable.
     fn log_ticket(&mut self) -> Ticket {
+        self.must_sync = true;
+        self.round_batch()
+    }
+
+    /// The ticket of this round's log batch.
+    fn round_batch(&mut self) -> Ticket {
         if let Some(ticket) = self.round_ticket {
             return ticket;
         }
@@ -552,11 +582,12 @@ impl Node {
                 let group = self.groups.get_mut(id);
                 let Some(replica) = group.and_then(|group| group.replica.as_mut()) else { continue };
                 replica.on_persisted(ticket);
-                if replica.waits_for().is_some() {
+                if replica.is_logging() {
                     self.logging.insert(id);
                 }
             }
         }
+        self.durability_said(ticket);
         for then in self.then.remove(&ticket).unwrap_or_default() {
             self.facts_changed |=
                 !matches!(then, Then::Checkpointed(..) | Then::SinkWritten(..) | Then::StampLookedAt);

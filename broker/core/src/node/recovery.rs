@@ -440,6 +440,12 @@ impl Node {
             None => latest.unwrap_or_else(|| group.configuration.clone()),
         };
         group.stale = self.refilling.contains(&group.id);
+        // An operator who marks a store goes on from it as it is.
+        group.acknowledging.lacks = self.lacking.contains(&group.id) && !marked;
+        let stamped = self.stamp.iter().flat_map(|stamp| &stamp.groups);
+        if let Some(stamped) = stamped.into_iter().find(|part| part.group == group.id) {
+            group.acknowledging.found(stamped);
+        }
         group.recovered = Some(RecoveredLog { found, tail, latest, reset, marked });
         self.groups.insert(group);
         self.recover_next();

@@ -121,7 +121,9 @@ impl Node {
     /// is known of it, by which nobody could tell any more that it was.
     pub(super) fn leave_behind(&mut self, facts: &Facts) {
         for group in self.groups.values_mut() {
-            if facts.is_left_behind(group.id) || !facts.is_trusted(group.id) {
+            // Of what may have been lost with power or process, the stamp goes on to say so.
+            let lost = !facts.is_trusted(group.id) && !group.acknowledging.lacks;
+            if facts.is_left_behind(group.id) || lost {
                 group.stale = true;
                 self.refilling.insert(group.id);
             }

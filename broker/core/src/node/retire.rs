@@ -78,8 +78,8 @@ impl Node {
             }
             return;
         };
-        // A transfer reads bodies from the log.
-        if group.sources.current.is_some() {
+        // A transfer reads bodies from the log. What is handed over is to go with a checkpoint at once.
+        if group.sources.current.is_some() || !self.may_checkpoint(group) {
             return;
         }
         let wanted = wanted.min(group.applied);
@@ -191,6 +191,12 @@ impl Node {
         if group.checkpoint_running || group.sink.is_some() {
             // Should what is received not become the group's state, this begins anew.
             group.retirement.busy &= group.checkpoint_running;
+            return;
+        }
+        // What RocksDB has of the state, the log has to have on the medium: a message's body is nowhere else. The round after
+        // the sync comes here again.
+        if !self.may_checkpoint(group) {
+            group.retirement.busy = false;
             return;
         }
         group.checkpoint_running = true;

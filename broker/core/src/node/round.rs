@@ -3,13 +3,13 @@
 use std::collections::BTreeSet;
 
 use quorate_store::ids::{GroupId, RaftId};
-use quorate_store::record::{Batch, Record};
+use quorate_store::record::Record;
 use raft::eraftpb;
 
 use super::group::Group;
 use super::{LoadFor, Node, Phase};
 use crate::event::Event;
-use crate::io::{Output, Tick, Ticket};
+use crate::io::{After, Output, Tick, Ticket};
 use crate::peer::PeerMessage;
 use crate::replica::Effects;
 use crate::replica::wire::RaftMessage;
@@ -75,16 +75,6 @@ impl Node {
         self.write_batch();
         self.drive_closing();
         self.drive_stop();
-    }
-
-    fn write_batch(&mut self) {
-        let records = std::mem::take(&mut self.records);
-        let Some(ticket) = self.round_ticket.take() else {
-            assert!(records.is_empty(), "records without a ticket would never become durable");
-            return;
-        };
-        self.counters.log_batches += 1;
-        self.emit(Output::Persist { ticket, batch: Batch { records } });
     }
 
     fn pass_time(&mut self) {
@@ -224,19 +214,20 @@ impl Node {
         }
         group.flush_proposals();
         self.serve(group);
+        self.set_level(group);
         // The ticket is taken only if records come of it, so look first with the number it would have.
         let ticket = self.round_ticket.unwrap_or(Ticket(self.next_ticket));
         let mut effects = Effects::default();
         let Some(replica) = &mut group.replica else { return false };
-        replica.drive(ticket, &mut effects);
-        let waits_for = replica.waits_for();
-        let wanted = replica.take_wanted();
-        let snapshots = replica.take_snapshots_wanted();
-        if waits_for.is_some() {
+        replica.drive(ticket, self.now, &mut effects);
+        if replica.is_logging() {
             self.logging.insert(group.id);
         }
+        let wanted = replica.take_wanted();
+        let snapshots = replica.take_snapshots_wanted();
+        self.must_sync |= effects.must_sync;
         if !effects.records.is_empty() {
-            let taken = self.log_ticket();
+            let taken = self.round_batch();
             assert_eq!(taken, ticket, "the ticket seen is the ticket taken");
             for record in &effects.records {
                 if let Record::Entry(_, _, entry) = record {
@@ -253,8 +244,8 @@ impl Node {
         for message in effects.messages {
             self.send_raft_message(group, message, None);
         }
-        for message in effects.messages_after {
-            self.send_raft_message(group, message, waits_for);
+        for (message, after) in effects.messages_after {
+            self.send_raft_message(group, message, Some(after));
         }
         for wanted in wanted {
             let ticket = self.ticket();
@@ -280,13 +271,14 @@ impl Node {
             self.apply(group, effects.committed);
         }
         let worked = self.release_held(group) || worked;
+        self.mind_durability(group);
         if let Some(replica) = &mut group.replica {
             replica.sleep_if_told();
         }
         worked
     }
 
-    fn send_raft_message(&mut self, group: &mut Group, message: eraftpb::Message, after: Option<Ticket>) {
+    fn send_raft_message(&mut self, group: &mut Group, message: eraftpb::Message, after: Option<After>) {
         let to = RaftId(message.to);
         if message.get_msg_type() == eraftpb::MessageType::MsgSnapshot {
             self.offer_snapshot(group, to, message.term);

@@ -240,6 +240,9 @@ impl Node {
         self.outputs.retain(told);
         self.records.clear();
         self.round_ticket = None;
+        self.must_sync = false;
+        self.next_sync = None;
+        self.stamps_awaited.clear();
         self.log_tickets.clear();
         self.logging.clear();
         self.then.clear();

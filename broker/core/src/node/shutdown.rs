@@ -257,7 +257,7 @@ impl Node {
             group.ended == Some(shutdown)
                 && group.sink.is_none()
                 && group.replica.as_ref().is_some_and(|replica| {
-                    replica.last() == group.applied && replica.persisted() == group.applied
+                    replica.last() == group.applied && replica.synced() == group.applied
                 })
         };
         let known = self.system().into_iter().flat_map(SystemMachine::vhosts);

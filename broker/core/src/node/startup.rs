@@ -364,6 +364,7 @@ impl Node {
                 )
             } else {
                 let mut log = LogWindow::new(hard_state, conf_state, found.first, found.last, found.terms);
+                recovered.tail.iter().for_each(|entry| group.acknowledging.note(entry));
                 log.refill(recovered.tail);
                 log
             };
@@ -525,6 +526,7 @@ impl Node {
         {
             self.after(ticket, Then::RefillingStamped(refilling));
         }
+        self.say_durability(ticket, &stamp);
         self.stamp = Some(stamp.clone());
         self.emit(Output::WriteStamp { ticket, stamp: Box::new(stamp) });
         ticket

@@ -5,7 +5,7 @@ use uuid::Uuid;
 
 use super::{Node, Phase, Then};
 use crate::event::Level;
-use crate::io::{Output, Tick};
+use crate::io::{Output, Point, Tick};
 
 /// How far an orderly stop has come.
 #[derive(Debug)]
@@ -81,7 +81,8 @@ impl Node {
         self.after(ticket, Then::StopLogged);
         let records = std::mem::take(&mut self.records);
         self.round_ticket = None;
-        self.emit(Output::Persist { ticket, batch: quorate_store::record::Batch { records } });
+        self.must_sync = false;
+        self.give_batch(ticket, records, Point::Synced);
     }
 
     pub(super) fn stop_logged(&mut self) {
@@ -89,7 +90,11 @@ impl Node {
         let mut waiting = 0;
         for id in self.group_ids() {
             self.with_group(id, |node, group| {
-                if group.replica.is_some() && group.sink.is_none() && !group.checkpoint_running {
+                if group.replica.is_some()
+                    && node.may_checkpoint(group)
+                    && group.sink.is_none()
+                    && !group.checkpoint_running
+                {
                     let batch = group.checkpoint();
                     let ticket = node.ticket();
                     node.after(ticket, Then::StopFlushed);

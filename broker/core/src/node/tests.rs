@@ -80,12 +80,22 @@ fn lone_node_after(stamp: FoundStamp, panic: PanicFound) -> Node {
         timing: Timing::new(100, 1000),
         stamp_interval_millis: 5000,
         safety_interval_millis: 1000,
+        unsynced_max_entries: 1000,
+        unsynced_max_millis: 100,
         update_rate: 0,
         frame_limit: 1 << 20,
         message_limit: 1 << 20,
     };
     let key = samples::empty(1).key;
-    let found = Found { run: key.run, store: key.store, stamp, groups: Vec::new(), log_bytes: 0, panic };
+    let found = Found {
+        run: key.run,
+        store: key.store,
+        stamp,
+        groups: Vec::new(),
+        log_bytes: 0,
+        same_boot: true,
+        panic,
+    };
     Node::new(config, found, 1, Tick(0))
 }
 

@@ -32,6 +32,10 @@ impl Node {
         if group.sources.current.is_some() || group.checkpoint_running {
             return;
         }
+        // Raft asks again.
+        if !self.may_checkpoint(group) {
+            return;
+        }
         let Some(store) = self.peers.store_of(to).filter(|store| self.peers.is_linked(*store)) else {
             return;
         };
@@ -551,6 +555,7 @@ impl Node {
         group.client_epoch = sink.client_epoch;
         group.controls = std::mem::take(&mut sink.controls);
         self.forget_bequeathed(group, index);
+        group.acknowledging.decided(index);
         group.applied = index;
         group.applied_term = term;
         group.checkpointed = index;

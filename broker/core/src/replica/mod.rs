@@ -9,24 +9,26 @@
 //!                                             └─> committed entries ─> the group's state machine
 //! ```
 
+mod backlog;
 mod sleep;
 mod standing;
 mod storage;
 pub mod wire;
 
-use std::collections::{BTreeSet, VecDeque};
+use std::collections::BTreeSet;
 
 use bytes::Bytes;
 use quorate_store::ids::{Epoch, GroupId, Index, RaftId, Term};
 use quorate_store::record::{Entry, EntryKind, HardState, Record};
+use quorate_store::stamp::Durability;
 use raft::eraftpb;
 use raft::{Config, ProgressState, RawNode, StateRole};
 
+use self::backlog::{Backlog, Fill};
 pub(crate) use self::standing::{Candidacy, Standing};
 pub(crate) use self::storage::{LogWindow, Offer, Wanted};
-use self::wire::{MembershipChange, RaftMessage, entry_from_raft, entry_into_raft};
-use crate::io::FoundGroup;
-use crate::io::Ticket;
+use self::wire::{MembershipChange, RaftMessage, entry_from_raft, entry_into_raft, is_control};
+use crate::io::{After, FoundGroup, Tick, Ticket};
 
 /// Election and heartbeat, counted in ticks of [`Timing::tick_millis`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -74,6 +76,10 @@ fn proposed(kind: EntryKind, data: Bytes) -> eraftpb::Entry {
     entry_into_raft(Entry { term: Term(0), index: Index(0), kind, data })
 }
 
+/// What says how far a follower's log is: as soon as the policy says. Everything else waits for the medium.
+const ACKNOWLEDGEMENTS: [eraftpb::MessageType; 2] =
+    [eraftpb::MessageType::MsgAppendResponse, eraftpb::MessageType::MsgHeartbeatResponse];
+
 /// What only those take part in who hold all that they ever acknowledged.
 const ELECTION_KINDS: [eraftpb::MessageType; 3] = [
     eraftpb::MessageType::MsgRequestVote,
@@ -94,8 +100,10 @@ pub(crate) struct Effects {
     pub(crate) records: Vec<Record>,
     /// Messages that may leave at once.
     pub(crate) messages: Vec<eraftpb::Message>,
-    /// Messages that wait for the round's batch (or the latest batch still on its way).
-    pub(crate) messages_after: Vec<eraftpb::Message>,
+    /// Messages that wait for the round's batch, or one still on its way.
+    pub(crate) messages_after: Vec<(eraftpb::Message, After)>,
+    /// The records are to be synced with the round's batch.
+    pub(crate) must_sync: bool,
     /// Entries to apply, in order.
     pub(crate) committed: Vec<Committed>,
     /// Read-index contexts whose round a quorum answered.
@@ -125,8 +133,8 @@ pub(crate) struct Replica {
     held_ticks: usize,
     /// What fixes this node's election timeouts, in place of raft-rs's own randomness.
     salt: u64,
-    /// Readies handed out whose records wait for a ticket: `(ticket, ready number)`.
-    unpersisted: VecDeque<(Ticket, u64)>,
+    /// What of its log is on its way to the medium.
+    backlog: Backlog,
     /// The highest index written to the log so far, durable or not, of this incarnation.
     commit_written: Index,
     /// Members changed since: that it is committed is to be durable soon, and not only with the next entries.
@@ -176,6 +184,7 @@ impl Replica {
         };
         let logger = slog::Logger::root(slog::Discard, slog::o!());
         let commit_written = log.hard_state().commit;
+        let backlog = Backlog::new(raft::Storage::last_index(&log).map(Index).unwrap_or_default());
         let raw = RawNode::new(&config, log, &logger).expect("the configuration is valid by construction");
         let mut replica = Self {
             group,
@@ -184,7 +193,7 @@ impl Replica {
             raw,
             timing,
             salt,
-            unpersisted: VecDeque::new(),
+            backlog,
             commit_written,
             members_changed: false,
             probed: BTreeSet::new(),
@@ -272,8 +281,38 @@ impl Replica {
         Index(self.raw.raft.raft_log.last_index())
     }
 
-    pub(crate) fn persisted(&self) -> Index {
-        Index(self.raw.raft.raft_log.persisted)
+    /// The medium has its log up to here.
+    pub(crate) fn synced(&self) -> Index {
+        self.backlog.synced()
+    }
+
+    /// The medium has everything that was given to its log.
+    pub(crate) fn is_synced(&self) -> bool {
+        self.backlog.is_synced()
+    }
+
+    /// What waits for a sync; none if nothing does.
+    pub(crate) fn fill(&self) -> Option<Fill> {
+        self.backlog.fill()
+    }
+
+    /// The same beyond this batch.
+    pub(crate) fn fill_beyond(&self, ticket: Ticket) -> Option<Fill> {
+        self.backlog.fill_beyond(ticket)
+    }
+
+    /// What an acknowledgement takes from now on, of what waits for one already too.
+    pub(crate) fn set_level(&mut self, level: Durability) {
+        if level != self.backlog.level() {
+            self.backlog.set_level(level);
+            self.tell_persisted();
+        }
+    }
+
+    /// Entries about the group itself that came since the last drive.
+    pub(crate) fn new_controls(&self) -> Vec<Entry> {
+        let new = self.raw.raft.raft_log.unstable_entries().iter();
+        new.filter(|entry| is_control(entry)).cloned().map(entry_from_raft).collect()
     }
 
     pub(crate) fn last_term(&self) -> Term {
@@ -590,28 +629,33 @@ impl Replica {
         self.raw.mut_store().compact(index);
     }
 
+    /// The operating system has the batch of this ticket, and all before it.
+    pub(crate) fn on_written(&mut self, ticket: Ticket) {
+        self.backlog.on_written(ticket);
+        self.tell_persisted();
+    }
+
     /// The batch of this ticket, and all before it, are durable.
     pub(crate) fn on_persisted(&mut self, ticket: Ticket) {
-        let mut number = None;
-        while let Some((waiting, ready)) = self.unpersisted.front() {
-            if *waiting > ticket {
-                break;
-            }
-            number = Some(*ready);
-            self.unpersisted.pop_front();
-        }
-        if let Some(number) = number {
+        self.backlog.on_synced(ticket);
+        self.tell_persisted();
+    }
+
+    /// Tells raft-rs what has come as far as the policy of this node's role asks for. From then on a leader counts itself,
+    /// and applies, which it never does before.
+    fn tell_persisted(&mut self) {
+        if let Some(number) = self.backlog.take_ready() {
             self.raw.on_persist_ready(number);
         }
         // The machine has had the snapshot's state since before Raft took it.
         let below = self.raw.raft.raft_log.first_index() - 1;
-        if self.awaits_snapshot() && self.persisted().0 >= below {
+        if self.awaits_snapshot() && self.raw.raft.raft_log.persisted >= below {
             self.raw.advance_apply_to(below);
         }
     }
 
     /// Takes everything raft-rs has ready. `ticket` is this round's batch; it is used only if `effects.records` grew.
-    pub(crate) fn drive(&mut self, ticket: Ticket, effects: &mut Effects) {
+    pub(crate) fn drive(&mut self, ticket: Ticket, now: Tick, effects: &mut Effects) {
         while self.raw.has_ready() {
             let mut ready = self.raw.ready();
             effects.messages.extend(ready.take_messages());
@@ -622,18 +666,23 @@ impl Replica {
                     .filter_map(|state| state.request_ctx.as_slice().try_into().ok().map(u64::from_le_bytes)),
             );
 
-            let mut wrote = false;
+            let (mut wrote, mut promised) = (false, false);
+            let mut fill = Fill { since: now, ..Fill::default() };
             if !ready.snapshot().is_empty() {
                 let metadata = ready.snapshot().get_metadata();
                 let (index, term) = (Index(metadata.index), Term(metadata.term));
                 self.raw.mut_store().reset(index, term, metadata.get_conf_state().clone());
                 effects.records.push(Record::Reset(self.group, self.epoch, term, index));
                 effects.installed = Some((index, term));
-                wrote = true;
+                self.backlog.cut(index.next());
+                (wrote, promised) = (true, true);
             }
             let entries = ready.take_entries();
             if !entries.is_empty() {
                 self.raw.mut_store().append(&entries);
+                self.backlog.cut(Index(entries.first().map_or(0, |entry| entry.index)));
+                fill.entries = entries.len() as u64;
+                fill.bytes = entries.iter().map(|entry| entry.data.len() as u64).sum();
                 effects.records.extend(
                     entries
                         .into_iter()
@@ -641,15 +690,15 @@ impl Replica {
                 );
                 wrote = true;
             }
-            let mut promised = false;
             if let Some(hard_state) = ready.hs() {
                 let hard_state = HardState {
                     term: Term(hard_state.term),
                     vote: hard_state.vote,
                     commit: Index(hard_state.commit),
                 };
+                let before = self.raw.store().hard_state();
                 self.raw.mut_store().set_hard_state(hard_state);
-                promised = ready.must_sync();
+                promised |= hard_state.term != before.term || hard_state.vote != before.vote;
             }
             // A commit index alone need not be synced: it is learned again. With entries, the latest one goes along.
             let hard_state = self.raw.store().hard_state();
@@ -673,15 +722,22 @@ impl Replica {
             );
             self.raw.advance_append_async(ready);
             if wrote {
-                self.unpersisted.push_back((ticket, number));
-                effects.messages_after.extend(persisted_messages);
-            } else if self.unpersisted.is_empty() {
-                self.raw.on_persist_ready(number);
-                effects.messages.extend(persisted_messages);
-            } else {
-                let waiting = self.unpersisted.back().map_or(ticket, |(waiting, _)| *waiting);
-                self.unpersisted.push_back((waiting, number));
-                effects.messages_after.extend(persisted_messages);
+                self.backlog.note(ticket, self.last(), fill, promised);
+                effects.must_sync |= promised || self.backlog.level() == Durability::Sync;
+            }
+            self.backlog.await_ready(number, promised);
+            self.tell_persisted();
+            let (acknowledges, rest) = (self.backlog.acknowledges_after(), self.backlog.everything_after());
+            for message in persisted_messages {
+                let says_how_far = ACKNOWLEDGEMENTS.contains(&message.get_msg_type());
+                match if says_how_far { acknowledges } else { rest } {
+                    Some(after) => {
+                        // Nobody is to wait for the end of a window to be elected.
+                        effects.must_sync |= !says_how_far;
+                        effects.messages_after.push((message, after));
+                    }
+                    None => effects.messages.push(message),
+                }
             }
         }
         // raft-rs begins with the members of the last entry that is known to be committed. If all end now and a former
@@ -690,18 +746,21 @@ impl Replica {
             && let Some(record) = self.final_record()
         {
             effects.records.push(record);
+            effects.must_sync = true;
+            self.backlog.note(ticket, self.last(), Fill { since: now, ..Fill::default() }, false);
         }
     }
 
-    /// The ticket that messages of [`Effects::messages_after`] wait for.
-    pub(crate) fn waits_for(&self) -> Option<Ticket> {
-        self.unpersisted.back().map(|(ticket, _)| *ticket)
+    /// Something that was given to the log is not synced, or raft-rs is not told of it.
+    pub(crate) fn is_logging(&self) -> bool {
+        !self.backlog.is_empty()
     }
 
     /// The machine has applied everything up to here; entries that nobody needs any more leave the memory.
     pub(crate) fn on_applied(&mut self, index: Index) {
         self.raw.advance_apply_to(index.0);
-        let keep_above = index.min(self.persisted());
+        // What the operating system does not have cannot be read back.
+        let keep_above = index.min(self.backlog.written());
         self.raw.mut_store().trim(WINDOW_BYTES, keep_above);
     }
 

@@ -76,7 +76,7 @@ impl Replica {
         log.committed == last
             && log.persisted == last
             && log.applied == last
-            && self.unpersisted.is_empty()
+            && self.backlog.is_empty()
             && !self.raw.has_ready()
             && !self.awaits_snapshot()
     }

@@ -7,7 +7,7 @@ use raft::eraftpb;
 use super::storage::LogWindow;
 use super::wire::{MembershipChange, RaftMessage};
 use super::{Effects, Replica, Timing};
-use crate::io::Ticket;
+use crate::io::{Tick, Ticket};
 
 struct Trio {
     replicas: Vec<Replica>,
@@ -35,7 +35,7 @@ impl Trio {
         let ticket = Ticket(self.ticket);
         let mut effects = Effects::default();
         let replica = &mut self.replicas[number];
-        replica.drive(ticket, &mut effects);
+        replica.drive(ticket, Tick(0), &mut effects);
         for committed in effects.committed {
             replica.on_applied(committed.entry.index);
             if committed.entry.kind == EntryKind::Membership {
@@ -43,7 +43,8 @@ impl Trio {
                 replica.apply_membership(change);
             }
         }
-        self.waiting.extend(effects.messages.into_iter().chain(effects.messages_after));
+        let after = effects.messages_after.into_iter().map(|(message, _)| message);
+        self.waiting.extend(effects.messages.into_iter().chain(after));
         ticket
     }
 

@@ -237,6 +237,11 @@ pub fn entry_from_raft(mut entry: eraftpb::Entry) -> Entry {
     Entry { term: Term(entry.term), index: Index(entry.index), kind, data }
 }
 
+/// Whether an entry speaks about the group itself.
+pub fn is_control(entry: &eraftpb::Entry) -> bool {
+    entry.get_entry_type() == eraftpb::EntryType::EntryNormal && entry.context == CONTROL_CONTEXT
+}
+
 /// A log entry in raft-rs's form.
 pub fn entry_into_raft(entry: Entry) -> eraftpb::Entry {
     let mut out = eraftpb::Entry::default();

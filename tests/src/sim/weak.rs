@@ -1,0 +1,88 @@
+//! Weaker durability policies, and the operator who is asked when what was acknowledged may be gone: nothing is lost
+//! otherwise, and never without that.
+
+use quorate_core::admin::{Status, VerdictWord};
+use quorate_store::stamp::{Durability, DurabilityPolicy};
+
+use super::controls::STRICT;
+use super::fault::Fault;
+use super::host::Host;
+use super::schedule::HostId;
+use super::world::World;
+
+/// The group whose policy is set, as faults and scenes do.
+const VHOST: &str = "/";
+
+fn policy_of(status: &Status) -> Option<(DurabilityPolicy, Durability)> {
+    let group = status.groups.iter().find(|group| group.vhost == VHOST)?;
+    Some((group.durability, group.durability_weakest))
+}
+
+/// Whether this broker asks its operator to go on with the group from one of the stores.
+fn asks(status: &Status) -> bool {
+    let group = status.groups.iter().find(|group| group.vhost == VHOST);
+    let verdict = group.and_then(|group| group.verdict.as_ref());
+    verdict.is_some_and(|shown| shown.verdict == VerdictWord::NeedsOperator && shown.row == "N1")
+}
+
+impl World {
+    /// Whether some policy, or some stamp, admits of what is not synced.
+    pub fn is_weak(&self) -> bool {
+        let stamped = |host: &Host| {
+            let groups = host.medium.stamp().map(|stamp| stamp.groups).unwrap_or_default();
+            groups.iter().any(|group| group.policy != STRICT || group.weakest != Durability::Sync)
+        };
+        self.statuses.values().filter_map(policy_of).any(|found| found != (STRICT, Durability::Sync))
+            || self.hosts.iter().any(stamped)
+    }
+
+    /// Faults that take a store, or whose operator has a book of his own, are for clusters in which everything is synced:
+    /// two such operators at once would mend each other's work.
+    pub(super) fn is_for_the_strict(fault: &Fault) -> bool {
+        matches!(
+            fault,
+            Fault::LoseDisk(..)
+                | Fault::Damage(..)
+                | Fault::Rot(..)
+                | Fault::OldCopy(..)
+                | Fault::Clone(..)
+                | Fault::Twin(..)
+                | Fault::Foreign(..)
+                | Fault::Remove(_)
+                | Fault::Intrude(_)
+                | Fault::Mark(_)
+                | Fault::MarkBlind(..)
+                | Fault::RequiredNodes(..)
+        )
+    }
+
+    /// If all brokers run, and all ask for it, the operator goes on from the store that has most of the group.
+    pub(super) fn look_for_losses(&mut self) {
+        let mut here = (0..self.hosts.len()).filter(|host| !self.away.contains(host));
+        let all_ask =
+            here.all(|host| self.hosts[host].process.is_some() && self.statuses.get(&host).is_some_and(asks));
+        if !all_ask {
+            return;
+        }
+        if !self.is_weak() {
+            self.checker.violation("an operator is asked though everything was synced".to_owned());
+            return;
+        }
+        let named = self.statuses.values().find_map(named_by);
+        let done = self.go_on_from_best(named.as_deref());
+        let now = self.now();
+        self.trace.line(now, || format!("the operator goes on from what is left: {done}"));
+    }
+
+    /// Whether this is the host whose store the brokers named.
+    pub(super) fn is_named(&self, host: HostId, named: Option<&str>) -> bool {
+        named.is_none_or(|named| self.hosts[host].name == named)
+    }
+}
+
+/// Whom the verdict names as the one with the most recent log.
+fn named_by(status: &Status) -> Option<String> {
+    let group = status.groups.iter().find(|group| group.vhost == VHOST)?;
+    let (_, named) = group.verdict.as_ref()?.reason.split_once(", is that of ")?;
+    named.split(':').next().map(str::to_owned)
+}
