@@ -149,7 +149,7 @@ const fn kind(name: &'static str, weight: u64, draw: fn(&mut Draw<'_>) -> Fault)
 
 /// Every kind of fault that is drawn. A [`Fault::Twin`] is for scenes: whoever is away for a moment may lose its place to
 /// its copy, now or at its next start, and then more are lost than a cluster can do without.
-pub const KINDS: [Kind; 38] = [
+pub const KINDS: [Kind; 39] = [
     kind("kill", 2, |draw| Fault::Kill(draw.target(), draw.soon())),
     kind("power", 2, |draw| Fault::Power(draw.target(), draw.soon())),
     kind("power_within_write", 2, |draw| Fault::PowerWithin(draw.target(), draw.dice.between(1, 30))),

@@ -256,7 +256,7 @@ pub struct LogFlight {
 
 /// What the log's lane has begun.
 pub struct LogBegun {
-    /// The last ticket that is written.
+    /// The last ticket that is written and waits for no sync.
     pub written: Option<Ticket>,
     /// What is written.
     pub batches: Vec<Batch>,
@@ -399,13 +399,16 @@ impl Storage {
         if self.log_flight.is_some() || self.log_queue.is_empty() {
             return Ok(None);
         }
-        let (mut last, mut batches, mut compactions) = (None, Vec::new(), Vec::new());
-        let mut sync = false;
+        let (mut last, mut written, mut sync) = (None, None, false);
+        let (mut batches, mut compactions) = (Vec::new(), Vec::new());
         for work in self.log_queue.drain(..) {
             match work {
                 LogWork::Persist(ticket, batch, point) => {
                     last = Some(ticket);
-                    sync |= point == Point::Synced;
+                    match point {
+                        Point::Written => written = Some(ticket),
+                        Point::Synced => sync = true,
+                    }
                     batches.push(batch);
                 }
                 LogWork::Compact(group, index) => compactions.push((group, index)),
@@ -419,7 +422,8 @@ impl Storage {
         }
         self.unsynced.extend(batches.iter().cloned());
         self.log_flight = Some(LogFlight { last, compactions, sync });
-        Ok(Some(LogBegun { written: last, batches, sync }))
+        sync |= written.is_none();
+        Ok(Some(LogBegun { written, batches, sync }))
     }
 
     /// Syncs what was written, if it is to be: the tickets, the batches that are durable now, and what the core is told
@@ -428,7 +432,7 @@ impl Storage {
         let failed = |error: LogError| DiskFailed(error.to_string());
         let LogFlight { last, compactions, sync } = self.log_flight.take().expect("the lane is at work");
         let mut batches = Vec::new();
-        if sync {
+        if sync && last.is_some() {
             self.writer.sync().map_err(failed)?;
             self.note(|| Noted::Synced);
             batches = std::mem::take(&mut self.unsynced);

@@ -67,7 +67,8 @@ pub(crate) fn told(world: &World, host: HostId) -> usize {
 /// Groups of which this host's log or state store has anything.
 pub(crate) fn held(world: &World, host: HostId) -> Vec<GroupId> {
     let medium = world.hosts[host].medium.clone_now();
-    let Opened::Open(_, found) = open_store(&medium, LogSizes::default(), &mut Dice::new(1, "a look")) else {
+    let Opened::Open(_, found) = open_store(&medium, LogSizes::default(), "", &mut Dice::new(1, "a look"))
+    else {
         panic!("host {host} has a store");
     };
     let mut groups: Vec<GroupId> = found.groups.iter().map(|group| group.group).collect();
