@@ -89,7 +89,7 @@ async fn killed_under_no_sync_they_ask_the_operator() {
     let data: Vec<PathBuf> = (0..3).map(|number| cluster.data(number)).collect();
     let paths: Vec<String> = data.iter().map(|path| path.display().to_string()).collect();
     let (_, report) = quorate(&["store", "inspect", &paths[0], &paths[1], &paths[2]]);
-    let latest = report["latest"].as_str().map(Path::new).unwrap_or_else(|| panic!("{report:#}"));
+    let latest = report["latest"].as_str().map_or_else(|| panic!("{report:#}"), Path::new);
     let latest = data.iter().position(|path| path == latest).unwrap();
     let mut mark = vec!["store", "mark-clean", &paths[latest], "--reason", "a test", "--yes", "--against"];
     mark.extend(cluster.others(latest).into_iter().map(|number| paths[number].as_str()));
