@@ -239,6 +239,27 @@ impl World {
         true
     }
 
+    /// The one of these that has most of the first virtual host goes on without the others' votes, by an override. They hold
+    /// all that was confirmed, and so nothing of that is given up.
+    pub(super) fn go_on_without_votes(&mut self, trusted: &[HostId]) {
+        if !self.may_mark() {
+            return;
+        }
+        let seen: Vec<(HostId, Seen)> =
+            trusted.iter().filter_map(|host| Some((*host, seen(&self.hosts[*host])?))).collect();
+        let end = |seen: &Seen| seen.ends.get(&FIRST_VHOST.0).map(|(end, _)| *end);
+        let Some((host, best)) = seen.into_iter().max_by_key(|(_, seen)| end(seen)) else { return };
+        self.cut_clients();
+        let ends: BTreeMap<GroupId, Position> =
+            best.ends.iter().map(|(group, (end, _))| (*group, *end)).collect();
+        self.ledger.left_behind(host, &ends);
+        let copies = std::mem::replace(&mut self.copies, 1);
+        self.begin_cure(host, best.stamp.store_id, Cure::Outvoted { copies });
+        let now = self.now();
+        self.trace
+            .line(now, || format!("host {host} goes on without the votes of those that may lack something"));
+    }
+
     fn follow_marked(&mut self, host: HostId, others: Vec<HostId>, store: StoreId) {
         // Those that know nothing of the mark could go on without it, if there were enough of them at once.
         self.away.extend(others);

@@ -59,6 +59,11 @@ pub(super) enum Cure {
         /// So many.
         copies: usize,
     },
+    /// All run, and too many of them may lack something: one that does not goes on by an override.
+    Outvoted {
+        /// So many.
+        copies: usize,
+    },
 }
 
 /// A store that does not belong there.
@@ -73,7 +78,10 @@ pub(super) enum Wrong {
 impl Ailing {
     /// How many copies a confirm needed before an operator went on from one store.
     pub(super) fn copies_before(&self) -> Option<usize> {
-        if let Cure::Marked { copies } = self.cure { Some(copies) } else { None }
+        match self.cure {
+            Cure::Marked { copies } | Cure::Outvoted { copies } => Some(copies),
+            _ => None,
+        }
     }
 }
 
@@ -230,7 +238,9 @@ impl World {
         let now = self.now();
         let done = match &cure {
             Cure::Marked { .. } => self.away.is_empty() && self.all_vote(),
-            Cure::Overridden { .. } => self.away.is_empty() && self.all_vote() && !self.is_forced(),
+            Cure::Overridden { .. } | Cure::Outvoted { .. } => {
+                self.away.is_empty() && self.all_vote() && !self.is_forced()
+            }
             // What is not found out yet looks as well as before.
             Cure::Clear => self.votes(host) && !self.is_intruded(host),
             Cure::Wait | Cure::Replace | Cure::Add => {
@@ -242,7 +252,7 @@ impl World {
             self.trace.line(now, || format!("host {host} votes again"));
             self.ailing = None;
             self.intrusions.expected.remove(&host);
-            if let Cure::Marked { copies } | Cure::Overridden { copies } = cure {
+            if let Cure::Marked { copies } | Cure::Overridden { copies } | Cure::Outvoted { copies } = cure {
                 self.copies = copies;
             }
             return;
@@ -268,7 +278,8 @@ impl World {
             }
             Cure::Marked { .. } if self.is_forked(host) => self.decide_fork(host),
             Cure::Marked { .. } => self.start_next(host),
-            Cure::Overridden { .. } if self.is_forked(host) => self.decide_fork(host),
+            Cure::Overridden { .. } | Cure::Outvoted { .. } if self.is_forked(host) => self.decide_fork(host),
+            Cure::Outvoted { .. } => self.ask_override(host),
             Cure::Overridden { .. } => {
                 // Once others are there again, whatever they do out of sight of it would be another history.
                 if self.away.len() + 1 == self.hosts.len() {
@@ -316,7 +327,10 @@ impl World {
 
     /// An operator goes on from a marked store, and is not done.
     pub(super) fn goes_on_from_store(&self) -> bool {
-        matches!(&self.ailing, Some(Ailing { cure: Cure::Marked { .. } | Cure::Overridden { .. }, .. }))
+        matches!(
+            &self.ailing,
+            Some(Ailing { cure: Cure::Marked { .. } | Cure::Overridden { .. } | Cure::Outvoted { .. }, .. })
+        )
     }
 
     fn set_cure(&mut self, cure: Cure) {

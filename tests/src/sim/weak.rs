@@ -2,6 +2,7 @@
 //! otherwise, and never without that.
 
 use quorate_core::admin::{Status, VerdictWord};
+use quorate_core::node::config::FIRST_VHOST;
 use quorate_store::stamp::{Durability, DurabilityPolicy};
 
 use super::controls::STRICT;
@@ -53,11 +54,35 @@ impl World {
                 | Fault::Mark(_)
                 | Fault::MarkBlind(..)
                 | Fault::RequiredNodes(..)
+                // A broker that may lack something refuses it: the operator marks a store, as here.
+                | Fault::Override(..)
         )
+    }
+
+    /// Those that hold everything, if all run, and are too few to elect anybody: a majority of the others may lack something.
+    fn outvoted(&self) -> Vec<HostId> {
+        let group = |host: &HostId| self.statuses.get(host)?.groups.iter().find(|group| group.vhost == VHOST);
+        let hosts = 0..self.hosts.len();
+        let stuck = hosts.clone().all(|host| {
+            let verdict = group(&host).and_then(|group| group.verdict.as_ref());
+            self.hosts[host].process.is_some() && verdict.is_some_and(|shown| shown.row == "Q1")
+        });
+        // Whoever is being filled again holds less than it did.
+        let filled = |host: &HostId| {
+            self.hosts[*host].medium.stamp().is_some_and(|stamp| !stamp.refilling.contains(&FIRST_VHOST.0))
+        };
+        let holds = |host: &HostId| group(host).is_some_and(|group| group.may_lack.is_none()) && filled(host);
+        let trusted: Vec<HostId> = hosts.filter(holds).collect();
+        let outvoted = stuck && !trusted.is_empty() && trusted.len() <= self.hosts.len() / 2;
+        if outvoted { trusted } else { Vec::new() }
     }
 
     /// If all brokers run, and all ask for it, the operator goes on from the store that has most of the group.
     pub(super) fn look_for_losses(&mut self) {
+        let outvoted = self.outvoted();
+        if !outvoted.is_empty() && self.away.is_empty() {
+            return self.go_on_without_votes(&outvoted);
+        }
         let mut here = (0..self.hosts.len()).filter(|host| !self.away.contains(host));
         let all_ask =
             here.all(|host| self.hosts[host].process.is_some() && self.statuses.get(&host).is_some_and(asks));

@@ -23,10 +23,18 @@ fn policy(text: &str) -> DurabilityPolicy {
 /// Sets a policy, and waits until every stamp admits it.
 fn weaken(world: &mut World, text: &str) {
     assert!(set(world, VHOST, Setting::Durability(policy(text))).changed);
+    await_stamps(world, text);
+}
+
+fn await_stamps(world: &mut World, text: &str) {
     let wanted = policy(text);
     let stamped = |world: &World, host: usize| {
         let stamp = world.hosts[host].medium.stamp().expect("a stamp");
-        stamp.groups.iter().any(|group| group.vhost == "/" && group.policy == wanted)
+        stamp.groups.iter().any(|group| {
+            group.vhost == "/"
+                && group.policy == wanted
+                && (group.weakest == wanted.leader || group.weakest == wanted.replicas)
+        })
     };
     let all = world.run_until(5 * SECOND, |world| (0..3).all(|host| stamped(world, host)));
     assert!(all, "all stamps say {text}");
@@ -230,6 +238,56 @@ fn one_that_may_lack_something_is_filled_again_by_those_that_do_not() {
         assert_eq!((marks(&world), world.checker.void()), (0, 0));
         finish(world);
     }
+}
+
+/// Nobody else holds what the last one confirms in a forced epoch: it syncs that, whatever the policy, and so needs no
+/// operator again after it died.
+#[test]
+fn the_last_of_a_weak_group_goes_on_by_an_override_and_syncs_what_it_confirms() {
+    let mut world = weak("no-sync,no-sync");
+    let last = leader_of(&mut world, "/");
+    for host in (0..3).filter(|host| *host != last) {
+        world.end(host, true);
+    }
+    world.run_for(3 * SECOND);
+    // It has been alive since it acknowledged: it is trusted, and holds everything.
+    crate::forced::go_on(&mut world, &[last], 600 * SECOND);
+    lead(&mut world);
+    for power in [false, true] {
+        let client = publisher(&mut world, "q", 100);
+        publish_all(&mut world, client);
+        world.end(last, power);
+        world.start(last);
+        assert_eq!(lead(&mut world), last, "power: {power}");
+    }
+    world.start_all();
+    assert!(world.run_until(60 * SECOND, |world| world.is_settled()), "{:#?}", world.statuses);
+    assert_eq!(world.checker.void(), 0);
+    // After that the policy holds again.
+    let client = publisher(&mut world, "q", 300);
+    publish_all(&mut world, client);
+    await_stamps(&mut world, "no-sync,no-sync");
+    finish(world);
+}
+
+/// One that may lack something goes on by a mark only: by itself it could take what it lacks for what never was.
+#[test]
+fn who_may_lack_something_is_refused_an_override() {
+    let mut world = weak("no-sync,no-sync");
+    publisher(&mut world, "q", 1000);
+    world.run_for(200 * MILLI);
+    for host in 0..3 {
+        world.end(host, true);
+    }
+    world.start(0);
+    world.run_for(3 * SECOND);
+    let reply = crate::forced::ask_alone(&mut world, 0);
+    let AdminReply::Failed { message, .. } = reply else { panic!("{reply:?}") };
+    assert!(message.contains("may lack what it acknowledged"), "{message}");
+    assert!(message.contains("quorate store mark-clean"), "{message}");
+    world.start_all();
+    assert!(world.run_until(60 * SECOND, |world| world.leader().is_some() && world.ailing.is_none()));
+    finish(world);
 }
 
 #[test]

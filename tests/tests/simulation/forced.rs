@@ -45,6 +45,12 @@ pub(crate) fn go_on(world: &mut World, hosts: &[HostId], lease: u64) {
     assert!(matches!(reply, AdminReply::Group(_)), "{reply:?}");
 }
 
+/// What a host answers that is to go on alone.
+pub(crate) fn ask_alone(world: &mut World, host: HostId) -> AdminReply {
+    let nodes = vec![name_of(host)];
+    ask(world, host, Some(VHOST), ForceKind::Override { nodes, lease_millis: 60_000 })
+}
+
 fn take_over(world: &mut World, host: HostId) -> AdminReply {
     let held = ends(world, host);
     let kind = ForceKind::TakeOver { node: name_of(host), other_is_stopped: true };

@@ -121,6 +121,13 @@ impl Acknowledging {
         wanted.chain(admitted).max().unwrap_or(Durability::Sync)
     }
 
+    /// Whether a replica that says that it has the log up to here has synced it: it has the entry by which all do, and none
+    /// comes by which they do not.
+    fn is_synced_by_replicas(&self, policy: DurabilityPolicy, matched: Index) -> bool {
+        let coming = self.coming.iter().map(|(_, policy)| *policy);
+        matched >= self.decided && coming.chain([policy]).all(|policy| policy.replicas == Durability::Sync)
+    }
+
     /// What the stamp is to say.
     fn to_say(&self, policy: DurabilityPolicy, replica: Option<&Replica>, strict: bool) -> Said {
         if self.lacks {
@@ -131,7 +138,7 @@ impl Acknowledging {
         };
         let policy = if replica.synced() >= self.decided { policy } else { self.said.policy };
         let wanted = if strict { Durability::Sync } else { part(policy, replica.is_leader()) };
-        if replica.is_synced() {
+        if replica.holds_acknowledged() {
             return Said { policy, weakest: wanted };
         }
         let admitted = self.saying.iter().map(|(_, said)| said.weakest).chain([self.said.weakest]);
@@ -158,6 +165,11 @@ impl Group {
         (said.policy, said.weakest)
     }
 
+    /// Whether a replica that says so has synced the log up to here.
+    pub(super) fn is_synced_by_replicas(&self, matched: Index) -> bool {
+        self.acknowledging.is_synced_by_replicas(self.controls.policy(), matched)
+    }
+
     /// The policy that this store acknowledges by, and the weakest since all was synced, as its stamp says.
     pub(crate) fn durability_said(&self) -> (DurabilityPolicy, Durability) {
         (self.acknowledging.said.policy, self.acknowledging.said.weakest)
@@ -165,9 +177,15 @@ impl Group {
 }
 
 impl Node {
-    /// Acknowledges nothing any more that is not synced: the process is about to end.
-    pub(super) fn is_strict(&self) -> bool {
-        matches!(self.phase, Phase::Stopping) || self.closing.is_some() || self.frozen
+    /// Acknowledges nothing of the group that is not synced, whatever the policy: the process is about to end; or fewer than
+    /// a majority hold what is confirmed in a forced epoch, and nobody could say what the last of them lost; or the store is
+    /// being filled again, and is to vote because it holds everything.
+    pub(super) fn is_strict(&self, group: &Group) -> bool {
+        matches!(self.phase, Phase::Stopping)
+            || self.closing.is_some()
+            || self.frozen
+            || group.controls.in_force().is_some()
+            || self.refilling.contains(&group.id)
     }
 
     /// Whether all that is applied is synced: only then may the state store have it. Else it is synced now, and nothing
@@ -182,7 +200,8 @@ impl Node {
 
     /// What acknowledgements of the group take in this round.
     pub(super) fn set_level(&self, group: &mut Group) {
-        let strict = self.is_strict() || group.acknowledging.waits_for_sync || self.is_window_full(group);
+        let strict =
+            self.is_strict(group) || group.acknowledging.waits_for_sync || self.is_window_full(group);
         let Some(replica) = &mut group.replica else { return };
         for entry in replica.new_controls() {
             group.acknowledging.note(&entry);
@@ -207,7 +226,7 @@ impl Node {
 
     /// Has the log synced before the group's window is full, and the stamp say what is to be said.
     pub(super) fn mind_durability(&mut self, group: &mut Group) {
-        let strict = self.is_strict();
+        let strict = self.is_strict(group);
         let said = group.acknowledging.to_say(group.controls.policy(), group.replica.as_ref(), strict);
         self.stamp_changed |= said != group.acknowledging.latest();
         let Some(replica) = &group.replica else { return };
@@ -343,6 +362,17 @@ mod tests {
                 }
             }
         }
+    }
+
+    #[test]
+    fn a_replica_is_known_to_have_synced_what_it_says_by_a_strict_policy_only() {
+        let weak = DurabilityPolicy { leader: Durability::Sync, replicas: Durability::WriteNoSync };
+        let mut acknowledging = Acknowledging { decided: Index(5), ..Acknowledging::default() };
+        assert!(acknowledging.is_synced_by_replicas(STRICT, Index(5)));
+        assert!(!acknowledging.is_synced_by_replicas(STRICT, Index(4)), "it may still go by the weaker one");
+        assert!(!acknowledging.is_synced_by_replicas(weak, Index(9)));
+        acknowledging.coming.push((Index(8), weak));
+        assert!(!acknowledging.is_synced_by_replicas(STRICT, Index(9)), "it may be decided, and known there");
     }
 
     #[test]

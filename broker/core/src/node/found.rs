@@ -233,8 +233,8 @@ impl Node {
         stamp.witnessed = self.life.witnessed().cloned().collect();
         stamp.refilling = self.refilling.iter().copied().collect();
         if !self.groups.is_empty() {
-            let strict = self.is_strict();
-            stamp.groups = self.groups.values().map(|group| group_stamp(group, strict)).collect();
+            let part = |group: &Group| group_stamp(group, self.is_strict(group));
+            stamp.groups = self.groups.values().map(part).collect();
         }
         let Some(system) = self.groups.get(GroupId::SYSTEM) else { return };
         let Some(machine) = system.machine.system() else { return };

@@ -268,7 +268,8 @@ impl Node {
             || enough(&facts.recorded_voters(group.id))
     }
 
-    /// What the voters of the groups that this broker leads are known to have acknowledged, for the stamp.
+    /// What the voters of the groups that this broker leads are known to have acknowledged, for the stamp: only what they
+    /// had synced before. Whoever lacks anything else may have lost it as its policy permits.
     pub(super) fn note_acknowledged(&mut self) {
         let mut known = Vec::new();
         for group in self.groups.values() {
@@ -280,6 +281,7 @@ impl Node {
                 let key = self.peers.store_of(RaftId(*id)).and_then(|store| self.peers.key(store));
                 if let (Some(key), Some(index)) = (key, replica.matched(RaftId(*id)))
                     && index.0 > 0
+                    && group.is_synced_by_replicas(index)
                 {
                     known.push((key, group.id, epoch, index, replica.term_at(index)));
                 }

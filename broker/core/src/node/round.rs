@@ -225,7 +225,7 @@ impl Node {
         }
         let wanted = replica.take_wanted();
         let snapshots = replica.take_snapshots_wanted();
-        self.must_sync |= effects.must_sync;
+        self.must_sync |= effects.must_sync || effects.sync_through > self.sync_asked;
         if !effects.records.is_empty() {
             let taken = self.round_batch();
             assert_eq!(taken, ticket, "the ticket seen is the ticket taken");

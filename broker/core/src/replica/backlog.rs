@@ -42,6 +42,8 @@ pub(crate) struct Backlog {
     synced: Index,
     /// The last batch that promises, until it is synced.
     promise: Option<Ticket>,
+    /// The last batch that may be acknowledged before it is synced, until it is.
+    weak: Option<Ticket>,
     /// All that waits for a sync.
     fill: Fill,
     /// What an acknowledgement takes now.
@@ -57,6 +59,7 @@ impl Backlog {
             written: Ticket(0),
             synced: last,
             promise: None,
+            weak: None,
             fill: Fill::default(),
             level: Durability::Sync,
         }
@@ -65,6 +68,15 @@ impl Backlog {
     /// What an acknowledgement takes from now on.
     pub(crate) fn set_level(&mut self, level: Durability) {
         self.level = level;
+        self.note_weak();
+    }
+
+    fn note_weak(&mut self) {
+        if self.level != Durability::Sync
+            && let Some(last) = self.batches.back()
+        {
+            self.weak = Some(last.ticket);
+        }
     }
 
     pub(crate) fn level(&self) -> Durability {
@@ -95,6 +107,7 @@ impl Backlog {
             }
             None => self.batches.push_back(OnTheWay { ticket, last, fill }),
         }
+        self.note_weak();
     }
 
     /// raft-rs is to be told of this ready once its records, or those before it, have come far enough.
@@ -118,6 +131,7 @@ impl Backlog {
             self.batches.pop_front();
         }
         self.promise = self.promise.filter(|promise| *promise > ticket);
+        self.weak = self.weak.filter(|weak| *weak > ticket);
     }
 
     /// The last ready of which raft-rs may be told now.
@@ -144,14 +158,15 @@ impl Backlog {
     /// What an acknowledgement of everything that the log has waits for.
     pub(crate) fn acknowledges_after(&self) -> Option<After> {
         let last = self.batches.back()?.ticket;
-        if self.level == Durability::Sync {
-            return self.everything_after();
+        let after = |ticket, point| Some(After { ticket, point });
+        match (self.level, self.promise) {
+            // That a batch is written does not say that one before it is synced, nor the other way round.
+            (Durability::WriteNoSync, Some(_)) if self.written < last => self.everything_after(),
+            (Durability::WriteNoSync, None) if self.written < last => after(last, Point::Written),
+            (Durability::WriteNoSync | Durability::NoSync, Some(promise)) => after(promise, Point::Synced),
+            (Durability::WriteNoSync | Durability::NoSync, None) => None,
+            (Durability::Sync, _) => self.everything_after(),
         }
-        if let Some(ticket) = self.promise {
-            return Some(After { ticket, point: Point::Synced });
-        }
-        let waits = self.level == Durability::WriteNoSync && self.written < last;
-        waits.then_some(After { ticket: last, point: Point::Written })
     }
 
     /// What everything else waits for that is said of the log.
@@ -159,9 +174,9 @@ impl Backlog {
         self.batches.back().map(|batch| After { ticket: batch.ticket, point: Point::Synced })
     }
 
-    /// The medium has everything that was given to the log.
-    pub(crate) fn is_synced(&self) -> bool {
-        self.batches.is_empty()
+    /// The medium has everything that may have been acknowledged by a weaker policy.
+    pub(crate) fn holds_acknowledged(&self) -> bool {
+        self.weak.is_none()
     }
 
     /// Nothing is on its way.
@@ -229,7 +244,7 @@ mod tests {
         for (level, once_promised, once_written, ready) in cases {
             let mut backlog = two(level);
             assert_eq!(backlog.take_ready(), None, "{level:?}: a promise is not synced");
-            let expected = if level == Durability::Sync { 2 } else { 1 };
+            let expected = if level == Durability::NoSync { 1 } else { 2 };
             assert_eq!(backlog.acknowledges_after(), after(expected, Point::Synced), "{level:?}");
             backlog.on_synced(Ticket(1));
             assert_eq!((backlog.synced(), backlog.written()), (Index(6), Index(6)), "{level:?}");
@@ -243,7 +258,7 @@ mod tests {
             assert_eq!(backlog.take_ready().or((at_once == 2).then_some(2)), ready, "{level:?}");
             backlog.on_synced(Ticket(2));
             assert_eq!(backlog.acknowledges_after(), None, "{level:?}");
-            assert!(backlog.is_synced() && backlog.take_ready().is_none_or(|number| number == 2));
+            assert!(backlog.holds_acknowledged() && backlog.take_ready().is_none_or(|number| number == 2));
         }
     }
 
@@ -257,6 +272,34 @@ mod tests {
         assert_eq!(backlog.take_ready(), None);
         assert_eq!(backlog.fill_beyond(Ticket(0)), Some(fill(20)));
         assert_eq!(backlog.fill_beyond(Ticket(2)), None);
+    }
+
+    /// Whoever dies between the two has written what it promised, and not what it acknowledged.
+    #[test]
+    fn what_was_written_after_a_promise_is_acknowledged_once_both_are_there() {
+        let mut backlog = two(Durability::WriteNoSync);
+        backlog.on_written(Ticket(1));
+        let both = After { ticket: Ticket(2), point: Point::Synced };
+        assert_eq!(backlog.acknowledges_after(), Some(both));
+        backlog.on_written(Ticket(2));
+        assert_eq!(backlog.acknowledges_after(), Some(After { ticket: Ticket(1), point: Point::Synced }));
+        backlog.on_synced(Ticket(1));
+        assert_eq!(backlog.acknowledges_after(), None);
+    }
+
+    /// Under load something is always on its way: what counts is what may have been acknowledged before.
+    #[test]
+    fn a_store_holds_what_it_acknowledged_once_the_last_weak_batch_is_synced() {
+        let mut backlog = two(Durability::NoSync);
+        assert!(!backlog.holds_acknowledged());
+        backlog.set_level(Durability::Sync);
+        backlog.note(Ticket(3), Index(8), fill(30), false);
+        backlog.on_synced(Ticket(1));
+        assert!(!backlog.holds_acknowledged());
+        backlog.on_synced(Ticket(2));
+        assert!(backlog.holds_acknowledged(), "the third batch waits for its own sync");
+        backlog.set_level(Durability::WriteNoSync);
+        assert!(!backlog.holds_acknowledged(), "what waits may now be acknowledged too");
     }
 
     #[test]

@@ -28,7 +28,7 @@ use self::backlog::{Backlog, Fill};
 pub(crate) use self::standing::{Candidacy, Standing};
 pub(crate) use self::storage::{LogWindow, Offer, Wanted};
 use self::wire::{MembershipChange, RaftMessage, entry_from_raft, entry_into_raft, is_control};
-use crate::io::{After, FoundGroup, Tick, Ticket};
+use crate::io::{After, FoundGroup, Point, Tick, Ticket};
 
 /// Election and heartbeat, counted in ticks of [`Timing::tick_millis`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -104,6 +104,8 @@ pub(crate) struct Effects {
     pub(crate) messages_after: Vec<(eraftpb::Message, After)>,
     /// The records are to be synced with the round's batch.
     pub(crate) must_sync: bool,
+    /// Messages wait until the medium has everything up to this batch: nobody is to wait for the end of a window.
+    pub(crate) sync_through: Ticket,
     /// Entries to apply, in order.
     pub(crate) committed: Vec<Committed>,
     /// Read-index contexts whose round a quorum answered.
@@ -286,9 +288,14 @@ impl Replica {
         self.backlog.synced()
     }
 
-    /// The medium has everything that was given to its log.
-    pub(crate) fn is_synced(&self) -> bool {
-        self.backlog.is_synced()
+    /// The medium has everything that may have been acknowledged by a weaker policy.
+    pub(crate) fn holds_acknowledged(&self) -> bool {
+        self.backlog.holds_acknowledged()
+    }
+
+    /// Entries that wait for a sync.
+    pub(crate) fn unsynced_entries(&self) -> u64 {
+        self.fill().map_or(0, |fill| fill.entries)
     }
 
     /// What waits for a sync; none if nothing does.
@@ -732,8 +739,9 @@ impl Replica {
                 let says_how_far = ACKNOWLEDGEMENTS.contains(&message.get_msg_type());
                 match if says_how_far { acknowledges } else { rest } {
                     Some(after) => {
-                        // Nobody is to wait for the end of a window to be elected.
-                        effects.must_sync |= !says_how_far;
+                        if after.point == Point::Synced {
+                            effects.sync_through = effects.sync_through.max(after.ticket);
+                        }
                         effects.messages_after.push((message, after));
                     }
                     None => effects.messages.push(message),
