@@ -69,11 +69,7 @@ fn process_samples(counters: &Counters) -> Vec<MetricSample> {
     vec![
         sample("core_rounds_total", "Rounds of the core.", counters.rounds.get()),
         sample("core_inputs_total", "Inputs given to the core.", counters.inputs.get()),
-        sample(
-            "log_writes_total",
-            "Writes to the log, each followed by one sync.",
-            counters.log_writes.get(),
-        ),
+        sample("log_writes_total", "Writes to the log.", counters.log_writes.get()),
         sample("log_written_bytes_total", "Bytes appended to the log.", counters.log_written_bytes.get()),
         sample("log_syncs_total", "Syncs of the log.", counters.log_syncs.get()),
         MetricSample {

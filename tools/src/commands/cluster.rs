@@ -353,11 +353,23 @@ fn group_table(view: &View, console: &mut Console) -> Result<(), Failure> {
                 None => "-".to_owned(),
             },
         );
-        row.push(nodes.join(", "));
+        row.extend([text(group, "durability"), nodes.join(", ")]);
         row
     });
-    console
-        .table(&["group", "verdict", "leader", "quorum", "epoch", "term", "commit", "nodes"], rows.collect())
+    console.table(
+        &["group", "verdict", "leader", "quorum", "epoch", "term", "commit", "durability", "nodes"],
+        rows.collect(),
+    )?;
+    for group in view.groups() {
+        if group["durability"] != "sync,sync" {
+            let (vhost, window) = (text(group, "vhost"), text(group, "loss_window"));
+            console.line(format_args!("  {vhost} may lose: {window}"))?;
+        }
+        if let Some(why) = group["may_lack"].as_str() {
+            console.line(format_args!("  {} may lack what it acknowledged: {why}", text(group, "vhost")))?;
+        }
+    }
+    Ok(())
 }
 
 pub(super) fn members(view: &View, console: &mut Console) -> Result<Status, Failure> {

@@ -1,9 +1,11 @@
 //! Answers for operators.
 
 use std::collections::BTreeSet;
+use std::time::Duration;
 
 use quorate_protocol::name::VhostName;
 use quorate_store::ids::{GroupId, RaftId};
+use quorate_store::stamp::Durability;
 
 use super::Node;
 use super::durability::MAY_LACK;
@@ -14,6 +16,7 @@ use crate::admin::{
     AdminReply, AdminRequest, Explanation, GroupStatusView, GroupVerdict, InForceView, MetricSample, Metrics,
     NodeStatus, Status, VerdictWord,
 };
+use crate::controls::{durability_text, policy_text};
 use crate::io::{AdminId, Output};
 use crate::loss_window::{Window, loss_window};
 use crate::machine::Command;
@@ -338,6 +341,37 @@ impl Node {
         Metrics { samples }
     }
 
+    /// The policy in force, what it permits to be lost, and how much of that there is now.
+    fn durability_samples(&self, group: &Group) -> [MetricSample; 4] {
+        let labels = || vec![("vhost", group.vhost.clone())];
+        let policy = group.controls.policy();
+        let (_, weakest) = group.durability_said();
+        let named = [("policy", policy_text(policy)), ("weakest", durability_text(weakest).to_owned())];
+        let weak = u64::from(policy.leader.min(policy.replicas) != Durability::Sync);
+        let unsynced = group.replica.as_ref().map_or(0, Replica::unsynced_entries);
+        [
+            Self::sample(
+                "durability",
+                "The durability policy, and the weakest that this broker may have acknowledged by since all was synced.",
+                labels().into_iter().chain(named).collect(),
+                1,
+            ),
+            Self::sample(
+                "loss_window_entries",
+                "Entries that may be acknowledged and not synced, by the policy.",
+                labels(),
+                weak * self.config.unsynced_max_entries,
+            ),
+            MetricSample {
+                name: "loss_window_seconds",
+                help: "For how long they may be.",
+                labels: labels(),
+                value: Duration::from_millis(weak * self.config.unsynced_max_millis).as_secs_f64(),
+            },
+            Self::sample("unsynced_entries", "Entries that are not synced now.", labels(), unsynced),
+        ]
+    }
+
     fn group_samples(&self, group: &Group) -> Vec<MetricSample> {
         let labels = || vec![("vhost", group.vhost.clone())];
         let mut samples = vec![
@@ -356,6 +390,7 @@ impl Node {
             ),
             Self::sample("applied_index", "Entries applied.", labels(), group.applied.0),
         ];
+        samples.extend(self.durability_samples(group));
         if let Some(machine) = group.machine.vhost() {
             samples.push(Self::sample(
                 "messages",
