@@ -1,5 +1,7 @@
 //! One broker: its settings, its process, its log.
 
+use std::collections::BTreeMap;
+use std::ffi::{OsStr, OsString};
 use std::fs::{self, File, OpenOptions};
 use std::io::{Read, Seek, SeekFrom};
 use std::path::{Path, PathBuf};
@@ -30,6 +32,7 @@ pub struct Ended {
 pub struct Broker {
     name: String,
     flags: Vec<String>,
+    variables: BTreeMap<String, OsString>,
     log: PathBuf,
     /// Where this run's part of the log begins.
     log_start: u64,
@@ -44,6 +47,7 @@ impl Broker {
         Self {
             name: name.to_owned(),
             flags: flags.iter().map(|&flag| flag.to_owned()).collect(),
+            variables: BTreeMap::new(),
             log: directory.join(format!("{name}.log")),
             log_start: 0,
             ready_file: directory.join(format!("{name}.ready")),
@@ -83,6 +87,11 @@ impl Broker {
     pub fn set_flag(&mut self, flag: &str, value: &str) {
         self.remove_flag(flag);
         self.add_flags(&[flag, value]);
+    }
+
+    /// Gives a variable of the environment to the next start.
+    pub fn set_variable(&mut self, name: &str, value: impl AsRef<OsStr>) {
+        self.variables.insert(name.to_owned(), value.as_ref().to_owned());
     }
 
     /// Its name in the cluster.
@@ -155,6 +164,7 @@ impl Broker {
         self.log_start = log.metadata().expect("the length of the log").len();
         let mut command = programs::command("quorated");
         command.args(["--name", &self.name]).arg("--ready-file").arg(&self.ready_file).args(&self.flags);
+        command.envs(&self.variables);
         command.stdout(Stdio::null()).stderr(log);
         self.process = Some(command.spawn().expect("the broker can be started"));
     }

@@ -12,6 +12,7 @@ pub mod broker;
 pub mod cluster;
 pub mod directory;
 pub mod full_disk;
+pub mod held_sync;
 pub mod messages;
 pub mod outage;
 pub mod patience;

@@ -1,10 +1,19 @@
 //! Durability policies with real processes: what SIGKILL of all brokers takes, and who is asked.
 
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
+use quorate_client::{Confirm, Publisher, SyncPolicy};
 use quorate_store::stamp::Durability;
-use quorate_tests::process::{Cluster, ClusterPlan, messages, programs, wait_for};
+use quorate_tests::process::held_sync::{HeldSync, Hold};
+use quorate_tests::process::status::get;
+use quorate_tests::process::{Cluster, ClusterPlan, PATIENCE, messages, programs, wait_for};
 use serde_json::Value;
+
+/// Whatever is not confirmed after this waits for the sync that is held.
+const WAITS: Duration = Duration::from_millis(300);
+/// Nobody is elected anew, and nothing else is written, while syncs are held.
+const CALM: [&str; 4] = ["--election-timeout", "20s", "--safety-interval", "10m"];
 
 /// Runs `quorate`; gives its exit status and the JSON that it printed.
 fn quorate(words: &[&str]) -> (i32, Value) {
@@ -17,17 +26,28 @@ fn quorate(words: &[&str]) -> (i32, Value) {
     (output.status.code().expect("it was not killed"), value)
 }
 
-/// Sets a policy, and waits until every stamp admits it.
-fn weaken(cluster: &Cluster, policy: &str, weakest: Durability) {
+fn set_group(cluster: &Cluster, words: &[&str]) {
     let admin = (0..3).map(|number| cluster[number].admin_address()).collect::<Vec<_>>().join(",");
-    let set =
-        ["--admin", &admin, "group", "set", "--vhost", "/", "--durability", policy, "--reason", "a test"];
-    let (status, report) = quorate(&set);
-    assert_eq!((status, &report["changed"]), (0, &true.into()), "{report}");
+    let set = ["--admin", &admin, "group", "set", "--vhost", "/", "--reason", "a test"];
+    let (status, report) = quorate(&[&set, words].concat());
+    assert_eq!(status, 0, "{report}");
+}
+
+/// Sets a policy, and waits until every stamp has it.
+fn set(cluster: &Cluster, policy: &str) {
+    set_group(cluster, &["--durability", policy]);
     for number in 0..3 {
-        let status = cluster[number].wait_until("shows the policy", |status| {
+        cluster[number].wait_until("shows the policy", |status| {
             status.group("/").is_some_and(|group| group["durability_here"] == policy)
         });
+    }
+}
+
+/// Sets a policy by which leader and replicas do the same, and waits until every stamp admits it.
+fn weaken(cluster: &Cluster, policy: &str, weakest: Durability) {
+    set(cluster, policy);
+    for number in 0..3 {
+        let status = cluster[number].status().expect("a status");
         assert!(status.group("/").unwrap()["loss_window"].as_str().unwrap().contains("1000 entries"));
     }
     wait_for("stamps", || {
@@ -113,9 +133,98 @@ async fn stopped_in_order_they_restart_by_themselves_under_any_policy() {
         cluster[number].ask_to_stop();
     }
     for number in 0..3 {
-        cluster[number].wait_end(std::time::Duration::from_secs(20));
+        cluster[number].wait_end(Duration::from_secs(20));
     }
     cluster.start_all();
     cluster.wait_active();
     assert_eq!(drained(&cluster.url()).await, (0..500).collect::<Vec<_>>());
+}
+
+/// Three brokers whose syncs of the log a test may hold.
+fn held(flags: &[&str]) -> (Cluster, Vec<HeldSync>) {
+    let mut cluster = ClusterPlan::of(3).flags(flags).prepare();
+    let directory = cluster.path("");
+    let gates = (0..3).map(|number| HeldSync::of(&mut cluster[number], &directory)).collect();
+    cluster.start_all();
+    cluster.wait_active();
+    (cluster, gates)
+}
+
+/// Waits until nothing waits for a sync anywhere.
+fn rest(cluster: &Cluster) {
+    wait_for("everything to be synced", || {
+        let unsynced = |number: usize| -> Result<(), String> {
+            let (_, text) = get(&cluster[number].admin_address(), "/metrics")?;
+            let synced = ["/", "system"]
+                .iter()
+                .all(|vhost| text.contains(&format!("quorate_unsynced_entries{{vhost=\"{vhost}\"}} 0\n")));
+            if synced { Ok(()) } else { Err(format!("broker {number}: {text}")) }
+        };
+        (0..3).try_for_each(unsynced)
+    });
+}
+
+/// A message that is confirmed although these syncs are held; or only once they are not, if it must wait for them.
+async fn confirmed_at(publisher: &Publisher, gates: &[&HeldSync], waits: bool, policy: [&str; 2]) {
+    let before: Vec<u64> = gates.iter().map(|gate| gate.begun()).collect();
+    let holds: Vec<Hold> = gates.iter().map(|gate| gate.hold()).collect();
+    let confirm: Confirm = publisher.publish("", "orders", messages::body(1, 100)).await.expect("it lives");
+    tokio::pin!(confirm);
+    if waits {
+        wait_for("the syncs", || {
+            let begun = gates.iter().zip(&before).all(|(gate, before)| gate.begun() > *before);
+            if begun { Ok(()) } else { Err("not all have begun".to_owned()) }
+        });
+        let early = tokio::time::timeout(WAITS, &mut confirm).await;
+        assert!(early.is_err(), "{policy:?}: confirmed before its sync: {early:?}");
+        drop(holds);
+    }
+    let receipt = tokio::time::timeout(PATIENCE, &mut confirm).await.expect("in time").expect("confirmed");
+    let named = [receipt.policy.leader, receipt.policy.replicas].map(|part| match part {
+        SyncPolicy::Sync => "sync",
+        SyncPolicy::WriteNoSync => "write-no-sync",
+        SyncPolicy::NoSync => "no-sync",
+    });
+    assert_eq!(named, policy, "the receipt says what was in force");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn acceptance_f2_a_confirm_waits_for_the_syncs_of_its_policy_and_for_no_others() {
+    const ALL: [&str; 3] = ["sync", "write-no-sync", "no-sync"];
+    let (cluster, gates) = held(&CALM);
+    set_group(&cluster, &["--node", "b1", "--priority", "3"]);
+    for number in 0..3 {
+        cluster[number].wait_until("follows b1", |status| status.leader("/") == Some("b1"));
+    }
+    let (leader, others) = (0, [&gates[1], &gates[2]]);
+    let client = messages::connect_with_queue(&cluster.url(), "orders").await;
+    let publisher = client.publisher().expect("the client lives");
+    for leads in ALL {
+        for replicas in ALL {
+            set(&cluster, &format!("{leads},{replicas}"));
+            rest(&cluster);
+            confirmed_at(&publisher, &[&gates[leader]], leads == "sync", [leads, replicas]).await;
+            rest(&cluster);
+            confirmed_at(&publisher, &others, replicas == "sync", [leads, replicas]).await;
+        }
+    }
+    client.close().await;
+    assert_eq!(drained(&cluster.url()).await.len(), 18);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn acceptance_f2_a_sync_that_fails_ends_the_broker_and_loses_nothing_under_any_policy() {
+    for policy in ["sync,sync", "sync,no-sync", "write-no-sync,write-no-sync", "no-sync,no-sync"] {
+        let (mut cluster, gates) = held(&["--election-timeout", "300ms", "--heartbeat", "50ms"]);
+        set(&cluster, policy);
+        let leader = cluster.wait_active();
+        let (client, publisher) = messages::connect_and_publish(&cluster.url(), "orders", 0..100, 100).await;
+        gates[leader].fail();
+        let confirms = messages::publish(&publisher, "orders", 100..200, 100).await;
+        let ended = cluster[leader].wait_end(PATIENCE);
+        assert_eq!(ended.status, Some(5), "{policy}: {}", ended.log);
+        messages::confirmed(confirms).await;
+        client.close().await;
+        assert_eq!(drained(&cluster.url()).await, (0..200).collect::<Vec<_>>(), "{policy}");
+    }
 }
