@@ -155,6 +155,7 @@ impl Judgement {
             remarks.extend(subject.facts.damage.iter().map(|damage| format!("damaged: {damage}")));
             remarks.extend(subject.facts.notes.iter().cloned());
             remarks.extend(left_mark(subject));
+            remarks.extend(lost(subject));
         }
     }
 
@@ -540,6 +541,25 @@ fn without_mark(mut subject: Subject) -> Subject {
         }
     }
     subject
+}
+
+/// Says of which groups the store may lack what its broker acknowledged, and by which policy.
+fn lost(subject: &Subject) -> impl Iterator<Item = String> {
+    let status = subject.status.iter().flat_map(|status| &status.groups);
+    status.filter(|part| !part.trusted).filter_map(|part| {
+        let stamped = subject.facts.groups.iter().find(|group| group.vhost == part.vhost)?;
+        let (policy, weakest) = (stamped.policy.as_deref()?, stamped.weakest.as_deref()?);
+        let event = match weakest {
+            "no-sync" => "its process ended",
+            "write-no-sync" => "the system was started anew since",
+            _ => return None,
+        };
+        Some(format!(
+            "may lack what it acknowledged in {}: by {weakest} (the policy is {policy}) it acknowledged what was not synced, \
+             and {event}",
+            part.vhost
+        ))
+    })
 }
 
 /// Says where a start left a mark on which nothing was begun, in a store that is dirty.

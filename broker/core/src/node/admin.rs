@@ -8,7 +8,6 @@ use quorate_store::ids::{GroupId, RaftId};
 use quorate_store::stamp::Durability;
 
 use super::Node;
-use super::durability::MAY_LACK;
 use super::group::Group;
 use super::members::{Ailment, ailments};
 use super::origin::Origin;
@@ -29,7 +28,7 @@ impl Node {
     pub(super) fn admin(&mut self, id: AdminId, request: AdminRequest) {
         let reply = match request {
             AdminRequest::Status => AdminReply::Status(Box::new(self.status())),
-            AdminRequest::Explain => AdminReply::Explain(Box::new(Explanation::of(self.facts()))),
+            AdminRequest::Explain => AdminReply::Explain(Box::new(self.explanation())),
             AdminRequest::Metrics => AdminReply::Metrics(Box::new(self.metrics())),
             AdminRequest::Safety => AdminReply::Safety(Box::new(self.safety_view())),
             AdminRequest::ClearPanic { confirm, reason, author } => {
@@ -232,7 +231,7 @@ impl Node {
             durability_here,
             durability_weakest,
             loss_window: loss_window(group.controls.policy(), window),
-            may_lack: group.acknowledging.lacks.then_some(MAY_LACK),
+            may_lack: group.acknowledging.lacks,
             gate,
             in_force: self.in_force_view(group),
             designated_primary: group
@@ -339,6 +338,19 @@ impl Node {
             samples.extend(self.group_samples(group));
         }
         Metrics { samples }
+    }
+
+    /// Besides the facts that decide: why the own store is not trusted.
+    fn explanation(&self) -> Explanation {
+        let mut explanation = Explanation::of(self.facts());
+        for explained in &mut explanation.groups {
+            let group = self.groups.get(explained.group);
+            if let Some(why) = group.and_then(|group| group.acknowledging.lacks) {
+                let note = format!("{} may lack what it acknowledged: {why}", self.config.name);
+                explained.decision.notes.push(note);
+            }
+        }
+        explanation
     }
 
     /// The policy in force, what it permits to be lost, and how much of that there is now.

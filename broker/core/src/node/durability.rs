@@ -25,9 +25,6 @@ use crate::replica::Replica;
 /// Everything is synced by everybody.
 pub(crate) const STRICT: DurabilityPolicy =
     DurabilityPolicy { leader: Durability::Sync, replicas: Durability::Sync };
-/// Why a store is not to be trusted that acknowledged by a weaker policy.
-pub(crate) const MAY_LACK: &str =
-    "by the durability policy it acknowledged what was not synced, and then lost its power or its process";
 /// A window that holds so many bytes is full, whatever else is permitted.
 const UNSYNCED_BYTES: u64 = 64 << 20;
 
@@ -49,8 +46,8 @@ pub(crate) struct Acknowledging {
     coming: Vec<(Index, DurabilityPolicy)>,
     /// Where the present policy was decided.
     decided: Index,
-    /// A loss of power, or of the process, may have taken what this store acknowledged of the group.
-    pub(crate) lacks: bool,
+    /// Why a loss of power, or of the process, may have taken what this store acknowledged of the group; none: it did not.
+    pub(crate) lacks: Option<&'static str>,
     /// Something waits until all that is applied is synced: nothing is acknowledged before that meanwhile.
     pub(crate) waits_for_sync: bool,
 }
@@ -62,7 +59,7 @@ impl Default for Acknowledging {
             saying: VecDeque::new(),
             coming: Vec::new(),
             decided: Index(0),
-            lacks: false,
+            lacks: None,
             waits_for_sync: false,
         }
     }
@@ -84,10 +81,21 @@ fn holds_all(state: StampState, weakest: Durability, same_boot: bool) -> bool {
     }
 }
 
-/// The groups of which the store may lack what it acknowledged.
-pub(super) fn lacking(stamp: &Stamp, same_boot: bool) -> impl Iterator<Item = GroupId> {
-    let holds = move |group: &&GroupStamp| !holds_all(stamp.state, group.weakest, same_boot);
-    stamp.groups.iter().filter(holds).map(|group| group.group)
+/// The groups of which the store may lack what it acknowledged, and why.
+pub(super) fn lacking(stamp: &Stamp, same_boot: bool) -> impl Iterator<Item = (GroupId, &'static str)> {
+    let lacks = move |group: &&GroupStamp| !holds_all(stamp.state, group.weakest, same_boot);
+    stamp.groups.iter().filter(lacks).map(|group| (group.group, why_lacking(group.weakest)))
+}
+
+fn why_lacking(weakest: Durability) -> &'static str {
+    match weakest {
+        Durability::WriteNoSync => {
+            "it acknowledged by write-no-sync what was not synced, and the system was started anew since"
+        }
+        Durability::NoSync | Durability::Sync => {
+            "it acknowledged by no-sync what was not synced, and its process ended"
+        }
+    }
 }
 
 impl Acknowledging {
@@ -130,7 +138,7 @@ impl Acknowledging {
 
     /// What the stamp is to say.
     fn to_say(&self, policy: DurabilityPolicy, replica: Option<&Replica>, strict: bool) -> Said {
-        if self.lacks {
+        if self.lacks.is_some() {
             return Said { policy: self.said.policy, weakest: Durability::NoSync };
         }
         let Some(replica) = replica else {

@@ -206,8 +206,8 @@ pub struct Node {
     sync_asked: Ticket,
     /// Groups that acknowledge otherwise once a stamp is durable.
     stamps_awaited: BTreeMap<Ticket, Vec<GroupId>>,
-    /// Groups of which a former process may have acknowledged what the store does not hold.
-    lacking: BTreeSet<GroupId>,
+    /// Groups of which a former process may have acknowledged what the store does not hold, and why.
+    lacking: BTreeMap<GroupId, &'static str>,
     /// Batches of the log that are not durable yet.
     log_tickets: BTreeSet<Ticket>,
     then: BTreeMap<Ticket, Vec<Then>>,

@@ -441,7 +441,7 @@ impl Node {
         };
         group.stale = self.refilling.contains(&group.id);
         // An operator who marks a store goes on from it as it is.
-        group.acknowledging.lacks = self.lacking.contains(&group.id) && !marked;
+        group.acknowledging.lacks = self.lacking.get(&group.id).copied().filter(|_| !marked);
         let stamped = self.stamp.iter().flat_map(|stamp| &stamp.groups);
         if let Some(stamped) = stamped.into_iter().find(|part| part.group == group.id) {
             group.acknowledging.found(stamped);

@@ -122,7 +122,7 @@ impl Node {
     pub(super) fn leave_behind(&mut self, facts: &Facts) {
         for group in self.groups.values_mut() {
             // Of what may have been lost with power or process, the stamp goes on to say so.
-            let lost = !facts.is_trusted(group.id) && !group.acknowledging.lacks;
+            let lost = !facts.is_trusted(group.id) && group.acknowledging.lacks.is_none();
             if facts.is_left_behind(group.id) || lost {
                 group.stale = true;
                 self.refilling.insert(group.id);

@@ -182,7 +182,7 @@ impl Node {
             term,
             voters: named(&configuration, true),
             learners: named(&configuration, false),
-            trusted: claims && !self.life.is_refused() && !group.acknowledging.lacks,
+            trusted: claims && !self.life.is_refused() && group.acknowledging.lacks.is_none(),
             active: self.active_leader(group),
             was_active_this_run: group.was_active && claims,
             designated: self.held_number_beside(group).filter(|_| claims),

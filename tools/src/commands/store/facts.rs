@@ -104,6 +104,8 @@ fn show(facts: &Facts, status: Status, console: &mut Console) -> Result<(), Fail
             position(&group.log_position),
             position(&group.stamp_position),
             position(&group.stamp_synced),
+            text(&group.policy),
+            text(&group.weakest),
             number(group.commit),
             number(group.first),
         ]
@@ -111,7 +113,16 @@ fn show(facts: &Facts, status: Status, console: &mut Console) -> Result<(), Fail
     let groups: Vec<_> = groups.collect();
     if !groups.is_empty() {
         console.table(
-            &["group", "log ends at", "stamp says", "stamp synced", "commit", "log begins at"],
+            &[
+                "group",
+                "log ends at",
+                "stamp says",
+                "stamp synced",
+                "durability",
+                "weakest",
+                "commit",
+                "log begins at",
+            ],
             groups,
         )?;
     }
