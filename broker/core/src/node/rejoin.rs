@@ -182,7 +182,7 @@ impl Node {
         }
         self.with_group(id, |node, group| {
             let surplus = node.divergence(group);
-            let durable = group.replica.as_ref().map(Replica::persisted);
+            let durable = group.replica.as_ref().map(Replica::synced);
             node.stop_node(group);
             node.forget_bequeathed(group, Index(u64::MAX));
             node.drop_transfers(group);
