@@ -1,18 +1,24 @@
-//! Measures what a start, a restart and a full update take: `figures update|gap|outage|restart [--messages N]`.
+//! Measures what a start, a restart and a full update take, and what durability policies cost:
+//! `figures update|gap|outage|restart|durability [--messages N]`.
 //!
 //! The brokers are real processes on loopback with directories below `TMPDIR`, which go when it ends; `scripts/figures`
 //! sees to that also when it is interrupted.
 
 use std::process::ExitCode;
 
-use quorate_tests::figures::{Plan, gap, outage, restart, update};
+use quorate_tests::figures::{Plan, durability, gap, outage, restart, update};
 
-const USAGE: &str = "figures update|gap|outage|restart [--messages N] [--size BYTES] [--rounds N]";
+const USAGE: &str = "figures update|gap|outage|restart|durability [--messages N] [--size BYTES] [--rounds N]";
 
 fn plan(arguments: impl Iterator<Item = String>) -> Result<(String, Plan), String> {
     let mut arguments = arguments;
     let what = arguments.next().ok_or(USAGE)?;
-    let mut plan = Plan { messages: if what == "outage" { 100_000 } else { 1_000_000 }, ..Plan::default() };
+    let messages = match what.as_str() {
+        "outage" => 100_000,
+        "durability" => 20_000,
+        _ => 1_000_000,
+    };
+    let mut plan = Plan { messages, ..Plan::default() };
     while let Some(argument) = arguments.next() {
         let value = arguments.next().and_then(|value| value.parse().ok());
         let value: u64 = value.ok_or_else(|| format!("{argument} needs a number"))?;
@@ -40,6 +46,7 @@ async fn main() -> ExitCode {
         "gap" => gap::measure(&plan).await,
         "outage" => outage::measure(&plan).await,
         "restart" => restart::measure(&plan).await,
+        "durability" => durability::measure(&plan).await,
         _ => {
             eprintln!("{USAGE}");
             return ExitCode::from(64);

@@ -1,5 +1,6 @@
-//! What a start, a restart and a full update take, each beside its bound. Real brokers; see [`crate::process`].
+//! What a start, a restart and a full update take, each beside its bound, and what durability policies cost. Real brokers; see [`crate::process`].
 
+pub mod durability;
 pub mod floor;
 pub mod gap;
 pub mod outage;

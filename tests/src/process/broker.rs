@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::ffi::{OsStr, OsString};
 use std::fs::{self, File, OpenOptions};
-use std::io::{Read, Seek, SeekFrom};
+use std::io::{self, Read, Seek, SeekFrom};
 use std::path::{Path, PathBuf};
 use std::process::{Child, ExitStatus, Stdio};
 use std::time::Duration;
@@ -333,6 +333,20 @@ impl Broker {
                 .map(ToOwned::to_owned)
                 .ok_or_else(|| "no such line".to_owned())
         })
+    }
+
+    /// Processor time of the threads that it has.
+    ///
+    /// # Panics
+    /// There is no process.
+    pub fn cpu_time(&self) -> Duration {
+        let threads = fs::read_dir(format!("/proc/{}/task", self.pid())).expect("the process is there");
+        let of = |thread: io::Result<fs::DirEntry>| {
+            // One may end meanwhile.
+            let text = fs::read_to_string(thread.ok()?.path().join("schedstat")).ok()?;
+            text.split_whitespace().next()?.parse().ok().map(Duration::from_nanos)
+        };
+        threads.filter_map(of).sum()
     }
 
     /// Bytes of memory that the process holds.

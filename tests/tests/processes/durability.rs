@@ -26,16 +26,12 @@ fn quorate(words: &[&str]) -> (i32, Value) {
     (output.status.code().expect("it was not killed"), value)
 }
 
-fn set_group(cluster: &Cluster, words: &[&str]) {
-    let admin = (0..3).map(|number| cluster[number].admin_address()).collect::<Vec<_>>().join(",");
-    let set = ["--admin", &admin, "group", "set", "--vhost", "/", "--reason", "a test"];
-    let (status, report) = quorate(&[&set, words].concat());
-    assert_eq!(status, 0, "{report}");
-}
-
 /// Sets a policy, and waits until every stamp has it.
 fn set(cluster: &Cluster, policy: &str) {
-    set_group(cluster, &["--durability", policy]);
+    let admin = (0..3).map(|number| cluster[number].admin_address()).collect::<Vec<_>>().join(",");
+    let set = ["--admin", &admin, "group", "set", "--vhost", "/", "--reason", "a test"];
+    let (status, report) = quorate(&[&set[..], &["--durability", policy]].concat());
+    assert_eq!(status, 0, "{report}");
     for number in 0..3 {
         cluster[number].wait_until("shows the policy", |status| {
             status.group("/").is_some_and(|group| group["durability_here"] == policy)
@@ -192,11 +188,8 @@ async fn confirmed_at(publisher: &Publisher, gates: &[&HeldSync], waits: bool, p
 async fn acceptance_f2_a_confirm_waits_for_the_syncs_of_its_policy_and_for_no_others() {
     const ALL: [&str; 3] = ["sync", "write-no-sync", "no-sync"];
     let (cluster, gates) = held(&CALM);
-    set_group(&cluster, &["--node", "b1", "--priority", "3"]);
-    for number in 0..3 {
-        cluster[number].wait_until("follows b1", |status| status.leader("/") == Some("b1"));
-    }
-    let (leader, others) = (0, [&gates[1], &gates[2]]);
+    let leader = cluster.wait_active();
+    let others: Vec<&HeldSync> = cluster.others(leader).into_iter().map(|number| &gates[number]).collect();
     let client = messages::connect_with_queue(&cluster.url(), "orders").await;
     let publisher = client.publisher().expect("the client lives");
     for leads in ALL {
@@ -209,6 +202,7 @@ async fn acceptance_f2_a_confirm_waits_for_the_syncs_of_its_policy_and_for_no_ot
         }
     }
     client.close().await;
+    assert_eq!(cluster.wait_active(), leader, "nobody else led meanwhile");
     assert_eq!(drained(&cluster.url()).await.len(), 18);
 }
 

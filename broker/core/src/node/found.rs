@@ -1,7 +1,7 @@
 //! Groups that begin, and the stamp's picture of them.
 
 use bytes::Bytes;
-use quorate_store::ids::{GroupId, Incarnation, Index, Position, StoreId};
+use quorate_store::ids::{GroupId, Incarnation, Index, Position, StoreId, Term};
 use quorate_store::log::SyncedPoint;
 use quorate_store::stamp::{GroupStamp, RecoveryMode, Stamp, StampMember, StampState};
 
@@ -312,9 +312,15 @@ fn first_epoch(system: &SystemMachine, id: GroupId) -> Option<Uuid> {
     system.epoch_of(id).or(system.cluster().map(|cluster| cluster.0))
 }
 
-/// Where the synced part of a log ends that goes on behind it; below what is in memory no term is known.
+/// Where what is durable ends if the log goes on behind it. Of an index before a log that is just beginning anew no term is
+/// known: the state that came in its place is durable.
 fn synced_of(group: &Group, replica: &Replica) -> Position {
-    let index = replica.synced();
-    let term = replica.term_at(index).unwrap_or_default();
-    Position { epoch: group.lineage.tag().epoch, term, index }
+    let (index, epoch) = (replica.synced(), group.lineage.tag().epoch);
+    match replica.term_at(index) {
+        Some(term) => Position { epoch, term, index },
+        None if replica.begins_after(index) => {
+            Position { epoch, term: group.applied_term, index: group.applied }
+        }
+        None => Position { epoch, term: Term(0), index },
+    }
 }

@@ -189,12 +189,6 @@ impl Backlog {
         self.synced
     }
 
-    /// The operating system has the log up to here.
-    pub(crate) fn written(&self) -> Index {
-        let written = self.batches.iter().rev().find(|batch| batch.ticket <= self.written);
-        written.map_or(self.synced, |batch| batch.last)
-    }
-
     /// What waits for a sync; none if nothing does.
     pub(crate) fn fill(&self) -> Option<Fill> {
         self.batches.front().map(|batch| Fill { since: batch.fill.since, ..self.fill })
@@ -247,12 +241,12 @@ mod tests {
             let expected = if level == Durability::NoSync { 1 } else { 2 };
             assert_eq!(backlog.acknowledges_after(), after(expected, Point::Synced), "{level:?}");
             backlog.on_synced(Ticket(1));
-            assert_eq!((backlog.synced(), backlog.written()), (Index(6), Index(6)), "{level:?}");
+            assert_eq!(backlog.synced(), Index(6), "{level:?}");
             assert_eq!(backlog.acknowledges_after(), once_promised, "{level:?}");
             let at_once = if level == Durability::NoSync { 2 } else { 1 };
             assert_eq!(backlog.take_ready(), Some(at_once), "{level:?}");
             backlog.on_written(Ticket(2));
-            assert_eq!((backlog.synced(), backlog.written()), (Index(6), Index(7)), "{level:?}");
+            assert_eq!(backlog.synced(), Index(6), "{level:?}");
             assert_eq!(backlog.acknowledges_after(), once_written, "{level:?}");
             assert_eq!(backlog.everything_after(), after(2, Point::Synced), "{level:?}");
             assert_eq!(backlog.take_ready().or((at_once == 2).then_some(2)), ready, "{level:?}");

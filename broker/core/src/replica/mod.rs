@@ -357,6 +357,11 @@ impl Replica {
         self.raw.raft.raft_log.term(index.0).ok().filter(|term| *term > 0).map(Term)
     }
 
+    /// Its log was compacted, or began anew, beyond this index.
+    pub(crate) fn begins_after(&self, index: Index) -> bool {
+        index.next().0 < self.raw.raft.raft_log.first_index()
+    }
+
     /// A change of membership is on its way.
     pub(crate) fn membership_pending(&self) -> bool {
         self.raw.raft.has_pending_conf()
@@ -767,8 +772,8 @@ impl Replica {
     /// The machine has applied everything up to here; entries that nobody needs any more leave the memory.
     pub(crate) fn on_applied(&mut self, index: Index) {
         self.raw.advance_apply_to(index.0);
-        // What the operating system does not have cannot be read back.
-        let keep_above = index.min(self.backlog.written());
+        // What the operating system does not have cannot be read back, and the stamp names the term of what is synced.
+        let keep_above = index.min(self.backlog.synced());
         self.raw.mut_store().trim(WINDOW_BYTES, keep_above);
     }
 
