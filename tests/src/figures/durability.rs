@@ -95,7 +95,8 @@ async fn measured(cluster: &Cluster, plan: &Plan) -> Measured {
         half: waits[waits.len() / 2],
         syncs_alone: each(alone.syncs - before.syncs, ONE_BY_ONE),
         syncs: each(after.syncs - alone.syncs, plan.messages),
-        cpu: (after.cpu - alone.cpu) / u32::try_from(plan.messages).expect("a number of messages"),
+        cpu: after.cpu.saturating_sub(alone.cpu)
+            / u32::try_from(plan.messages).expect("a number of messages"),
     }
 }
 
@@ -111,7 +112,7 @@ fn middle<T: Copy + PartialOrd>(of: &[Measured], what: impl Fn(&Measured) -> T) 
 /// # Panics
 /// The cluster does not work.
 pub async fn measure(plan: &Plan) -> bool {
-    let cluster = ClusterPlan::of(3).start();
+    let mut cluster = ClusterPlan::of(3).start();
     cluster.wait_active();
     let mut found = vec![Vec::new(); POLICIES.len()];
     for round in 0..=plan.rounds {

@@ -187,7 +187,7 @@ async fn confirmed_at(publisher: &Publisher, gates: &[&HeldSync], waits: bool, p
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn acceptance_f2_a_confirm_waits_for_the_syncs_of_its_policy_and_for_no_others() {
     const ALL: [&str; 3] = ["sync", "write-no-sync", "no-sync"];
-    let (cluster, gates) = held(&CALM);
+    let (mut cluster, gates) = held(&CALM);
     let leader = cluster.wait_active();
     let others: Vec<&HeldSync> = cluster.others(leader).into_iter().map(|number| &gates[number]).collect();
     let client = messages::connect_with_queue(&cluster.url(), "orders").await;
