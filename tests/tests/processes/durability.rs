@@ -26,10 +26,13 @@ fn quorate(words: &[&str]) -> (i32, Value) {
     (output.status.code().expect("it was not killed"), value)
 }
 
+fn admin(cluster: &Cluster) -> String {
+    (0..3).map(|number| cluster[number].admin_address()).collect::<Vec<_>>().join(",")
+}
+
 /// Sets a policy, and waits until every stamp has it.
 fn set(cluster: &Cluster, policy: &str) {
-    let admin = (0..3).map(|number| cluster[number].admin_address()).collect::<Vec<_>>().join(",");
-    let set = ["--admin", &admin, "group", "set", "--vhost", "/", "--reason", "a test"];
+    let set = ["--admin", &admin(cluster), "group", "set", "--vhost", "/", "--reason", "a test"];
     let (status, report) = quorate(&[&set[..], &["--durability", policy]].concat());
     assert_eq!(status, 0, "{report}");
     for number in 0..3 {
@@ -188,7 +191,16 @@ async fn confirmed_at(publisher: &Publisher, gates: &[&HeldSync], waits: bool, p
 async fn acceptance_f2_a_confirm_waits_for_the_syncs_of_its_policy_and_for_no_others() {
     const ALL: [&str; 3] = ["sync", "write-no-sync", "no-sync"];
     let (mut cluster, gates) = held(&CALM);
-    let leader = cluster.wait_active();
+    // Whoever leads because an operator says so hands over to nobody by itself.
+    for name in ["b2", "b1"] {
+        let to = ["--admin", &admin(&cluster), "group", "transfer", "--vhost", "/", "--to", name];
+        let (status, report) = quorate(&to);
+        assert!(status == 0 || report["code"] == "MEMBER_LEADS", "{report}");
+    }
+    let leader = 0;
+    for number in 0..3 {
+        cluster[number].wait_until("follows b1", |status| status.leader("/") == Some("b1"));
+    }
     let others: Vec<&HeldSync> = cluster.others(leader).into_iter().map(|number| &gates[number]).collect();
     let client = messages::connect_with_queue(&cluster.url(), "orders").await;
     let publisher = client.publisher().expect("the client lives");
