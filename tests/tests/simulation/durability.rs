@@ -221,6 +221,29 @@ fn an_orderly_stop_of_all_loses_nothing_under_any_policy() {
     }
 }
 
+/// Nor does any stamp on the way there say more than what the medium has at that moment.
+#[test]
+fn power_may_go_at_any_moment_of_an_orderly_stop() {
+    for step in 0..40 {
+        let mut world = weak("no-sync,no-sync");
+        for host in 0..3 {
+            world.apply(&Fault::SlowDisk(Target::Host(host), 1 + step % 8, 60 * SECOND));
+        }
+        publisher(&mut world, "q", 1000);
+        world.run_for(300 * MILLI);
+        for host in 0..3 {
+            world.input(host, Input::Stop);
+        }
+        world.run_for(step * MILLI);
+        for host in 0..3 {
+            world.end(host, true);
+        }
+        world.start_all();
+        assert!(world.run_until(60 * SECOND, |world| world.leader().is_some() && world.ailing.is_none()));
+        finish(world);
+    }
+}
+
 #[test]
 fn one_that_may_lack_something_is_filled_again_by_those_that_do_not() {
     for power in [true, false] {

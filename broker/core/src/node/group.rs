@@ -280,8 +280,16 @@ impl Group {
         }
     }
 
-    /// The state at the applied index, what changed since the last call.
+    /// The state at the applied index, what changed since the last call. The medium has the log up to there: a message's
+    /// body is nowhere else.
     pub(crate) fn checkpoint(&mut self) -> StateBatch {
+        let synced = self.replica.as_ref().map_or(self.applied, Replica::synced);
+        assert!(
+            synced >= self.applied,
+            "group {}: a checkpoint at {} is ahead of the log, synced up to {synced}",
+            self.id,
+            self.applied
+        );
         self.bytes_since_checkpoint = 0;
         let meta = self.meta().encode();
         self.machine.checkpoint(self.space, meta)
