@@ -35,6 +35,26 @@ struct Said {
     weakest: Durability,
 }
 
+/// What of a node matters to its stamp.
+#[derive(Clone, Copy, Debug)]
+struct NodeSeen {
+    leads: bool,
+    /// The medium has its log up to here.
+    synced: Index,
+    /// The medium has everything that may have been acknowledged by a weaker policy.
+    holds_acknowledged: bool,
+}
+
+impl NodeSeen {
+    fn of(replica: &Replica) -> Self {
+        Self {
+            leads: replica.is_leader(),
+            synced: replica.synced(),
+            holds_acknowledged: replica.holds_acknowledged(),
+        }
+    }
+}
+
 /// What acknowledgements of one node take.
 #[derive(Debug)]
 pub(crate) struct Acknowledging {
@@ -137,16 +157,16 @@ impl Acknowledging {
     }
 
     /// What the stamp is to say.
-    fn to_say(&self, policy: DurabilityPolicy, replica: Option<&Replica>, strict: bool) -> Said {
+    fn to_say(&self, policy: DurabilityPolicy, node: Option<NodeSeen>, strict: bool) -> Said {
         if self.lacks.is_some() {
             return Said { policy: self.said.policy, weakest: Durability::NoSync };
         }
-        let Some(replica) = replica else {
+        let Some(node) = node else {
             return Said { policy: self.said.policy, weakest: Durability::Sync };
         };
-        let policy = if replica.synced() >= self.decided { policy } else { self.said.policy };
-        let wanted = if strict { Durability::Sync } else { part(policy, replica.is_leader()) };
-        if replica.holds_acknowledged() {
+        let policy = if node.synced >= self.decided { policy } else { self.said.policy };
+        let wanted = if strict { Durability::Sync } else { part(policy, node.leads) };
+        if node.holds_acknowledged {
             return Said { policy, weakest: wanted };
         }
         let admitted = self.saying.iter().map(|(_, said)| said.weakest).chain([self.said.weakest]);
@@ -169,7 +189,11 @@ impl Acknowledging {
 impl Group {
     /// Policy and weakest, as the stamp is to say them.
     pub(super) fn durability_to_say(&self, strict: bool) -> (DurabilityPolicy, Durability) {
-        let said = self.acknowledging.to_say(self.controls.policy(), self.replica.as_ref(), strict);
+        let said = self.acknowledging.to_say(
+            self.controls.policy(),
+            self.replica.as_ref().map(NodeSeen::of),
+            strict,
+        );
         (said.policy, said.weakest)
     }
 
@@ -235,7 +259,11 @@ impl Node {
     /// Has the log synced before the group's window is full, and the stamp say what is to be said.
     pub(super) fn mind_durability(&mut self, group: &mut Group) {
         let strict = self.is_strict(group);
-        let said = group.acknowledging.to_say(group.controls.policy(), group.replica.as_ref(), strict);
+        let said = group.acknowledging.to_say(
+            group.controls.policy(),
+            group.replica.as_ref().map(NodeSeen::of),
+            strict,
+        );
         self.stamp_changed |= said != group.acknowledging.latest();
         let Some(replica) = &group.replica else { return };
         group.acknowledging.waits_for_sync &= replica.synced() < group.applied;
@@ -381,6 +409,40 @@ mod tests {
         assert!(!acknowledging.is_synced_by_replicas(weak, Index(9)));
         acknowledging.coming.push((Index(8), weak));
         assert!(!acknowledging.is_synced_by_replicas(STRICT, Index(9)), "it may be decided, and known there");
+    }
+
+    /// It is lowered at once, and raised only when everything that was acknowledged before is synced.
+    #[test]
+    fn the_weakest_is_raised_once_everything_before_is_synced() {
+        let both = |one| DurabilityPolicy { leader: one, replicas: one };
+        let no = both(Durability::NoSync);
+        let said = Said { policy: no, weakest: Durability::NoSync };
+        let acknowledging = Acknowledging { said, decided: Index(5), ..Acknowledging::default() };
+        let node = |synced, holds_acknowledged| {
+            Some(NodeSeen { leads: true, synced: Index(synced), holds_acknowledged })
+        };
+        // What is decided, how far the log is synced, whether all acknowledged is, strictly or not; what it says.
+        let rows = [
+            (STRICT, node(4, false), false, no, Durability::NoSync),
+            (STRICT, node(5, false), false, STRICT, Durability::NoSync),
+            (STRICT, node(5, true), false, STRICT, Durability::Sync),
+            (no, node(9, false), true, no, Durability::NoSync),
+            (no, node(9, true), true, no, Durability::Sync),
+            (no, node(9, true), false, no, Durability::NoSync),
+            (STRICT, None, false, no, Durability::Sync),
+        ];
+        for (policy, node, strict, names, weakest) in rows {
+            let expected = Said { policy: names, weakest };
+            assert_eq!(acknowledging.to_say(policy, node, strict), expected, "{policy:?} {node:?} {strict}");
+        }
+        let strict = Acknowledging { decided: Index(5), ..Acknowledging::default() };
+        assert_eq!(
+            strict.to_say(no, node(4, false), false),
+            Said { policy: STRICT, weakest: Durability::Sync }
+        );
+        assert_eq!(strict.to_say(no, node(5, false), false), said, "a weaker one admits it at once");
+        let lacking = Acknowledging { lacks: Some("power"), ..Acknowledging::default() };
+        assert_eq!(lacking.to_say(STRICT, node(9, true), false).weakest, Durability::NoSync);
     }
 
     #[test]
