@@ -228,6 +228,7 @@ impl World {
             self.trace.line(now, || format!("host {host} is not marked: {why}"));
             return false;
         }
+        self.gone_unsynced = true;
         self.cut_clients();
         let ends: BTreeMap<GroupId, Position> =
             stores[host].ends.iter().map(|(group, (end, _))| (*group, *end)).collect();

@@ -242,7 +242,7 @@ fn go(world: &mut World, seed: u64, plan: &Plan) {
 /// left who could.
 fn expect_told(world: &mut World) {
     const DISKS_GO: [&str; 5] = ["lose_disk", "damage", "rot", "old_copy", "remove"];
-    if DISKS_GO.iter().any(|kind| world.tally.faults.contains_key(kind)) {
+    if world.gone_unsynced || DISKS_GO.iter().any(|kind| world.tally.faults.contains_key(kind)) {
         return;
     }
     let mut told: BTreeMap<String, u64> = BTreeMap::new();

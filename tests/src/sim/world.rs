@@ -47,6 +47,9 @@ pub struct World {
     pub trace: Trace,
     /// How many copies a confirm needs at least.
     pub copies: usize,
+    /// An operator went on from what a loss of power, or of processes, had left of a weaker policy: what is gone with it is
+    /// in no store, and nobody can tell of it.
+    pub gone_unsynced: bool,
     /// What has been done to it.
     pub tally: Tally,
     /// The latest status of each host that runs.
@@ -107,6 +110,7 @@ impl World {
             ledger: Ledger::default(),
             trace: Trace::new(show),
             copies,
+            gone_unsynced: false,
             tally: Tally::default(),
             statuses: BTreeMap::new(),
             events: Vec::new(),
