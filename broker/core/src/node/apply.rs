@@ -1,12 +1,9 @@
 //! Committed entries meet the state machine; whoever proposed them here gets an answer.
 
 use quorate_protocol::fault::FaultCode;
-use quorate_protocol::frame::{
-    Confirm, Done, Durability, Failed, PublishRefused, QueueOk, ServerFrame, Settled, SyncPolicy,
-};
+use quorate_protocol::frame::{Confirm, Done, Failed, PublishRefused, QueueOk, ServerFrame, Settled};
 use quorate_store::ids::{GroupId, Index, Term};
 use quorate_store::record::{Entry, EntryKind};
-use quorate_store::stamp::{self, DurabilityPolicy};
 
 use super::Node;
 use super::group::{Group, Machine};
@@ -194,7 +191,7 @@ impl Node {
                 epoch: epoch.0,
                 term: term.0,
                 index: index.0,
-                durability: receipt_of(group.controls.policy()),
+                durability: group.receipt_policy(),
                 under_override,
                 duplicate,
             };
@@ -215,16 +212,6 @@ impl Node {
             self.write(session, channel, frame);
         }
     }
-}
-
-/// A policy as a receipt says it.
-pub(super) fn receipt_of(policy: DurabilityPolicy) -> Durability {
-    let part = |durability| match durability {
-        stamp::Durability::Sync => SyncPolicy::Sync,
-        stamp::Durability::WriteNoSync => SyncPolicy::WriteNoSync,
-        stamp::Durability::NoSync => SyncPolicy::NoSync,
-    };
-    Durability { leader: part(policy.leader), replicas: part(policy.replicas) }
 }
 
 fn refusal(code: FaultCode, group: &Group) -> String {

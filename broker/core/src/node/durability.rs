@@ -11,6 +11,7 @@
 
 use std::collections::VecDeque;
 
+use quorate_protocol::frame::{self, SyncPolicy};
 use quorate_store::ids::{GroupId, Index};
 use quorate_store::record::{Entry, EntryKind};
 use quorate_store::stamp::{Durability, DurabilityPolicy, GroupStamp, Stamp, StampState};
@@ -187,6 +188,17 @@ impl Acknowledging {
 }
 
 impl Group {
+    /// The policy in force, as a receipt says it.
+    pub(super) fn receipt_policy(&self) -> frame::Durability {
+        let part = |durability| match durability {
+            Durability::Sync => SyncPolicy::Sync,
+            Durability::WriteNoSync => SyncPolicy::WriteNoSync,
+            Durability::NoSync => SyncPolicy::NoSync,
+        };
+        let policy = self.controls.policy();
+        frame::Durability { leader: part(policy.leader), replicas: part(policy.replicas) }
+    }
+
     /// Policy and weakest, as the stamp is to say them.
     pub(super) fn durability_to_say(&self, strict: bool) -> (DurabilityPolicy, Durability) {
         let said = self.acknowledging.to_say(

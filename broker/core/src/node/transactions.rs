@@ -20,7 +20,6 @@ use quorate_protocol::version::TRANSACTIONS_SINCE;
 use quorate_store::ids::{Index, Term};
 
 use super::Node;
-use super::apply::receipt_of;
 use super::group::Group;
 use super::origin::Origin;
 use crate::delivery::{ConsumerKey, DeliveryError, Withheld};
@@ -162,7 +161,7 @@ impl Node {
             epoch: group.lineage.tag().epoch.0,
             term: term.0,
             index: index.0,
-            durability: receipt_of(group.controls.policy()),
+            durability: group.receipt_policy(),
             under_override,
             duplicate: done.duplicate,
         }
