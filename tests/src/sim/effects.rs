@@ -2,6 +2,7 @@
 
 use quorate_core::event::Event;
 use quorate_core::io::{Input, Output, Ticket};
+use quorate_store::ids::GroupId;
 
 use super::schedule::{Happening, HostId, MILLI, ProcessStep};
 use super::storage::{DiskFailed, KeepOrder, LogWork, StateWork};
@@ -330,6 +331,12 @@ impl World {
         }
         if let Event::Panicked { text, .. } = &event {
             self.panicked(host, text);
+        }
+        // A loss is named by its store, its group and where it begins.
+        if let Event::Diverged { loss, .. } = &event
+            && let Some(Ok(group)) = loss.split('-').nth(1).map(str::parse)
+        {
+            self.ledger.gives_up(host, GroupId(group));
         }
         self.events.push((now, host, event));
     }

@@ -375,6 +375,12 @@ impl Ledger {
         }
     }
 
+    /// This host says that what it holds of the group is not the group's: it has counted all of that, to tell of it, and
+    /// states of it are nobody else's until it begins anew.
+    pub fn gives_up(&mut self, host: HostId, group: GroupId) {
+        self.behind.entry((host, group)).or_default();
+    }
+
     /// What this host holds is not its own, or was not: nothing of it counts.
     pub fn disown(&mut self, host: HostId) {
         self.books.remove(&host);

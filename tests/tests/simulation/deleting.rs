@@ -279,6 +279,30 @@ fn without_power_in_any_write_it_is_deleted_or_never_was() {
     at_any_write(true);
 }
 
+/// `system` is known up to its last checkpoint by a start, and the group may be there before `system` names it.
+#[test]
+fn killed_after_any_write_of_its_creation_every_host_knows_its_name() {
+    for victim in 0..3 {
+        for operation in 1..=12 {
+            let mut world = serving(LogSizes::default());
+            let leader = system_leader(&mut world);
+            let author = Author::local("a test");
+            world.ask(leader, AdminRequest::CreateVhost { name: NAME.to_owned(), author });
+            interrupt(&mut world, victim, operation, false);
+            world.start_all();
+            world.statuses.clear();
+            ask_for_it(&mut world);
+            assert!(world.settle(20 * SECOND), "{:#?}", world.statuses);
+            for status in world.statuses.values() {
+                let names: Vec<&str> = status.groups.iter().map(|group| group.vhost.as_str()).collect();
+                assert_eq!(names, ["system", FIRST_VHOST, NAME], "host {victim}, operation {operation}");
+            }
+            sound(&world);
+            accounts_for_the_rest(world);
+        }
+    }
+}
+
 #[test]
 fn the_first_virtual_host_can_be_deleted_and_a_founder_does_not_make_it_again() {
     let mut world = serving(LogSizes::default());

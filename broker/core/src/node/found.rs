@@ -98,17 +98,15 @@ impl Node {
 
     /// Groups of virtual hosts that `system` knows and this broker has nothing of.
     pub(super) fn make_missing_vhosts(&mut self) {
-        let missing: Vec<(GroupId, String)> = self
-            .system()
-            .map(|system| {
-                system
-                    .vhosts()
-                    // What is being filled again comes with an admission.
-                    .filter(|(_, group)| !self.groups.contains_key(*group) && !self.refilling.contains(group))
-                    .map(|(name, group)| (group, name.to_string()))
-                    .collect()
-            })
-            .unwrap_or_default();
+        let Some(system) = self.system() else { return };
+        let known = system.vhosts().map(|(name, group)| (group, name.to_string()));
+        let (here, missing): (Vec<_>, Vec<_>) = known
+            // What is being filled again comes with an admission.
+            .filter(|(group, _)| !self.refilling.contains(group))
+            .partition(|(group, _)| self.groups.contains_key(*group));
+        for (id, name) in here {
+            self.name_group(id, name);
+        }
         let facts = self.facts();
         for (id, name) in missing {
             let known = facts.reference(id).and_then(|reference| Lineage::from_stamp(&reference.lineage));
@@ -141,13 +139,27 @@ impl Node {
         }
     }
 
+    /// `system` says whose group this is: a start that finds the group's log may not have known, if `system` was known up to
+    /// before its creation then.
+    fn name_group(&mut self, id: GroupId, name: String) {
+        if let Some(group) = self.groups.get_mut(id).filter(|group| group.vhost != name) {
+            group.vhost = name;
+            self.stamp_changed = true;
+            self.facts_changed = true;
+        }
+    }
+
     /// A virtual host was created through `system`'s log.
     pub(super) fn vhost_created(&mut self, id: GroupId, new: NewVhost) {
         // What a start found created and deleted in `system`'s log is not made again.
-        if self.groups.contains_key(id) || self.refilling.contains(&id) || self.is_deleted(id) {
+        if self.refilling.contains(&id) || self.is_deleted(id) {
             return;
         }
         let NewVhost { name, configuration, controls, lineage } = new;
+        if self.groups.contains_key(id) {
+            self.name_group(id, name);
+            return;
+        }
         if self.raft_id.is_none_or(|own| !configuration.contains(own.0)) {
             self.make_bare_group(id, name, lineage);
             return;
