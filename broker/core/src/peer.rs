@@ -4,7 +4,7 @@
 //! link, since both ends negotiated one version.
 
 use bytes::{BufMut, Bytes, BytesMut};
-use quorate_store::ids::{ClusterId, Epoch, GroupId, Incarnation, Index, RaftId, StoreId, Term};
+use quorate_store::ids::{ClusterId, Epoch, GroupId, Incarnation, Index, Position, RaftId, StoreId, Term};
 use quorate_store::stamp::EpochEntry;
 use quorate_store::state::Family;
 use uuid::Uuid;
@@ -124,7 +124,7 @@ pub enum PeerMessage {
 }
 
 /// What a peer says to a life that it was told.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum LifeAnswer {
     /// It is in its stamp.
     Noted {
@@ -137,23 +137,30 @@ pub enum LifeAnswer {
         told: Incarnation,
         /// The highest that is known.
         known: Incarnation,
-        /// It lacks what it is known to have acknowledged, whatever its life.
-        lost: bool,
+        /// What it is known to have acknowledged and was last heard not to have, whatever its life. The store itself knows
+        /// better what it has by now.
+        lacks: Vec<(GroupId, Position)>,
     },
 }
 
 impl LifeAnswer {
-    fn encode(self, out: &mut BytesMut) {
+    fn encode(&self, out: &mut BytesMut) {
         match self {
             Self::Noted { incarnation } => {
                 out.put_u8(12);
                 out.put_u64_le(incarnation.0);
             }
-            Self::Stale { told, known, lost } => {
+            Self::Stale { told, known, lacks } => {
                 out.put_u8(13);
                 out.put_u64_le(told.0);
                 out.put_u64_le(known.0);
-                out.put_u8(u8::from(lost));
+                put_count(out, lacks.len());
+                for (group, position) in lacks {
+                    out.put_u32_le(group.0);
+                    out.put_u32_le(position.epoch.0);
+                    out.put_u64_le(position.term.0);
+                    out.put_u64_le(position.index.0);
+                }
             }
         }
     }
@@ -235,6 +242,15 @@ fn put_tag(out: &mut BytesMut, group: GroupId, tag: LineageTag) {
 fn read_tag(reader: &mut Reader) -> Result<(GroupId, LineageTag), CodecError> {
     let group = GroupId(reader.u32("group")?);
     Ok((group, LineageTag { epoch: Epoch(reader.u32("epoch")?), id: reader.uuid("lineage")? }))
+}
+
+fn read_acknowledged(reader: &mut Reader) -> Result<Vec<(GroupId, Position)>, CodecError> {
+    let count = reader.count(24, "acknowledged positions")?;
+    let position = |reader: &mut Reader| {
+        let (epoch, term) = (Epoch(reader.u32("epoch")?), Term(reader.u64("term")?));
+        Ok(Position { epoch, term, index: Index(reader.u64("index")?) })
+    };
+    (0..count).map(|_| Ok((GroupId(reader.u32("group")?), position(reader)?))).collect()
 }
 
 fn put_numbers(out: &mut BytesMut, numbers: &[u64]) {
@@ -420,7 +436,7 @@ impl PeerMessage {
             13 => Self::LifeAnswer(LifeAnswer::Stale {
                 told: Incarnation(reader.u64("incarnation")?),
                 known: Incarnation(reader.u64("incarnation")?),
-                lost: reader.bool("lost")?,
+                lacks: read_acknowledged(reader)?,
             }),
             14 => {
                 Self::Departed { group: GroupId(reader.u32("group")?), store: StoreId(reader.uuid("store")?) }
@@ -613,7 +629,7 @@ mod tests {
             PeerMessage::LifeAnswer(LifeAnswer::Stale {
                 told: Incarnation(7),
                 known: Incarnation(8),
-                lost: true,
+                lacks: vec![(GroupId(1), Position { epoch: Epoch(1), term: Term(2), index: Index(3) })],
             }),
             closing(ClosingStep::Complete),
             closing(ClosingStep::Closed { why_not_clean: None }),

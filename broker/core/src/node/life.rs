@@ -43,14 +43,14 @@ pub(crate) struct Life {
 }
 
 /// What a told life is to one that remembers.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 enum Judgement {
     /// Later than what is known: write it down, then answer.
     Later,
     /// Just what is known: answer.
     Known,
-    /// It lacks what it acknowledged: it was rolled back.
-    Lost,
+    /// It lacks what it acknowledged, this: it was rolled back.
+    Lost(Vec<(GroupId, Position)>),
     /// An earlier one, or another run of the same one: a copy.
     Stale,
 }
@@ -67,16 +67,25 @@ fn judge(
     if told == (known.incarnation, known.run) {
         return Judgement::Known;
     }
-    let lost = known.positions.iter().any(|(group, acknowledged)| {
-        ends.get(group).is_some_and(|end| end.is_none_or(|end| end < *acknowledged))
-    });
-    if lost {
-        return Judgement::Lost;
+    let lacks = lacking(&known.positions, ends);
+    if !lacks.is_empty() {
+        return Judgement::Lost(lacks);
     }
     match told.0.cmp(&known.incarnation) {
         std::cmp::Ordering::Greater => Judgement::Later,
         std::cmp::Ordering::Equal | std::cmp::Ordering::Less => Judgement::Stale,
     }
+}
+
+/// Which of these acknowledged positions logs that end there do not reach.
+fn lacking(
+    acknowledged: &[(GroupId, Position)],
+    ends: &BTreeMap<GroupId, Option<Position>>,
+) -> Vec<(GroupId, Position)> {
+    let lacks = |group: &GroupId, position: &Position| {
+        ends.get(group).is_some_and(|end| end.is_none_or(|end| end < *position))
+    };
+    acknowledged.iter().filter(|(group, position)| lacks(group, position)).copied().collect()
 }
 
 impl Life {
@@ -169,7 +178,7 @@ impl Node {
             return;
         }
         let known = self.life.witnessed.get(&from.store);
-        let ends = ends_of(status, known);
+        let ends = ends_of(status, known.map_or(&[], |known| &known.positions));
         match judge(known, (incarnation, from.run), &ends) {
             Judgement::Known => self.answer_life(from, LifeAnswer::Noted { incarnation }),
             Judgement::Later => {
@@ -187,15 +196,15 @@ impl Node {
                 let stamp = self.current_stamp();
                 self.write_stamp(stamp, Then::LifeNoted(from, incarnation));
             }
-            judgement @ (Judgement::Lost | Judgement::Stale) => {
+            judgement @ (Judgement::Lost(_) | Judgement::Stale) => {
                 let known = known.map(|known| known.incarnation).unwrap_or_default();
                 let why = format!(
                     "it tells incarnation {incarnation}, and incarnation {known} with all that it acknowledged is known here"
                 );
                 let member = status.name.clone();
                 self.event(Event::OlderCopy { store: from.store, member, why });
-                let lost = judgement == Judgement::Lost;
-                self.answer_life(from, LifeAnswer::Stale { told: incarnation, known, lost });
+                let lacks = if let Judgement::Lost(lacks) = judgement { lacks } else { Vec::new() };
+                self.answer_life(from, LifeAnswer::Stale { told: incarnation, known, lacks });
             }
         }
     }
@@ -227,7 +236,14 @@ impl Node {
                 self.life.noted_by.insert(from.store);
                 self.facts_changed = true;
             }
-            LifeAnswer::Stale { told, known, lost } if told == self.incarnation => {
+            LifeAnswer::Stale { told, known, lacks } if told == self.incarnation => {
+                // What it had when that was said may be less than it has by now: an empty older copy that was filled by those
+                // who did not know of it. Whatever it acknowledged and has again is nothing that its vote could forget.
+                let lost = !lacking(&lacks, &ends_of(&self.own_status(), &lacks)).is_empty();
+                if !lost && !lacks.is_empty() && known < told {
+                    // It is told again, and judged by later news.
+                    return;
+                }
                 // A node that runs has a majority that knows this very life: who knows another one met a copy. But who
                 // knows more than this store has is believed, whoever else knows less.
                 let runs = self.groups.values().any(|group| group.replica.is_some() && !group.stale);
@@ -295,8 +311,8 @@ impl Node {
 
 /// Where the logs end of the groups that this store claims to have, among those of which something is known: none if the
 /// group is missing.
-fn ends_of(status: &InitialStatus, known: Option<&Witness>) -> BTreeMap<GroupId, Option<Position>> {
-    let groups = known.into_iter().flat_map(|known| &known.positions).map(|(group, _)| *group);
+fn ends_of(status: &InitialStatus, known: &[(GroupId, Position)]) -> BTreeMap<GroupId, Option<Position>> {
+    let groups = known.iter().map(|(group, _)| *group);
     groups
         .filter_map(|id| match status.group(id) {
             Some(part) if !part.trusted => None,
@@ -359,7 +375,7 @@ mod tests {
                 6,
                 60,
                 BTreeMap::from([(GroupId(1), Some(at(3, 99)))]),
-                Judgement::Lost,
+                Judgement::Lost(vec![(GroupId(1), at(3, 100))]),
             ),
             (
                 "a later life whose tail a later leader replaced",
@@ -375,7 +391,7 @@ mod tests {
                 6,
                 60,
                 BTreeMap::from([(GroupId(1), None)]),
-                Judgement::Lost,
+                Judgement::Lost(vec![(GroupId(1), at(3, 100))]),
             ),
             ("a later life that is being refilled", Some(&known), 6, 60, BTreeMap::new(), Judgement::Later),
         ];
