@@ -4,11 +4,12 @@ use quorate_core::admin::{Status, VerdictWord};
 use quorate_core::event::Event;
 use quorate_tests::sim::fault::{Fault, Target};
 use quorate_tests::sim::schedule::{HostId, MILLI, SECOND};
-use quorate_tests::sim::storage::LogSizes;
+use quorate_tests::sim::storage::{LogSizes, Medium};
 use quorate_tests::sim::world::World;
 
 use crate::stage::{
-    TINY, finish, follower, lead, publish_all, publisher, serving, sound, system_leader, transfer, verdict,
+    TINY, finish, follower, hosts, lead, publish_all, publisher, serving, sound, system_leader, transfer,
+    verdict,
 };
 
 fn voters(status: &Status) -> usize {
@@ -94,6 +95,71 @@ fn a_store_that_was_rolled_back_is_filled_again_though_its_leader_only_knows_of_
     let kept = world.run_until(20 * SECOND, |world| images(world, stale) > 0);
     assert!(kept, "it does not take part as it is");
     healed(&mut world, stale);
+    finish(world);
+}
+
+/// The third host votes, and is gone; the second one leads, which never saw it acknowledge anything, and the first one, which
+/// did, is heard by the third one only after some seconds. The third host's store as it was at these times: before it belonged
+/// to the cluster, and before all messages, in its last life.
+fn who_remembers_is_far() -> (World, [Medium; 2]) {
+    let mut world = hosts(2, LogSizes::default());
+    world.start(2);
+    world.run_for(500 * MILLI);
+    world.end(2, true);
+    let empty = world.hosts[2].medium.clone_now();
+    (0..2).for_each(|host| world.start(host));
+    leads_all(&mut world, 0);
+    world.start(2);
+    assert!(world.settle(10 * SECOND), "three hosts vote");
+    let early = world.hosts[2].medium.clone_now();
+    let client = publisher(&mut world, "q", 300);
+    publish_all(&mut world, client);
+    assert!(world.settle(10 * SECOND), "three hosts have it");
+    world.end(2, true);
+    leads_all(&mut world, 1);
+    world.network.slow(0, 2, 3 * SECOND);
+    world.statuses.clear();
+    (world, [empty, early])
+}
+
+/// What the others tell of the third host's store from this event on.
+fn told_of_it(world: &World, from: usize) -> Vec<String> {
+    let told = world.events[from..].iter().filter(|(_, host, _)| *host != 2);
+    told.map(|(_, _, event)| event.text()).filter(|text| text.contains("b3")).collect()
+}
+
+#[test]
+fn a_voter_that_is_empty_again_is_taken_out_and_filled_though_nobody_near_remembers() {
+    let (mut world, [empty, _]) = who_remembers_is_far();
+    world.replace_medium(2, empty);
+    let begun = world.events.len();
+    world.start(2);
+    for vhost in ["system", "/"] {
+        for step in ["removed from", "added to"] {
+            let what = format!("b3 {step} the group of virtual host {vhost}");
+            let done = |world: &World| told_of_it(world, begun).iter().any(|text| text.starts_with(&what));
+            assert!(
+                world.run_until(5 * SECOND, |world| done(world)),
+                "{what}: {:#?}",
+                told_of_it(&world, begun)
+            );
+        }
+    }
+    let voted = |event: &Event| event.text().contains("this store holds all it acknowledged");
+    assert!(!world.events[begun..].iter().any(|(_, host, event)| *host == 2 && voted(event)));
+    finish(world);
+}
+
+#[test]
+fn who_hears_late_that_a_store_was_older_does_not_have_it_filled_when_it_has_everything() {
+    let (mut world, [_, early]) = who_remembers_is_far();
+    world.replace_medium(2, early);
+    let begun = world.events.len();
+    world.start(2);
+    assert!(world.run_until(2 * SECOND, |world| is_refused(world)), "who remembers judges it");
+    world.run_for(10 * SECOND);
+    let told = told_of_it(&world, begun);
+    assert!(!told.iter().any(|text| text.contains("removed")), "it has all of that: {told:#?}");
     finish(world);
 }
 

@@ -204,6 +204,9 @@ impl Node {
             }
         }
         let first = !self.groups.contains_key(GroupId::SYSTEM) && !self.refilling.contains(&GroupId::SYSTEM);
+        if first {
+            self.distrust_earlier_votes(&admission);
+        }
         for (id, vhost, lineage) in admission.groups {
             // Others come through the log of `system`.
             let wanted = first || (self.refilling.contains(&id) && !self.rejoining.contains(&id));
@@ -211,6 +214,21 @@ impl Node {
                 self.make_bare_group(id, vhost, lineage);
             }
         }
+    }
+
+    /// A voter with an empty store has forgotten what it acknowledged and for whom it voted: it is an older copy, from before
+    /// it belonged to the cluster. It counts again once it is filled, whether or not anybody is here who remembers.
+    fn distrust_earlier_votes(&mut self, admission: &Admission) {
+        let facts = self.facts();
+        let own = self.own.store;
+        let votes = |id: GroupId| {
+            facts.reference(id).is_some_and(|known| known.voters.iter().any(|voter| voter.store == own))
+        };
+        let all = votes(GroupId::SYSTEM);
+        let forgotten: Vec<GroupId> =
+            admission.groups.iter().map(|(id, ..)| *id).filter(|id| all || votes(*id)).collect();
+        self.stamp_changed |= !forgotten.is_empty();
+        self.refilling.extend(forgotten);
     }
 
     pub(super) fn blank_stamp(&self) -> Stamp {
