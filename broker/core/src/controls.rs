@@ -28,6 +28,8 @@ pub const MAX_CHANGES: usize = 64;
 pub const MAX_PERMITTED: usize = 256;
 /// Longest text of an act, in bytes.
 pub const MAX_TEXT_BYTES: usize = 1000;
+/// What the audit calls who of two may go on alone.
+const DESIGNATED: &str = "designated primary";
 /// Acts that a group remembers; older ones are forgotten first.
 pub const MAX_AUDIT: usize = 1000;
 
@@ -185,7 +187,7 @@ impl Changed {
             }
             Self::Primary { before, after, number } => {
                 let told = |name: &Option<String>| name.clone().unwrap_or_else(|| "nobody".to_owned());
-                ("designated primary".into(), told(before), format!("{} (number {number})", told(after)))
+                (DESIGNATED.into(), told(before), format!("{} (number {number})", told(after)))
             }
             Self::Lease { before, after } => {
                 ("lease of the override".into(), duration_text(*before), duration_text(*after))
@@ -337,18 +339,31 @@ impl Controls {
     /// A forced epoch begins with this entry, the only one that is not decided by a majority.
     pub(crate) fn force(&mut self, index: Index, forced: Forced) -> Changed {
         self.restore(forced.sole);
-        if let ForcedKind::Solo { number } | ForcedKind::TakeOver { number } = forced.kind {
-            self.number = self.number.max(number);
-            // Whoever took over is the designated primary, where there was one.
-            if self.primary.is_some() {
-                self.primary = Some(Primary { node: forced.sole, name: forced.name.clone() });
-            }
-        }
+        let number = match forced.kind {
+            ForcedKind::Solo { number } | ForcedKind::TakeOver { number } => Some(number),
+            ForcedKind::Override { .. } => None,
+        };
+        self.number = self.number.max(number.unwrap_or_default());
         let (author, reason, at_ms) = (forced.author.clone(), forced.reason.clone(), forced.at_ms);
         let changed = Changed::Forced { forced: Box::new(forced.clone()), before: self.required };
+        self.note(index, &changed, at_ms, author.clone(), reason.clone());
+        // Whoever took over is the designated primary, where there was one.
+        let holder = Primary { node: forced.sole, name: forced.name.clone() };
+        if number.is_some() && self.primary.as_ref().is_some_and(|primary| *primary != holder) {
+            let after = Some(holder.name.clone());
+            let before = self.primary.replace(holder).map(|before| before.name);
+            let designated = Changed::Primary { before, after, number: self.number };
+            self.note(index, &designated, at_ms, author, reason);
+        }
         self.in_force = Some(InForce::begun(forced));
-        self.note(index, &changed, at_ms, author, reason);
         changed
+    }
+
+    /// Who was the designated primary before this entry took that away; none if it did not.
+    pub(crate) fn designated_until(&self, index: Index) -> Option<&str> {
+        let record =
+            self.audit.iter().rev().find(|record| record.index == index && record.what == DESIGNATED)?;
+        Some(&record.before)
     }
 
     /// None if it is so already.
@@ -387,10 +402,11 @@ impl Controls {
                 if number <= self.number {
                     return None;
                 }
+                // Whoever is designated again has seen this number in its log, and holds none below it.
                 self.number = number;
                 let before = std::mem::replace(&mut self.primary, primary.clone()).map(|before| before.name);
                 let after = primary.map(|primary| primary.name);
-                Some(Changed::Primary { before, after, number })
+                (before != after).then_some(Changed::Primary { before, after, number })
             }
             Change::Lease { left_ms, set } => {
                 let lease = &mut self.in_force.as_mut()?.lease_left_ms;

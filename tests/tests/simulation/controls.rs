@@ -228,6 +228,7 @@ fn what_makes_no_sense_is_refused_and_changes_nothing() {
     let cases = [
         (VHOST, transfer(&name), "MEMBER_LEADS"),
         (VHOST, transfer("nobody"), "MEMBER_NOT_FOUND"),
+        (None, transfer(&name), "INVALID"),
         (VHOST, GroupAct::Transfer { to: name.clone(), within_millis: 0 }, "INVALID"),
         (VHOST, node(&name, 4), "INVALID"),
         (VHOST, node("nobody", 1), "MEMBER_NOT_FOUND"),

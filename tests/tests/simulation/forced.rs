@@ -442,6 +442,13 @@ fn after_a_take_over_the_old_holder_that_booted_alone_gives_way_and_keeps_what_o
     assert!(matches!(reply, AdminReply::Group(_)), "{reply:?}");
     lead(&mut world);
     assert_eq!(in_force(&world, 1), Some("take-over"));
+    let moved = |event: &Event| match event {
+        Event::DesignatedPrimaryChanged { before, after, .. } => Some((before.clone()?, after.clone()?)),
+        _ => None,
+    };
+    let told: Vec<_> =
+        world.events.iter().filter_map(|(_, host, event)| Some((*host, moved(event)?))).collect();
+    assert_eq!(told, [(1, ("b1".to_owned(), "b2".to_owned()))], "HA-1013, once");
     let second = publisher(&mut world, "q", 60);
     publish_all(&mut world, second);
     world.end(1, true);

@@ -179,7 +179,7 @@ pub(crate) fn set(world: &mut World, vhost: Option<&str>, setting: Setting) -> G
 /// Has leadership moved to this host, if it is not there.
 pub(crate) fn transfer(world: &mut World, vhost: Option<&str>, to: HostId) {
     let act = GroupAct::Transfer { to: name_of(to), within_millis: 10_000 };
-    match ask_group(world, vhost, &act) {
+    match ask_group(world, vhost.or(Some("system")), &act) {
         AdminReply::Group(_) | AdminReply::Failed { code: "MEMBER_LEADS", .. } => {}
         other => panic!("{other:?}"),
     }

@@ -210,7 +210,7 @@ fn go_on(
     change(admin, "override", &vhosts, &body, console)
 }
 
-/// The virtual hosts meant, none for `system`.
+/// The virtual hosts meant, `system` perhaps among them.
 fn vhosts(admin: &Admin, asked: &str, with_system: bool) -> Result<Vec<Option<String>>, Failure> {
     if asked != ALL {
         return Ok(vec![Some(asked.to_owned())]);
@@ -218,7 +218,7 @@ fn vhosts(admin: &Admin, asked: &str, with_system: bool) -> Result<Vec<Option<St
     let body = admin.get_any("/api/v1/vhosts")?;
     let known = body["vhosts"].as_array().cloned().unwrap_or_default();
     let names = known.iter().filter_map(|vhost| vhost["name"].as_str()).map(|name| Some(name.to_owned()));
-    Ok(with_system.then_some(None).into_iter().chain(names).collect())
+    Ok(with_system.then(|| Some("system".to_owned())).into_iter().chain(names).collect())
 }
 
 /// Asks for it in one group after the other; the first refusal ends it.

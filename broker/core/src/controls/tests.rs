@@ -94,7 +94,13 @@ fn numbers_only_rise_and_who_takes_over_is_designated_where_somebody_was() {
     assert!(controls.apply(Index(3), &act(vec![primary(3, 2)])).is_empty(), "a late one");
     controls.force(Index(4), forced(ForcedKind::TakeOver { number: 7 }));
     let (holder, number) = controls.primary().unwrap();
+    let after = holder.name.clone();
     assert_eq!((holder.node, number), (RaftId(1), 7));
+    let told = controls.audit().last().map(|row| (row.what.as_str(), row.after.clone()));
+    assert_eq!(told, Some(("designated primary", format!("{after} (number 7)"))));
+    assert!(controls.designated_until(Index(4)).is_some() && controls.designated_until(Index(1)).is_none());
+    assert!(controls.apply(Index(5), &act(vec![primary(1, 8)])).is_empty(), "it is already");
+    assert_eq!(controls.number(), 8, "who holds it has seen the number in its log");
     // A marked store goes on by a person's word: nothing that was forced before is in force.
     controls.restore(RaftId(1));
     assert_eq!(controls.in_force(), None);

@@ -8,6 +8,7 @@ use quorate_store::ids::{GroupId, RaftId};
 use quorate_store::stamp::Durability;
 
 use super::Node;
+use super::config::SYSTEM_NAME;
 use super::group::Group;
 use super::members::{Ailment, ailments};
 use super::origin::Origin;
@@ -22,7 +23,7 @@ use crate::machine::Command;
 use crate::replica::Replica;
 
 /// The cluster's own group, and all virtual hosts at once.
-const RESERVED_NAMES: [&str; 2] = ["system", "*"];
+const RESERVED_NAMES: [&str; 2] = [SYSTEM_NAME, "*"];
 
 impl Node {
     pub(super) fn admin(&mut self, id: AdminId, request: AdminRequest) {

@@ -78,5 +78,7 @@ pub mod limits {
     const _: () = assert!(PEEK_BYTES < 1 << 20, "a page of messages fits a frame");
 }
 
+/// What the cluster's own group is called, as if it were a virtual host.
+pub const SYSTEM_NAME: &str = "system";
 /// The first vhost's group; `system` makes it when the cluster is founded.
 pub const FIRST_VHOST: (GroupId, &str) = (GroupId(1), "/");

@@ -11,6 +11,7 @@ use std::collections::BTreeSet;
 use quorate_store::ids::{GroupId, Index, RaftId, StoreId, Term};
 
 use super::Node;
+use super::config::SYSTEM_NAME;
 use super::group::Group;
 use super::standing::CLOSE_BEHIND;
 use crate::admin::{
@@ -84,6 +85,11 @@ impl Node {
                 Some(change) => (vec![change], None, DECIDE_MILLIS),
                 None => (Vec::new(), None, DECIDE_MILLIS),
             },
+            GroupAct::Transfer { .. } if request.vhost.is_none() => {
+                return Err(invalid(
+                    "a transfer names its virtual host; the cluster's own is `system`".into(),
+                ));
+            }
             GroupAct::Transfer { to, within_millis } => {
                 if !TRANSFER_MILLIS.contains(&within_millis) {
                     return Err(invalid("a transfer may take from 100ms to 10min".into()));
@@ -124,7 +130,7 @@ impl Node {
     }
 
     pub(super) fn group_asked(&self, vhost: Option<&str>) -> Result<GroupId, AdminReply> {
-        let Some(vhost) = vhost else { return Ok(GroupId::SYSTEM) };
+        let Some(vhost) = vhost.filter(|vhost| *vhost != SYSTEM_NAME) else { return Ok(GroupId::SYSTEM) };
         let known = self.system().filter(|system| system.cluster().is_some());
         let Some(system) = known else {
             return Err(refused("NO_QUORUM", "this broker is not active".into(), &[]));

@@ -98,7 +98,9 @@ impl Node {
             return Err(invalid("a lease is from 1s to 7d".into()));
         }
         if request.vhost.is_none() {
-            return Err(invalid("name a virtual host: `system` goes on with it".into()));
+            return Err(invalid(
+                "name a virtual host: system goes on with it, or alone if it is named".into(),
+            ));
         }
         let id = self.group_asked(request.vhost.as_deref())?;
         let Some(group) = self.groups.get(id) else { return Err(invalid("there is no such group".into())) };
@@ -154,7 +156,8 @@ impl Node {
             });
         }
         named.remove(&self.own.store);
-        let system = Some(GroupId::SYSTEM).filter(|id| !self.is_led_now(*id));
+        // With each virtual host goes what knows of it.
+        let system = Some(GroupId::SYSTEM).filter(|system| *system != id && !self.is_led_now(*system));
         let groups = system.into_iter().chain([id]).collect();
         let kind = ForcedKind::Override { lease_ms: lease_millis };
         let force = Force::new(groups, kind, request.author.clone(), self.now);

@@ -38,6 +38,9 @@ use crate::io::{AdminId, Output, Tick};
 const FORCE_MILLIS: u64 = 10_000;
 /// Whoever is designated goes on alone after so many election timeouts without the other one.
 const SILENT_TIMEOUTS: u64 = 10;
+/// From then on it is said what makes a lease longer, in milliseconds before its end.
+const SHORT_LEASE_MILLIS: u64 = 30 * 60_000;
+const LEASE_NEXT: &str = ", and no client is served then: start the others, or ask for the same override again with a longer --lease";
 /// Epochs of one group: an operator is to look long before this.
 const MOST_EPOCHS: usize = 2000;
 
@@ -375,6 +378,10 @@ impl Node {
             let before = group.controls.required_nodes();
             self.event(Event::RequiredNodesChanged { vhost: group.vhost.clone(), before, after });
         }
+        if let Some(before) = group.controls.designated_until(group.applied) {
+            let (vhost, before) = (group.vhost.clone(), Some(before.to_owned()));
+            self.event(Event::DesignatedPrimaryChanged { vhost, before, after: Some(forced.name.clone()) });
+        }
         let text = self.told_in_force(group).unwrap_or_default();
         self.note(Level::Warn, text);
     }
@@ -392,7 +399,10 @@ impl Node {
         };
         let lease = match self.lease_left(group) {
             Some(0) => "; its lease is over and no client is served".to_owned(),
-            Some(left) => format!("; its lease ends in {}", duration_text(left)),
+            Some(left) => {
+                let soon = if left <= SHORT_LEASE_MILLIS { LEASE_NEXT } else { "" };
+                format!("; its lease ends in {}{soon}", duration_text(left))
+            }
             None => String::new(),
         };
         let now_ms = self.config.tick_zero_ms.saturating_add(self.now.0);

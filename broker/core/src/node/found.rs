@@ -8,7 +8,7 @@ use quorate_store::stamp::{GroupStamp, RecoveryMode, Stamp, StampMember, StampSt
 use uuid::Uuid;
 
 use super::Node;
-use super::config::FIRST_VHOST;
+use super::config::{FIRST_VHOST, SYSTEM_NAME};
 use super::configuration::Configuration;
 use super::group::{Group, Machine};
 use super::lineage::Lineage;
@@ -74,7 +74,7 @@ impl Node {
                 self.dial(&founder.cluster_address);
             }
         }
-        for (id, name) in [(GroupId::SYSTEM, "system"), FIRST_VHOST] {
+        for (id, name) in [(GroupId::SYSTEM, SYSTEM_NAME), FIRST_VHOST] {
             // What was given up to be filled again is not made from nothing: that would vote.
             if self.groups.contains_key(id) || self.refilling.contains(&id) || self.is_deleted(id) {
                 continue;

@@ -10,7 +10,7 @@ use quorate_store::stamp::StampState;
 use quorate_store::state::{Family, Pair};
 use uuid::Uuid;
 
-use super::config::limits;
+use super::config::{SYSTEM_NAME, limits};
 use super::configuration::Configuration;
 use super::found::NewVhost;
 use super::group::{Group, Machine};
@@ -192,7 +192,7 @@ impl Node {
             return (stamped.vhost.clone(), lineage);
         }
         let name = if id == GroupId::SYSTEM {
-            "system".to_owned()
+            SYSTEM_NAME.to_owned()
         } else {
             self.system()
                 .and_then(|system| {

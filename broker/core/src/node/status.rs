@@ -5,6 +5,7 @@ use quorate_store::stamp::{EpochCause, StampState};
 
 use super::Node;
 use super::Phase;
+use super::config::SYSTEM_NAME;
 use super::configuration::Configuration;
 use super::group::Group;
 use super::lineage::Lineage;
@@ -206,7 +207,7 @@ impl Node {
         });
         Some(GroupStatus {
             group: id,
-            vhost: "system".to_owned(),
+            vhost: SYSTEM_NAME.to_owned(),
             lineage: Lineage::founded(value.cluster_id, id).entries().to_vec(),
             client_epochs: Vec::new(),
             position: Position::default(),
