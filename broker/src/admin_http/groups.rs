@@ -83,7 +83,8 @@ pub(super) struct TakeOver {
 #[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Transfer {
-    vhost: Option<String>,
+    /// `system` is the cluster's own.
+    vhost: String,
     to: String,
     timeout_ms: Option<u64>,
     #[serde(default)]
@@ -167,7 +168,7 @@ pub(super) async fn transfer(state: AdminState, author: Author, body: Transfer) 
     let within_millis = timeout_ms.unwrap_or(TRANSFER_MILLIS);
     let act = GroupAct::Transfer { to, within_millis };
     let patience = Duration::from_millis(within_millis.min(600_000)) + TRANSFER_SLACK;
-    ask(&state, GroupRequest { vhost, act, author, reason }, patience).await
+    ask(&state, GroupRequest { vhost: Some(vhost), act, author, reason }, patience).await
 }
 
 pub(super) async fn go_on(state: AdminState, author: Author, body: Override) -> Answered {
