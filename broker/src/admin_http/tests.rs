@@ -569,10 +569,12 @@ fn the_controls_of_a_group_are_set_and_their_audit_is_read() {
         assert_eq!(send("groups/set", json!({"vhost": "/", "required_nodes": -1})).0, 400);
         assert_eq!(send("groups/set", json!({"vhost": "/", "durability": "sync"})).0, 400);
         assert_eq!(send("groups/set", json!({"vhost": "/", "colour": 1})).0, 400);
-        let (status, report) = send("groups/transfer", json!({"to": "b2", "timeout_ms": 50}));
+        let (status, report) =
+            send("groups/transfer", json!({"vhost": "system", "to": "b2", "timeout_ms": 50}));
         assert_eq!((status, &report["vhost"]), (200, &json!("system")));
         assert!(report["detail"].as_str().unwrap().contains("within_millis: 50"), "{report}");
         assert_eq!(send("groups/transfer", json!({"vhost": "/"})).0, 400, "to whom?");
+        assert_eq!(send("groups/transfer", json!({"to": "b2"})).0, 400, "of which?");
         let (status, report) = send("members/permit", json!({"nodes": ["b1", "b1"]}));
         assert_eq!((status, &report["vhost"]), (200, &json!("system")));
         let (_, groups) = get(&format!("{address}/api/v1/groups"));

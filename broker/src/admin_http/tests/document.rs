@@ -92,7 +92,7 @@ const REQUESTS: [(&str, &str, &str); 53] = [
     ("post", "/api/v1/groups/set", "{}"),
     ("post", "/api/v1/groups/set", r#"404 {"vhost":"none","required_nodes":1}"#),
     ("post", "/api/v1/groups/transfer", r#"{"vhost":"/","to":"b2","timeout_ms":50,"reason":"r"}"#),
-    ("post", "/api/v1/groups/transfer", r#"{"to":"b2"}"#),
+    ("post", "/api/v1/groups/transfer", r#"{"vhost":"system","to":"b2"}"#),
     (
         "post",
         "/api/v1/groups/override",
