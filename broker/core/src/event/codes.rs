@@ -160,7 +160,7 @@ pub const CODES: [Code; 18] = [
         level: Level::Info,
         text: "designated primary of virtual host {vhost} changed from {before} to {after}",
         fields: &["vhost", "before", "after"],
-        place: "every member of the group",
+        place: "every member of the group; of a take-over, the one that takes over",
         moment: "the change is applied; `null` is nobody",
     },
     Code {
