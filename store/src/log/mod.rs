@@ -110,11 +110,11 @@ pub fn open(
     let mut replay = Replay::run(files.as_ref(), dir, config.store, stamp_synced, true)?;
     replay.settle(files.as_ref(), dir)?;
     let recovered = recovered(&replay);
-    let Replay { segments, catalogue, spares, end, sequence, crc, .. } = replay;
+    let Replay { segments, catalogue, spares, end, sequence, crc, beyond, .. } = replay;
     let current = segments.values().next_back().cloned();
     let shared = Arc::new(Shared::new(State { segments, catalogue }));
     let pool = Pool::new(files, dir.to_path_buf(), config, spares);
-    let resume = Resume { current, end, sequence, crc };
+    let resume = Resume { current, end, sequence, crc, beyond };
     let writer = LogWriter::new(Arc::clone(&shared), pool, config, resume);
     Ok((writer, LogReader::new(shared), recovered))
 }

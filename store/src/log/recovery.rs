@@ -26,8 +26,8 @@ pub(super) struct Replay {
     pub(super) torn: Option<TornTail>,
     /// Everything before this is known to be synced: something durable says so.
     proven: SyncedPoint,
-    /// Where the last whole batch behind the torn tail ends: nothing after the tail counts, and it is wiped.
-    beyond: Option<u64>,
+    /// Where the last whole batch behind the torn tail ends: nothing of it counts.
+    pub(super) beyond: Option<u64>,
     /// The last segment's bytes, for making its tail durable again.
     last_bytes: Vec<u8>,
 }
@@ -208,11 +208,6 @@ impl Replay {
         let Some(tail) = range.and_then(|(start, end)| bytes.get(start..end)) else { return Ok(()) };
         if !tail.is_empty() {
             segment.get().file.write_at(start, tail)?;
-        }
-        // A batch behind a torn one must not follow whatever is written in place of that.
-        if let Some(beyond) = self.beyond.take() {
-            let zeros = usize::try_from(beyond.saturating_sub(self.end.offset)).unwrap_or(0).min(bytes.len());
-            segment.get().file.write_at(self.end.offset, &vec![0; zeros])?;
         }
         Ok(segment.get().file.sync()?)
     }

@@ -33,6 +33,8 @@ pub struct LogWriter {
     /// Of the last batch.
     sequence: u64,
     crc: u32,
+    /// Up to here, behind the end of the log, are whole batches that count for nothing.
+    beyond: Option<u64>,
     compactions: BTreeMap<GroupId, Index>,
     /// Something happened after which old segments may be needed no more.
     retire: bool,
@@ -48,11 +50,12 @@ pub(super) struct Resume {
     pub(super) end: SyncedPoint,
     pub(super) sequence: u64,
     pub(super) crc: u32,
+    pub(super) beyond: Option<u64>,
 }
 
 impl LogWriter {
     pub(super) fn new(shared: Arc<Shared>, pool: Pool, config: LogConfig, resume: Resume) -> Self {
-        let Resume { current, end, sequence, crc } = resume;
+        let Resume { current, end, sequence, crc, beyond } = resume;
         Self {
             shared,
             pool,
@@ -62,6 +65,7 @@ impl LogWriter {
             synced: end,
             sequence,
             crc,
+            beyond,
             compactions: BTreeMap::new(),
             retire: true,
             reported: 0,
@@ -80,8 +84,8 @@ impl LogWriter {
     /// [`LogWriter::sync`]; until then a crash keeps all of this call or nothing of it. Compactions asked for since the
     /// last call go along, even if there are no batches.
     ///
-    /// Sync before the next append: should power be lost while two calls are unsynced, and the medium keep the second
-    /// without the first, the log counts as damaged.
+    /// Should power be lost while several calls are unsynced, the medium may keep any of them; the log ends before the first
+    /// that is gone.
     ///
     /// # Errors
     /// [`LogError::TooLarge`] before anything is written. After any other the writer is stopped.
@@ -96,7 +100,7 @@ impl LogWriter {
             // Only a forged log comes this far, and no reader takes the last number.
             return Err(LogError::Stopped("there is no number for another batch".to_owned()));
         }
-        let result = self.try_append(batches, &compactions, needed);
+        let result = self.wipe_beyond().and_then(|()| self.try_append(batches, &compactions, needed));
         self.stop_on(result)
     }
 
@@ -240,6 +244,15 @@ impl LogWriter {
             fits.then(|| Effect::Compact { group, epoch: log.epoch(), term, index })
         });
         effects.collect()
+    }
+
+    /// A batch behind a torn one must not follow whatever is written in place of that. As long as nothing is, it stays for
+    /// whoever looks.
+    fn wipe_beyond(&mut self) -> Result<(), LogError> {
+        let (Some(beyond), Some(segment)) = (self.beyond.take(), &self.current) else { return Ok(()) };
+        let length = beyond.min(segment.length).saturating_sub(self.end.offset);
+        segment.file.write_at(self.end.offset, &vec![0; usize::try_from(length).unwrap_or(0)])?;
+        Ok(segment.file.sync()?)
     }
 
     fn try_append(
