@@ -137,7 +137,7 @@ impl Cluster {
         wait_for("an active cluster", || self.is_active())
     }
 
-    fn is_active(&mut self) -> Result<usize, String> {
+    pub(super) fn is_active(&mut self) -> Result<usize, String> {
         let mut leaders = Vec::new();
         for broker in &mut self.brokers {
             if !broker.is_running() {

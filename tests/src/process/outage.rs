@@ -3,13 +3,14 @@
 use std::process::{Child, Stdio};
 
 use quorate_store::stamp::{Stamp, StampState};
-use serde_json::Value;
+use serde_json::{Value, json};
 use uuid::Uuid;
 
 use super::cluster::{Cluster, ClusterPlan};
 use super::directory::{Snapshot, stamp};
 use super::patience::wait_for;
 use super::programs;
+use super::status::post;
 
 /// Every order of three brokers.
 pub const ORDERS: [[usize; 3]; 6] = [[0, 1, 2], [0, 2, 1], [1, 0, 2], [1, 2, 0], [2, 0, 1], [2, 1, 0]];
@@ -121,6 +122,32 @@ impl Cluster {
         for (number, (before, now)) in before.iter().zip(self.contents()).enumerate() {
             assert_eq!(before.differences(&now), [""; 0], "files of b{} have changed", number + 1);
         }
+    }
+
+    /// The brokers in the order in which `system` and `/` prefer them while nobody has set anything: by their store ids.
+    pub fn preferred(&self) -> Vec<usize> {
+        let mut numbers: Vec<usize> = (0..self.size()).collect();
+        let store = |number: usize| self[number].status().expect("it answers").0["store_id"].to_string();
+        numbers.sort_by_key(|number| std::cmp::Reverse(store(*number)));
+        numbers
+    }
+
+    /// As [`Self::wait_equal`], of a cluster whose controls nobody has changed: the one that is preferred leads `/`, asked to
+    /// if another one was elected. Leadership does not move any more by itself.
+    pub fn wait_settled(&mut self) -> usize {
+        self.wait_active();
+        let first = self.preferred()[0];
+        let asked = json!({ "vhost": "/", "to": self[first].name(), "reason": "a test" });
+        wait_for("the preferred leader", || {
+            let leader = self.is_active()?;
+            if leader == first {
+                return Ok(());
+            }
+            let (_, answer) = post(&self[leader].admin_address(), "/api/v1/groups/transfer", &asked)?;
+            Err(answer)
+        });
+        assert_eq!(self.wait_equal(), first);
+        first
     }
 
     /// Waits until all running brokers have applied the same of `/`, and hold the same; gives the leader.

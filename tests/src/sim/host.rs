@@ -163,6 +163,8 @@ pub struct Host {
     pub speed: DiskSpeed,
     /// At which pace its clock goes.
     pub clock_percent: u64,
+    /// What its wall clock shows when a process starts, in milliseconds.
+    pub wall_ms: u64,
     /// Each group's log as it was found at the last start; none if the store was damaged and its log not looked at.
     pub found_logs: Option<BTreeMap<GroupId, FoundLog>>,
     dice: Dice,
@@ -182,6 +184,7 @@ impl Host {
             exit: None,
             speed: DiskSpeed { factor: 1 },
             clock_percent: 100,
+            wall_ms: 0,
             found_logs: None,
             dice: Dice::new(seed, &format!("host {id}")),
         }
@@ -212,7 +215,7 @@ impl Host {
             client_address: client_address(self.id),
             cluster_address: cluster_address(self.id),
             admin_address: format!("host{}:7422", self.id),
-            tick_zero_ms: 0,
+            tick_zero_ms: self.wall_ms,
             timing: Timing::new(config.heartbeat_millis, config.election_millis),
             stamp_interval_millis: 5000,
             safety_interval_millis: config.safety_millis,

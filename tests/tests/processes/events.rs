@@ -70,7 +70,7 @@ fn create(broker: &Broker, vhost: &str) {
 #[test]
 fn acceptance_h4_a_fail_over_is_told_once_by_stream_counters_and_log() {
     let mut cluster = ClusterPlan::of(3).flags(&["--log-format", "json"]).start();
-    let leader = cluster.wait_active();
+    let leader = cluster.wait_settled();
     let others = cluster.others(leader);
     let mut listeners: Vec<_> = others.iter().map(|&other| Listener::to(&cluster[other], "", None)).collect();
     let lost_before = counted(&cluster[others[0]], "HA-1006");

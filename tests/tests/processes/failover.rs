@@ -13,10 +13,10 @@ const QUORUM_LOST: &str = "quorum of virtual host / lost";
 const FAILOVER_MAX: Duration = Duration::from_secs(5);
 
 async fn streaming(cluster: &mut Cluster) -> (Client, Stream, usize) {
+    let leader = cluster.wait_settled();
     let client = messages::connect_with_queue(&cluster.url(), QUEUE).await;
     let mut stream = Stream::start(client.publisher().expect("a publisher"));
     stream.confirmed_more(2000).await;
-    let leader = cluster.wait_active();
     (client, stream, leader)
 }
 

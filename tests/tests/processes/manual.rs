@@ -59,6 +59,7 @@ journeys! {
     "priority" manual_some_brokers_are_preferred priority
     "required" manual_three_nodes_are_required required
     "permit" manual_nobody_else_may_join permit
+    "durability" manual_a_policy_is_weakened durability
     "override" manual_one_of_three_goes_on over_ride
     "designated" manual_the_designated_primary_goes_on_alone designated
     "take-over" manual_the_other_one_of_two_takes_over take_over
@@ -253,6 +254,10 @@ fn required([waits, goes_on]: [Block; 2]) {
     let mut site = led_by_the_first();
     site.follow(&waits);
     site.follow(&goes_on);
+}
+
+fn durability([all]: [Block; 1]) {
+    led_by_the_first().follow(&all);
 }
 
 fn over_ride([goes_on, ends]: [Block; 2]) {

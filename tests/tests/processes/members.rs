@@ -86,3 +86,26 @@ async fn a_damaged_store_is_kept_and_filled_anew_in_the_same_process_once_it_is_
     cluster.wait_active();
     assert_eq!(messages::drain(&client, "q").await.unwrap(), (0..600).collect::<Vec<_>>());
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn acceptance_g11_who_is_stopped_counts_still() {
+    let mut cluster = ClusterPlan::of(3).start();
+    let leader = cluster.wait_equal();
+    let others = cluster.others(leader);
+    cluster[others[0]].terminate();
+    cluster[leader].wait_until("one of three away", |status| {
+        let nodes =
+            status.group("/").and_then(|group| group["nodes"].as_array().cloned()).unwrap_or_default();
+        nodes.len() == 3 && nodes.iter().filter(|node| node["role"] == "unreachable").count() == 1
+    });
+    let status = cluster[leader].status().unwrap();
+    assert_eq!(status.group("/").unwrap()["needed_voters"], 2, "{}", status.0);
+    let (client, publisher) = messages::connect_and_publish(&cluster.url(), "q", 0..10, 100).await;
+    // Two of three are stopped: one is no majority of those that are left.
+    cluster[others[1]].terminate();
+    let status = cluster[leader].wait_until("no quorum", |status| status.row() == "Q1");
+    assert!(status.0["reason"].to_string().contains("1 of its 3 voters"), "{}", status.0);
+    cluster[others[0]].start();
+    messages::confirmed(messages::publish(&publisher, "q", 10..20, 100).await).await;
+    client.close().await;
+}

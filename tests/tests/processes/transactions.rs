@@ -75,7 +75,7 @@ fn whole(found: &[u64]) -> BTreeSet<u64> {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn acceptance_h2_an_open_transaction_is_rolled_back_and_done_again() {
     let mut cluster = ClusterPlan::of(3).start();
-    let leader = cluster.wait_equal();
+    let leader = cluster.wait_settled();
     let client = connect(&cluster.url()).await;
     let mut events = client.events();
     let publisher = client.publisher().expect("a publisher");
@@ -142,7 +142,7 @@ async fn committing(
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn acceptance_f1_and_h2_what_is_committed_outlives_the_leader_and_is_there_once() {
     let mut cluster = ClusterPlan::of(3).start();
-    let leader = cluster.wait_equal();
+    let leader = cluster.wait_settled();
     let client = connect(&cluster.url()).await;
     let numbers = Arc::new(AtomicU64::new(0));
     let (stop, stopped) = watch::channel(false);
@@ -176,7 +176,7 @@ async fn acceptance_f1_and_h2_what_is_committed_outlives_the_leader_and_is_there
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn acceptance_h2_sent_again_under_its_name_a_transaction_is_recognised() {
     let mut cluster = ClusterPlan::of(3).start();
-    let leader = cluster.wait_equal();
+    let leader = cluster.wait_settled();
     let client = connect(&cluster.url()).await;
     let mut transactor = client.transactor_named(7);
     for round in 0..10 {

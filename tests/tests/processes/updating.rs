@@ -94,7 +94,7 @@ async fn acceptance_c6_when_its_source_dies_a_member_is_updated_from_another() {
     let mut cluster = ClusterPlan::of(3).quick().start();
     let client = messages::connect_with_queue(&cluster.url(), "c6").await;
     let publisher = client.publisher().unwrap();
-    let leader = cluster.wait_active();
+    let leader = cluster.wait_settled();
     let [updated, other] = [cluster.others(leader)[0], cluster.others(leader)[1]];
     cluster[updated].kill();
     messages::confirmed(messages::publish(&publisher, "c6", 0..20_000, 1000).await).await;

@@ -91,6 +91,41 @@ fn a_leader_without_its_majority_delivers_nothing() {
     finish(world);
 }
 
+/// The others know at once that its links are gone, and go on at once; so does it, and it lives.
+#[test]
+fn a_leader_whose_links_are_all_reset_delivers_nothing_that_was_acknowledged_elsewhere() {
+    let mut world = serving(LogSizes::default());
+    let client = publisher(&mut world, "q", 100);
+    publish_all(&mut world, client);
+    let leader = lead(&mut world);
+    let near = consumer(&mut world, "q", Consumer::new(20, 0));
+    world.clients[near].only = Some(leader);
+    world.clients[near].consumer().holds = true;
+    assert!(world.run_until(5 * SECOND, |world| world.clients[near].consumer().log.len() == 20));
+    world.apply(&Fault::ResetLinks(Target::Host(leader)));
+    world.apply(&Fault::Isolate(Target::Host(leader), 20 * SECOND));
+    let cut = world.now();
+    let far = consumer(&mut world, "q", Consumer::new(50, 0));
+    let goes_on = |world: &World| {
+        world.events.iter().any(|(at, host, event)| {
+            *at > cut
+                && *host != leader
+                && matches!(event, Event::RoleChanged { vhost, new: "leader", .. } if vhost == "/")
+        })
+    };
+    assert!(world.run_until(500 * MILLI, |world| goes_on(world)), "no election timeout is waited for");
+    let all = |world: &mut World| world.clients[far].consumer().log.len() >= 100;
+    assert!(world.run_until(10 * SECOND, all), "all is acknowledged there");
+    // What it held would come again to whoever asks the old leader for it.
+    world.cut_clients();
+    world.run_for(5 * SECOND);
+    assert!(world.hosts[leader].process.is_some());
+    assert_eq!(world.clients[near].consumer().log.len(), 20, "the old leader delivers nothing more");
+    world.clients[near].only = None;
+    world.clients[near].consumer().holds = false;
+    finish(world);
+}
+
 #[test]
 fn a_leader_whose_followers_died_says_at_once_that_it_has_no_quorum() {
     let mut world = serving(LogSizes::default());
