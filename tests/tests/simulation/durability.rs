@@ -202,6 +202,26 @@ fn processes_that_die_under_no_sync_ask_the_operator() {
     finish(world);
 }
 
+/// A disk that takes seconds for a sync: what waits for none is confirmed until the window is full, and no more.
+#[test]
+fn no_more_is_confirmed_without_a_sync_than_the_window_holds() {
+    let mut world = weak("no-sync,no-sync");
+    let client = publisher(&mut world, "q", 4000);
+    world.run_for(100 * MILLI);
+    for host in &mut world.hosts {
+        host.speed.factor = 20_000;
+    }
+    world.run_for(200 * MILLI);
+    let confirmed = world.checker.confirmed;
+    world.run_for(SECOND);
+    assert_eq!(world.checker.confirmed, confirmed, "100 ms are over");
+    for host in &mut world.hosts {
+        host.speed.factor = 1;
+    }
+    publish_all(&mut world, client);
+    finish(world);
+}
+
 #[test]
 fn an_orderly_stop_of_all_loses_nothing_under_any_policy() {
     for text in ["no-sync,no-sync", "sync,no-sync", "write-no-sync,no-sync"] {
