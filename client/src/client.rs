@@ -156,8 +156,9 @@ impl Client {
     }
 
     /// Begins transactions under an id of the caller's, for what is done once and may be begun again: the same transactions
-    /// in the same order are recognised as committed before, as [messages](Self::publisher_named) are. The id is nobody
-    /// else's, no publisher's either.
+    /// in the same order are recognised as committed before, as [messages](Self::publisher_named) are. So is whatever has a
+    /// number that the process before used up, committed or not: begin again only where nothing was refused or rolled back.
+    /// The id is nobody else's, no publisher's either.
     pub fn transactor_named(&self, id: u128) -> Transactor {
         Transactor::new(Arc::clone(&self.shared), ProducerId(id))
     }
