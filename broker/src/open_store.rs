@@ -147,10 +147,9 @@ fn in_directory(
         return Ok(Opened { lock: Some(store.lock), found, panic: Some(panic), quarantine_bytes, ..held });
     };
     if let Some(torn) = recovered.torn {
-        tracing::warn!("the log ended in a batch that was never acknowledged: {torn}");
+        tracing::warn!("the log ended in a batch that was never synced: {torn}");
     }
-    let boot = boot_id();
-    let same_boot = matches!(&stamp, FoundStamp::Stamp(stamp) if !boot.is_empty() && stamp.boot_id == boot);
+    let same_boot = matches!(&stamp, FoundStamp::Stamp(stamp) if stamp.is_of_boot(&boot_id()));
     let found = Found {
         run,
         store: store.id,

@@ -73,6 +73,11 @@ pub struct Stamp {
 }
 
 impl Stamp {
+    /// Whether the system has not been started since this was written; not known: no.
+    pub fn is_of_boot(&self, boot_id: &str) -> bool {
+        !boot_id.is_empty() && self.boot_id == boot_id
+    }
+
     /// By what it is told from the stamp of another process.
     pub fn identity(&self) -> StampIdentity {
         StampIdentity {

@@ -174,7 +174,7 @@ pub struct Recovered {
     pub end: SyncedPoint,
 }
 
-/// A batch that was being written when the process or the power ended: never acknowledged, and not read.
+/// Batches that were being written when the process or the power ended: never synced, and not read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct TornTail {
     /// In which segment.

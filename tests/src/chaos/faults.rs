@@ -9,9 +9,10 @@ use super::ground::{BROKERS, Ground, ON_SMALL_DISK, Standing};
 use super::history::History;
 use super::links::Rule;
 use super::load::Load;
-use super::recovery::{quorate, recover};
+use super::recovery::recover;
 use crate::process::PATIENCE;
 use crate::process::patience::wait_within;
+use crate::process::programs::quorate;
 use crate::sim::dice::Dice;
 
 /// How long things last, in milliseconds.

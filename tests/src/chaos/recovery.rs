@@ -9,27 +9,13 @@ use super::ground::{BROKERS, Ground};
 use super::history::{Event, History};
 use super::load::Load;
 use crate::process::patience::wait_within;
-use crate::process::programs;
+use crate::process::programs::quorate;
 use crate::sim::checker::Place;
 use crate::sim::dice::Dice;
 
 /// Confirms that the store that will be left misses, if it is to miss some.
 const BEHIND: u64 = 200;
 const BEHIND_LIMIT: Duration = Duration::from_secs(30);
-
-/// Runs `quorate -o json` with these words; gives its exit status and what it printed.
-///
-/// # Panics
-/// It was killed, or printed no JSON.
-pub fn quorate(words: &[&str]) -> (i32, Value) {
-    let output =
-        programs::command("quorate").args(["-o", "json"]).args(words).output().expect("the tool runs");
-    let text = String::from_utf8_lossy(&output.stdout);
-    let value = serde_json::from_str(&text).unwrap_or_else(|error| {
-        panic!("{words:?}: {error}: {text}{}", String::from_utf8_lossy(&output.stderr))
-    });
-    (output.status.code().expect("it was not killed"), value)
-}
 
 /// All brokers active before, and afterwards.
 ///

@@ -101,6 +101,18 @@ pub fn number(body: &[u8]) -> u64 {
 /// How long a queue must be silent before it is asked whether it is empty.
 const SILENCE: Duration = Duration::from_millis(200);
 
+/// All that a queue holds, by a client of its own, as [`drain`] gives it; in the order of the numbers.
+///
+/// # Panics
+/// The cluster cannot be reached, or the queue not be read.
+pub async fn drained(url: &str, queue: &str) -> Vec<u64> {
+    let client = connect(url).await;
+    let mut numbers = drain(&client, queue).await.expect("the queue can be read");
+    client.close().await;
+    numbers.sort_unstable();
+    numbers
+}
+
 /// Takes and acknowledges messages until the queue holds none any more; gives their numbers, in the order of arrival. What
 /// comes again, marked as redelivered, because a connection ended before its acknowledgement was answered, counts once.
 ///

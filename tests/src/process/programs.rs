@@ -3,6 +3,8 @@
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
 
+use serde_json::Value;
+
 /// Names the folder of the programs; without it they are looked for beside the test's own folder.
 pub const DIRECTORY_VARIABLE: &str = "QUORATE_BIN_DIR";
 
@@ -38,4 +40,27 @@ pub fn command(name: &str) -> Command {
     }
     command.stdin(Stdio::null());
     command
+}
+
+/// Runs the tool; gives its exit status and the JSON that it printed.
+///
+/// # Panics
+/// It was killed, or printed no JSON.
+pub fn answer(mut command: Command) -> (i32, Value) {
+    let output = command.output().expect("the tool runs");
+    let text = String::from_utf8_lossy(&output.stdout);
+    let value = serde_json::from_str(&text).unwrap_or_else(|error| {
+        panic!("{command:?}: {error}: {text}{}", String::from_utf8_lossy(&output.stderr))
+    });
+    (output.status.code().expect("it was not killed"), value)
+}
+
+/// As [`answer`], of `quorate -o json` with these words.
+///
+/// # Panics
+/// As [`answer`].
+pub fn quorate(words: &[&str]) -> (i32, Value) {
+    let mut command = command("quorate");
+    command.args(["-o", "json"]).args(words);
+    answer(command)
 }

@@ -339,7 +339,7 @@ pub fn open_store(medium: &Medium, sizes: LogSizes, boot_id: &str, dice: &mut Di
         }
         (_, None) => panic!("a store without a log is damaged"),
     };
-    let same_boot = matches!(&stamp, FoundStamp::Stamp(stamp) if stamp.boot_id == boot_id);
+    let same_boot = matches!(&stamp, FoundStamp::Stamp(stamp) if stamp.is_of_boot(boot_id));
     let found = Found {
         run,
         store: store.id,

@@ -6,25 +6,14 @@ use std::time::Duration;
 use quorate_client::{Confirm, Publisher, SyncPolicy};
 use quorate_store::stamp::Durability;
 use quorate_tests::process::held_sync::{HeldSync, Hold};
+use quorate_tests::process::programs::quorate;
 use quorate_tests::process::status::get;
-use quorate_tests::process::{Cluster, ClusterPlan, PATIENCE, messages, programs, wait_for};
-use serde_json::Value;
+use quorate_tests::process::{Cluster, ClusterPlan, PATIENCE, messages, wait_for};
 
 /// Whatever is not confirmed after this waits for the sync that is held.
 const WAITS: Duration = Duration::from_millis(300);
 /// Nobody is elected anew, and nothing else is written, while syncs are held.
 const CALM: [&str; 4] = ["--election-timeout", "20s", "--safety-interval", "10m"];
-
-/// Runs `quorate`; gives its exit status and the JSON that it printed.
-fn quorate(words: &[&str]) -> (i32, Value) {
-    let output =
-        programs::command("quorate").args(["-o", "json"]).args(words).output().expect("the tool runs");
-    let text = String::from_utf8_lossy(&output.stdout);
-    let value = serde_json::from_str(&text).unwrap_or_else(|error| {
-        panic!("{words:?}: {error}: {text}{}", String::from_utf8_lossy(&output.stderr))
-    });
-    (output.status.code().expect("it was not killed"), value)
-}
 
 fn admin(cluster: &Cluster) -> String {
     (0..3).map(|number| cluster[number].admin_address()).collect::<Vec<_>>().join(",")
@@ -75,20 +64,12 @@ async fn killed(policy: &str, weakest: Durability) -> Cluster {
     cluster
 }
 
-async fn drained(url: &str) -> Vec<u64> {
-    let client = messages::connect(url).await;
-    let mut numbers = messages::drain(&client, "orders").await.expect("the queue can be read");
-    client.close().await;
-    numbers.sort_unstable();
-    numbers
-}
-
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn killed_under_write_no_sync_they_restart_by_themselves() {
     let mut cluster = killed("write-no-sync,write-no-sync", Durability::WriteNoSync).await;
     cluster.start_all();
     cluster.wait_active();
-    assert_eq!(drained(&cluster.url()).await, (0..500).collect::<Vec<_>>());
+    assert_eq!(messages::drained(&cluster.url(), "orders").await, (0..500).collect::<Vec<_>>());
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -117,7 +98,7 @@ async fn killed_under_no_sync_they_ask_the_operator() {
     cluster.start_all();
     cluster.wait_active();
     // What is there is where it was, without a gap: the end may be missing.
-    let found = drained(&cluster.url()).await;
+    let found = messages::drained(&cluster.url(), "orders").await;
     assert_eq!(found, (0..found.len() as u64).collect::<Vec<_>>());
 }
 
@@ -136,7 +117,7 @@ async fn stopped_in_order_they_restart_by_themselves_under_any_policy() {
     }
     cluster.start_all();
     cluster.wait_active();
-    assert_eq!(drained(&cluster.url()).await, (0..500).collect::<Vec<_>>());
+    assert_eq!(messages::drained(&cluster.url(), "orders").await, (0..500).collect::<Vec<_>>());
 }
 
 /// Three brokers whose syncs of the log a test may hold.
@@ -215,7 +196,7 @@ async fn acceptance_f2_a_confirm_waits_for_the_syncs_of_its_policy_and_for_no_ot
     }
     client.close().await;
     assert_eq!(cluster.wait_active(), leader, "nobody else led meanwhile");
-    assert_eq!(drained(&cluster.url()).await.len(), 18);
+    assert_eq!(messages::drained(&cluster.url(), "orders").await.len(), 18);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -231,6 +212,10 @@ async fn acceptance_f2_a_sync_that_fails_ends_the_broker_and_loses_nothing_under
         assert_eq!(ended.status, Some(5), "{policy}: {}", ended.log);
         messages::confirmed(confirms).await;
         client.close().await;
-        assert_eq!(drained(&cluster.url()).await, (0..200).collect::<Vec<_>>(), "{policy}");
+        assert_eq!(
+            messages::drained(&cluster.url(), "orders").await,
+            (0..200).collect::<Vec<_>>(),
+            "{policy}"
+        );
     }
 }

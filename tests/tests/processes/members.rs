@@ -8,12 +8,7 @@ fn member(cluster: &Cluster, arguments: &[&str]) -> (i32, Value) {
     let admins: Vec<String> = (0..cluster.size()).map(|number| cluster[number].admin_address()).collect();
     let mut command = programs::command("quorate");
     command.args(["-o", "json", "--admin", &admins.join(","), "member"]).args(arguments);
-    let output = command.output().unwrap();
-    let text = String::from_utf8_lossy(&output.stdout);
-    let value = serde_json::from_str(&text).unwrap_or_else(|error| {
-        panic!("{arguments:?}: {error}: {text}{}", String::from_utf8_lossy(&output.stderr))
-    });
-    (output.status.code().expect("it ends by itself"), value)
+    programs::answer(command)
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

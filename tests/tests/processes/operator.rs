@@ -31,12 +31,7 @@ impl Operator {
 
     /// Runs the tool; gives its exit status and the JSON that it printed.
     pub(super) fn runs(&self, arguments: &[&str]) -> (i32, Value) {
-        let output = self.command(arguments).output().unwrap();
-        let text = String::from_utf8_lossy(&output.stdout);
-        let value = serde_json::from_str(&text).unwrap_or_else(|error| {
-            panic!("{arguments:?}: {error}: {text}{}", String::from_utf8_lossy(&output.stderr))
-        });
-        (output.status.code().expect("it ends by itself"), value)
+        programs::answer(self.command(arguments))
     }
 }
 

@@ -51,14 +51,6 @@ async fn publish(url: &str, numbers: std::ops::Range<u64>) {
     client.close().await;
 }
 
-async fn drained(url: &str) -> Vec<u64> {
-    let client = messages::connect(url).await;
-    let mut numbers = messages::drain(&client, "orders").await.expect("the queue can be read");
-    client.close().await;
-    numbers.sort_unstable();
-    numbers
-}
-
 /// Three stores: all of them hold 20 messages, two of them 30 more. All down; gives the number of the one behind.
 async fn one_behind(plan: &ClusterPlan) -> (Cluster, usize) {
     let mut cluster = plan.start();
@@ -136,7 +128,7 @@ async fn acceptance_e4_all_dirty_the_latest_is_marked_and_all_have_its_content()
     assert_marked(mark(&data[latest], &others, &["--yes"]));
     cluster.start_all();
     wait_equal(&mut cluster);
-    assert_eq!(drained(&cluster.url()).await, (0..50).collect::<Vec<_>>());
+    assert_eq!(messages::drained(&cluster.url(), "orders").await, (0..50).collect::<Vec<_>>());
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -286,7 +278,10 @@ async fn acceptance_e6_of_two_clean_stores_that_fork_neither_is_chosen_until_one
             status.verdict() == "active" && matches!(status.role("/"), "leader" | "replica")
         });
     }
-    assert_eq!(drained(&cluster.url()).await, (0..20).chain(100..110).collect::<Vec<_>>());
+    assert_eq!(
+        messages::drained(&cluster.url(), "orders").await,
+        (0..20).chain(100..110).collect::<Vec<_>>()
+    );
     let place = cluster.path("saved.json");
     assert_eq!(saved(&image(&second), &place), 30);
 }
@@ -311,7 +306,11 @@ async fn acceptance_e7_an_older_store_marked_by_force_updates_the_newer_ones_and
     }
     wait_equal(&mut cluster);
     recover_loss(&cluster, behind, &data);
-    assert_eq!(drained(&cluster.url()).await, (0..50).collect::<Vec<_>>(), "put back, and once");
+    assert_eq!(
+        messages::drained(&cluster.url(), "orders").await,
+        (0..50).collect::<Vec<_>>(),
+        "put back, and once"
+    );
 }
 
 /// Two brokers keep the same lost history of `/`: it is listed, shown, and put back from one of them, twice without harm.

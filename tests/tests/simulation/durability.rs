@@ -49,6 +49,16 @@ fn weak(text: &str) -> World {
     world
 }
 
+/// All lose their power now, and come back; an operator is asked, or not.
+fn without_power(mut world: World) {
+    for host in 0..3 {
+        world.end(host, true);
+    }
+    world.start_all();
+    assert!(world.run_until(60 * SECOND, |world| world.leader().is_some() && world.ailing.is_none()));
+    finish(world);
+}
+
 /// Publishes, and ends everything in the middle of it.
 fn end_all(world: &mut World, power: bool) {
     publisher(world, "q", 1000);
@@ -147,12 +157,7 @@ fn power_may_go_at_any_moment_of_a_weakening() {
             }),
         );
         world.run_for(after * MILLI);
-        for host in 0..3 {
-            world.end(host, true);
-        }
-        world.start_all();
-        assert!(world.run_until(60 * SECOND, |world| world.leader().is_some() && world.ailing.is_none()));
-        finish(world);
+        without_power(world);
     }
 }
 
@@ -259,12 +264,7 @@ fn power_may_go_at_any_moment_of_an_orderly_stop() {
             world.input(host, Input::Stop);
         }
         world.run_for(step * MILLI);
-        for host in 0..3 {
-            world.end(host, true);
-        }
-        world.start_all();
-        assert!(world.run_until(60 * SECOND, |world| world.leader().is_some() && world.ailing.is_none()));
-        finish(world);
+        without_power(world);
     }
 }
 

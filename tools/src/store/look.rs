@@ -113,8 +113,7 @@ impl Look {
     /// Whether the system has run on since the stamp was written; not known: no.
     pub fn is_same_boot(&self) -> bool {
         let now = fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default();
-        let then = self.stamp.as_ref().map(|stamp| stamp.boot_id.as_str()).unwrap_or_default();
-        !then.is_empty() && then == now.trim()
+        self.stamp.as_ref().is_some_and(|stamp| stamp.is_of_boot(now.trim()))
     }
 
     fn cannot(&mut self, error: &FileError) {
@@ -189,7 +188,7 @@ impl Look {
                 // What was cut while opening for writing is only seen here.
                 self.notes.extend(recovered.torn.map(|torn| {
                     format!(
-                        "a torn batch of {} bytes at {}+{}, never acknowledged: {}",
+                        "a torn batch of {} bytes at {}+{}, never synced: {}",
                         torn.bytes, torn.generation, torn.offset, torn.what
                     )
                 }));

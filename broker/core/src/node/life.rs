@@ -237,8 +237,8 @@ impl Node {
                 self.facts_changed = true;
             }
             LifeAnswer::Stale { told, known, lacks } if told == self.incarnation => {
-                // What it had when that was said may be less than it has by now: an empty older copy that was filled by those
-                // who did not know of it. Whatever it acknowledged and has again is nothing that its vote could forget.
+                // What it had when that was said may be less than it has by now: an older copy that was brought up to date by
+                // those who did not know of it. Whatever it acknowledged and has again is nothing that its vote could forget.
                 let lost = !lacking(&lacks, &ends_of(&self.own_status(), &lacks)).is_empty();
                 if !lost && !lacks.is_empty() && known < told {
                     // It is told again, and judged by later news.
