@@ -167,6 +167,7 @@ fn sample_explanation() -> Explanation {
         panicked: None,
         safety: SafetyNumbers::default(),
         deleted: Vec::new(),
+        rivalled: Vec::new(),
     };
     Explanation::of(Facts { own, seen: Vec::new() })
 }

@@ -204,6 +204,7 @@ pub(crate) fn status(member: &Member, world: &World) -> InitialStatus {
         panicked: member.panicked.then(|| "two stores of one id were active".to_owned()),
         safety: SafetyNumbers::default(),
         deleted: Vec::new(),
+        rivalled: Vec::new(),
     }
 }
 

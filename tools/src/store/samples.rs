@@ -96,6 +96,7 @@ pub(crate) fn subject(number: u128, index: u64) -> Subject {
         panicked: None,
         safety: SafetyNumbers::default(),
         deleted: Vec::new(),
+        rivalled: Vec::new(),
     };
     Subject {
         path: format!("/{name}"),

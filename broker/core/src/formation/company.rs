@@ -9,6 +9,7 @@ use super::facts::Facts;
 use super::lineage::{Relation, relation};
 use super::rivals::outnumbered;
 use super::status::{GroupStatus, InitialStatus, StoreState, VoterRef};
+use crate::io::PeerKey;
 
 /// The facts sorted out: who counts, and who does not and why.
 #[derive(Debug)]
@@ -123,7 +124,10 @@ impl<'a> Company<'a> {
         });
         let sound = here.clone();
         let twice = stores_twice(&here);
-        set_aside(&mut here, &|status| twice.contains(&status.key).then_some(Why::StoreTwice));
+        let is_rival = |status: &InitialStatus| status.key == own.key && rivalled(own, &sound).is_some();
+        set_aside(&mut here, &|status| {
+            (twice.contains(&status.key) || is_rival(status)).then_some(Why::StoreTwice)
+        });
         set_aside(&mut here, &|status| status.panicked.is_some().then_some(Why::Panicked));
         let choice = choose(own, &here);
         set_aside(&mut here, &|status| outside(status, &choice));
@@ -259,7 +263,7 @@ impl<'a> Company<'a> {
 }
 
 /// Every run of a store that is there twice, but the one that an active cluster acknowledged.
-fn stores_twice(here: &[&InitialStatus]) -> BTreeSet<crate::io::PeerKey> {
+fn stores_twice(here: &[&InitialStatus]) -> BTreeSet<PeerKey> {
     let mut runs: BTreeMap<StoreId, Vec<&InitialStatus>> = BTreeMap::new();
     for status in here {
         runs.entry(status.key.store).or_default().push(status);
@@ -282,6 +286,13 @@ fn stores_twice(here: &[&InitialStatus]) -> BTreeSet<crate::io::PeerKey> {
         twice.extend(same.iter().map(|status| status.key).filter(|key| Some(*key) != kept));
     }
     twice
+}
+
+/// Somebody for whom another process with the own store counts: that one is to be met before anything is decided, though
+/// it be somebody else who answers first.
+pub(super) fn rivalled<'a>(own: &InitialStatus, here: &[&'a InitialStatus]) -> Option<&'a InitialStatus> {
+    let counts = |key: &PeerKey| key.store == own.key.store && *key != own.key;
+    here.iter().copied().find(|status| status.rivalled.iter().any(counts))
 }
 
 /// The cluster this broker is in, or would join.

@@ -101,6 +101,7 @@ pub(crate) fn empty(number: u128) -> InitialStatus {
         panicked: None,
         safety: SafetyNumbers::default(),
         deleted: Vec::new(),
+        rivalled: Vec::new(),
     }
 }
 

@@ -61,6 +61,8 @@ pub struct InitialStatus {
     pub safety: SafetyNumbers,
     /// Groups of virtual hosts that were deleted, by its `system`: ranges of numbers, ascending.
     pub deleted: Vec<(GroupId, GroupId)>,
+    /// The processes that count for their stores here although another one with the same store is linked, too, ascending.
+    pub rivalled: Vec<PeerKey>,
 }
 
 impl InitialStatus {

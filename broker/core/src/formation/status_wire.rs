@@ -17,8 +17,8 @@ use super::status::{
 use super::wire::{DecodeError, Reader, Writer};
 
 /// The version written here.
-const VERSION: u16 = 4;
-/// The oldest version read here; it knows no safety number. Version 3 knows no deleted groups.
+const VERSION: u16 = 5;
+/// The oldest version read here; it knows no safety number. Version 3 knows no deleted groups, version 4 no rivals.
 const OLDEST: u16 = 2;
 
 impl InitialStatus {
@@ -64,6 +64,10 @@ impl InitialStatus {
         out.list(&self.deleted, |out, (first, last)| {
             out.u32(first.0);
             out.u32(last.0);
+        });
+        out.list(&self.rivalled, |out, key| {
+            out.uuid(key.store.0);
+            out.uuid(key.run.0);
         });
         out.finish()
     }
@@ -120,6 +124,7 @@ impl InitialStatus {
             panicked: from.option("status: panic", |from| from.text("status: panic", REASON_BYTES))?,
             safety: if version >= 3 { read_safety(&mut from)? } else { SafetyNumbers::default() },
             deleted: if version >= 4 { read_deleted(&mut from)? } else { Vec::new() },
+            rivalled: if version >= 5 { read_rivalled(&mut from)? } else { Vec::new() },
         };
         if version <= VERSION {
             from.end("status")?;
@@ -131,6 +136,12 @@ impl InitialStatus {
 fn read_deleted(from: &mut Reader<'_>) -> Result<Vec<(GroupId, GroupId)>, DecodeError> {
     from.list("status: deleted groups", GROUPS, |from| {
         Ok((GroupId(from.u32("first deleted group")?), GroupId(from.u32("last deleted group")?)))
+    })
+}
+
+fn read_rivalled(from: &mut Reader<'_>) -> Result<Vec<PeerKey>, DecodeError> {
+    from.list("status: rivalled processes", MEMBERS, |from| {
+        Ok(PeerKey { store: from.store("rivalled: store id")?, run: from.run("rivalled: run id")? })
     })
 }
 
@@ -414,9 +425,10 @@ mod tests {
         });
         let members = (vec(store(), 0..4), option::of(".{0,40}"), safety);
         let lists = (vec(recorded, 0..4), vec(group(), 0..3), vec(peer, 0..4), members);
-        let deleted = vec((any::<u32>(), any::<u32>()), 0..4);
-        (ids, texts, state(), numbers, lists, deleted, any::<bool>(), any::<bool>()).prop_map(
-            |(ids, texts, state, numbers, lists, deleted, allow_small, manual)| {
+        let rival = (store(), uuid()).prop_map(|(store, run)| PeerKey { store, run: RunId(run) });
+        let later = (vec((any::<u32>(), any::<u32>()), 0..4), vec(rival, 0..3));
+        (ids, texts, state(), numbers, lists, later, any::<bool>(), any::<bool>()).prop_map(
+            |(ids, texts, state, numbers, lists, (deleted, rivalled), allow_small, manual)| {
                 let (store, run, cluster, wanted, stamped) = ids;
                 let (name, cluster_name, address) = texts;
                 let (founded_ms, messages, incarnation, wait_for) = numbers;
@@ -445,6 +457,7 @@ mod tests {
                     panicked,
                     safety,
                     deleted: deleted.into_iter().map(|(a, b)| (GroupId(a), GroupId(b))).collect(),
+                    rivalled,
                 }
             },
         )
@@ -470,7 +483,7 @@ mod tests {
         #[test]
         fn a_newer_version_may_append(status in status(), surplus in vec(any::<u8>(), 0..20)) {
             let mut bytes = status.encode();
-            bytes[0] = 5;
+            bytes[0] = u8::try_from(VERSION + 1).unwrap();
             bytes.extend(surplus);
             prop_assert_eq!(InitialStatus::decode(&bytes), Ok(status));
         }

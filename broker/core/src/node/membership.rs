@@ -37,6 +37,7 @@ impl Node {
                 self.event(Event::ContactGained { member: name, peer: key });
             }
             Linked::Known => {}
+            Linked::Rival if self.settle_rivals(key.store) => return,
             Linked::Rival => {
                 let why = "another process with it is linked already, and counts until it is gone; if this one is of a copy of \
                            the data directory, stop it";
@@ -47,15 +48,15 @@ impl Node {
             let status = self.own_status();
             self.emit(Output::Send { to: key, message: PeerMessage::Status(Box::new(status)), after: None });
         }
-        self.settle_rivals(key.store);
     }
 
     /// Whoever was started over another member's store gives way to that member: it never takes part, and must not keep the
-    /// other one from it because it was here first.
-    fn settle_rivals(&mut self, store: StoreId) {
-        let Some((key, identity)) = self.peers.misnamed_before_rival(store) else { return };
+    /// other one from it because it was here first. True if it was so, and both were told.
+    fn settle_rivals(&mut self, store: StoreId) -> bool {
+        let Some((key, identity)) = self.peers.misnamed_before_rival(store) else { return false };
         self.peer_unlinked(key);
         self.peer_linked(identity, "");
+        true
     }
 
     pub(super) fn peer_unlinked(&mut self, key: PeerKey) {

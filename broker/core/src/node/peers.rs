@@ -6,6 +6,7 @@ use quorate_store::ids::{GroupId, Index, RaftId, StoreId};
 
 use crate::formation::InitialStatus;
 use crate::formation::company::recorded_name;
+use crate::formation::limits::MEMBERS;
 use crate::io::{PeerIdentity, PeerKey};
 use crate::machine::{Agreement, SafetyNumbers};
 
@@ -183,6 +184,11 @@ impl Peers {
     /// The run that waited for the linked one to go, with the status it sent meanwhile.
     pub(crate) fn take_rival(&mut self, store: StoreId) -> Option<(PeerIdentity, Option<InitialStatus>)> {
         self.rivals.remove(&store).map(|rival| (rival.identity, rival.status))
+    }
+
+    /// The linked runs beside which another one of the same store waits for them to go.
+    pub(crate) fn rivalled(&self) -> Vec<PeerKey> {
+        self.rivals.keys().filter_map(|store| self.key(*store)).take(MEMBERS).collect()
     }
 
     /// The linked run of this store, if it was started as another member over it, and another run waits for it to go.

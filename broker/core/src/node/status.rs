@@ -91,6 +91,7 @@ impl Node {
             panicked: self.safety.panic().map(str::to_owned),
             safety: self.safety_numbers(),
             deleted: Vec::new(),
+            rivalled: self.peers.rivalled(),
         }
     }
 

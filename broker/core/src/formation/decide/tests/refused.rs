@@ -98,6 +98,22 @@ fn r4_the_acknowledged_run_stays_and_the_other_is_held() {
 }
 
 #[test]
+fn r4_who_is_told_of_another_process_with_its_store_is_held_before_that_one_answers() {
+    let mut copy = dirty(1);
+    copy.key.run = run(99);
+    let telling = |number| InitialStatus { rivalled: vec![dirty(1).key], ..active(number) };
+    let held = decide(&facts(copy.clone(), [telling(2)]));
+    assert_eq!((held.row, held.verdict), (Row::R4, Verdict::Held));
+    assert!(held.reason.contains("by another process that b at "), "{}", held.reason);
+    let named = decide(&facts(copy.clone(), [telling(2), ran(1)]));
+    assert!(named.reason.contains("by a at "), "{}", named.reason);
+    // Nobody else's matter, and no news to the one that counts.
+    assert_eq!(outcome(&facts(ran(1), [telling(2)])), (Row::J1, Verdict::Resume));
+    assert_eq!(outcome(&facts(dirty(3), [telling(2)])), (Row::J1, Verdict::Resume));
+    assert_eq!(outcome(&facts(copy, [active(2)])), (Row::J1, Verdict::Resume));
+}
+
+#[test]
 fn r5_the_weaker_claim_to_a_name_is_refused() {
     let named = |mut status: InitialStatus, name: &str| {
         status.name = name.into();
