@@ -141,7 +141,8 @@ impl Client {
 
     /// A publisher by a name of the caller's, for what is published once and may be begun again: the same messages in the
     /// same order under the same `id` are recognised as sent before, as long as the virtual host remembers the publisher
-    /// (65,536 others may have published since). Whoever uses an id for other messages loses them: they pass for the first
+    /// (65,536 others may have published since). What was refused is refused again; [`Error::UnknownOutcome`] says of a number
+    /// that too much was refused since to know. Whoever uses an id for other messages loses them: they pass for the first
     /// ones.
     pub fn publisher_named(&self, id: u128) -> Publisher {
         Publisher::with_id(Arc::clone(&self.shared), ProducerId(id))
@@ -156,9 +157,10 @@ impl Client {
     }
 
     /// Begins transactions under an id of the caller's, for what is done once and may be begun again: the same transactions
-    /// in the same order are recognised as committed before, as [messages](Self::publisher_named) are. So is whatever has a
-    /// number that the process before used up, committed or not: begin again only where nothing was refused or rolled back.
-    /// The id is nobody else's, no publisher's either.
+    /// in the same order are recognised as committed before, as [messages](Self::publisher_named) are. What was refused or
+    /// rolled back is so again, and whatever never left the process used no number up: the process has to do what it did
+    /// before, after a refusal too. The id is nobody else's, no publisher's either. Not for transactions that settle
+    /// deliveries: which ones come first is not the same again.
     pub fn transactor_named(&self, id: u128) -> Transactor {
         Transactor::new(Arc::clone(&self.shared), ProducerId(id))
     }

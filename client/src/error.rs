@@ -100,7 +100,7 @@ impl Error {
     }
 
     pub(crate) fn failed(code: FaultCode, text: &str) -> Self {
-        if code == FaultCode::UnknownOutcome {
+        if matches!(code, FaultCode::UnknownOutcome | FaultCode::OutcomeForgotten) {
             return Self::UnknownOutcome(words(code, text));
         }
         Self::Failed { code, text: words(code, text) }

@@ -39,7 +39,7 @@ use consumers::Consumer;
 use requests::Requests;
 use topology::Topology;
 
-pub(crate) use commits::{Settles, Wanted as Commit, lost_while_open};
+pub(crate) use commits::{Numbers, Settles, Wanted as Commit, lost_while_open};
 pub(crate) use consumers::{Wanted, lock as lock_mailbox};
 pub(crate) use publishers::lock as lock_outbox;
 

@@ -15,7 +15,7 @@ use crate::driver::Command;
 use crate::error::Error;
 use crate::message::Message;
 use crate::receipt::Receipt;
-use crate::session::{Commit, Settles, lost_while_open};
+use crate::session::{Commit, Numbers, Settles, lost_while_open};
 
 /// Begins transactions, one after the other.
 ///
@@ -46,12 +46,12 @@ use crate::session::{Commit, Settles, lost_while_open};
 pub struct Transactor {
     shared: Arc<Shared>,
     producer: ProducerId,
-    next: u64,
+    numbers: Arc<Numbers>,
 }
 
 impl Transactor {
     pub(crate) fn new(shared: Arc<Shared>, producer: ProducerId) -> Self {
-        Self { shared, producer, next: 1 }
+        Self { shared, producer, numbers: Arc::default() }
     }
 
     /// The number by which brokers know this transactor.
@@ -63,7 +63,7 @@ impl Transactor {
     /// is rolled back, and says so.
     pub fn begin(&mut self) -> Transaction<'_> {
         let losses = self.shared.losses();
-        let builder = TransactionBuilder::new(self.producer, self.next);
+        let builder = TransactionBuilder::new(self.producer, 1);
         Transaction { transactor: self, builder, settles: BTreeMap::new(), losses }
     }
 }
@@ -72,7 +72,7 @@ impl fmt::Debug for Transactor {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Transactor")
             .field("id", &self.producer)
-            .field("next", &self.next)
+            .field("last", &self.numbers.last())
             .finish_non_exhaustive()
     }
 }
@@ -93,11 +93,6 @@ pub struct Transaction<'a> {
 }
 
 impl Transaction<'_> {
-    /// Its number among this transactor's, from 1.
-    pub fn number(&self) -> u64 {
-        self.transactor.next
-    }
-
     /// Publishes a message if the transaction is committed. Messages of one transaction stay in their order.
     ///
     /// # Errors
@@ -174,11 +169,13 @@ impl Transaction<'_> {
     /// [`Error::UnknownOutcome`] only if the client was closed before an answer came.
     pub async fn commit(self) -> Result<Receipt, Error> {
         let Self { transactor, builder, settles, losses } = self;
-        let number = transactor.next;
-        transactor.next += 1;
-        let wanted = Commit { body: builder.finish(), settles: gather(settles), losses };
+        let numbers = Arc::clone(&transactor.numbers);
+        let wanted = Commit { body: builder.finish(), settles: gather(settles), losses, numbers };
         match transactor.shared.ask(|reply| Command::Commit(Box::new(wanted), reply)).await? {
-            ServerFrame::Committed(committed) => Ok(Receipt::of_transaction(&committed, number)),
+            // What was committed before this one was sent before it, and nothing is begun while this one is waited for.
+            ServerFrame::Committed(committed) => {
+                Ok(Receipt::of_transaction(&committed, transactor.numbers.last()))
+            }
             other => Err(Error::protocol(format!("a commit was answered by {other:?}"))),
         }
     }
@@ -190,7 +187,6 @@ impl Transaction<'_> {
 impl fmt::Debug for Transaction<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Transaction")
-            .field("number", &self.transactor.next)
             .field("messages", &self.builder.messages())
             .field("deliveries", &self.settles.len())
             .finish_non_exhaustive()

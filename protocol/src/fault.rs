@@ -146,6 +146,7 @@ registry! {
     503 OutOfOrder "OUT_OF_ORDER" Caller true "An earlier number of this producer was not accepted; send on from there.";
     504 RefusedBefore "REFUSED_BEFORE" Caller false "This number was refused before and stays refused.";
     505 TransactionRolledBack "TRANSACTION_ROLLED_BACK" Environment true "Nothing of the transaction took effect; begin it again.";
+    506 OutcomeForgotten "OUTCOME_FORGOTTEN" Caller false "This number was used so long ago that its outcome is forgotten.";
     // 6xx: consuming.
     600 ConsumerExists "CONSUMER_EXISTS" Caller false "The consumer's number is in use on this channel.";
     601 ConsumerNotFound "CONSUMER_NOT_FOUND" Caller false "There is no consumer with this number on this channel.";

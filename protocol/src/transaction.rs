@@ -122,8 +122,15 @@ impl TransactionBody {
     /// The same transaction, sent again later.
     #[must_use]
     pub fn with_first_unsettled(self, first_unsettled: u64) -> Self {
-        assert!((1..=self.number).contains(&first_unsettled), "numbers begin at 1 and settle in order");
-        Self { first_unsettled, ..self }
+        let number = self.number;
+        self.numbered(number, first_unsettled)
+    }
+
+    /// The same content under another number.
+    #[must_use]
+    pub fn numbered(self, number: u64, first_unsettled: u64) -> Self {
+        assert!((1..=number).contains(&first_unsettled), "numbers begin at 1 and settle in order");
+        Self { number, first_unsettled, ..self }
     }
 
     /// What it publishes, in order.

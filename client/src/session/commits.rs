@@ -12,6 +12,8 @@
 //! ```
 
 use std::collections::{BTreeSet, VecDeque};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Instant;
 
 use quorate_protocol::fault::FaultCode;
@@ -32,10 +34,28 @@ pub(crate) struct Settles {
     pub(crate) count: u32,
 }
 
+/// The numbers of one transactor. One is given when the transaction is first sent: what never leaves uses none up, so
+/// that whoever begins again counts as the process before did.
+#[derive(Debug, Default)]
+pub(crate) struct Numbers(AtomicU64);
+
+impl Numbers {
+    /// The number given last; 0 before the first one.
+    pub(crate) fn last(&self) -> u64 {
+        self.0.load(Ordering::Relaxed)
+    }
+
+    fn give(&self) -> u64 {
+        self.0.fetch_add(1, Ordering::Relaxed) + 1
+    }
+}
+
 /// A transaction that the application wants committed.
 #[derive(Clone, Debug)]
 pub(crate) struct Wanted {
+    /// Without its number.
     pub(crate) body: TransactionBody,
+    pub(crate) numbers: Arc<Numbers>,
     pub(crate) settles: Vec<Settles>,
     /// Connections lost before it was begun.
     pub(crate) losses: u64,
@@ -53,6 +73,8 @@ impl Wanted {
 pub(super) struct Commit<R> {
     wanted: Wanted,
     reply: R,
+    /// Given when it is first sent.
+    number: Option<u64>,
     /// A copy was sent and not answered: a broker may have it.
     in_doubt: bool,
     /// To be resolved, not to be sent again.
@@ -95,10 +117,10 @@ impl<R> Session<R> {
             self.answer_commit(reply, Err(lost_while_open()));
             return;
         }
-        self.commits.unsettled.insert((wanted.body.producer(), wanted.body.number()));
         self.commits.waiting.push_back(Commit {
             wanted,
             reply,
+            number: None,
             in_doubt: false,
             asks: false,
             refused: None,
@@ -134,13 +156,15 @@ impl<R> Session<R> {
             let error = Error::unknown_outcome(&no_transactions(self.version));
             return self.conclude_commit(commit, Err(error));
         }
-        let (producer, number) = (commit.wanted.body.producer(), commit.wanted.body.number());
+        let producer = commit.wanted.body.producer();
+        let number = *commit.number.get_or_insert_with(|| commit.wanted.numbers.give());
+        self.commits.unsettled.insert((producer, number));
         let first_unsettled = self.commits.first_unsettled(producer, number);
         let frame = if commit.asks {
             Resolve { request: 0, producer, number, first_unsettled }.into()
         } else {
             let settlements = commit.wanted.settles.iter().map(|settles| settles.wire.clone()).collect();
-            let transaction = commit.wanted.body.clone().with_first_unsettled(first_unsettled);
+            let transaction = commit.wanted.body.clone().numbered(number, first_unsettled);
             frame::Commit { request: 0, settlements, transaction }.into()
         };
         self.send_request(frame, Purpose::Commit(Box::new(commit)));
@@ -179,16 +203,18 @@ impl<R> Session<R> {
         if commit.asks {
             match failed.code {
                 FaultCode::TransactionRolledBack => {
-                    let rolled_back = Error::RolledBack(failed.text.into());
-                    let error = commit.refused.take().unwrap_or(rolled_back);
-                    self.conclude_commit(commit, Err(error));
+                    let why = commit.refused.take().map(|refused| format!("{}: {refused}", failed.text));
+                    self.conclude_commit(commit, Err(Error::RolledBack(why.unwrap_or(failed.text).into())));
                 }
                 // Nothing is remembered of the question.
                 FaultCode::ShuttingDown | FaultCode::Overloaded | FaultCode::OutOfOrder => {
                     commit.not_before = Some(now + RETRY);
                     self.commits.waiting.push_back(commit);
                 }
-                FaultCode::LimitReached | FaultCode::MalformedFrame | FaultCode::UnknownOutcome => {
+                FaultCode::LimitReached
+                | FaultCode::MalformedFrame
+                | FaultCode::UnknownOutcome
+                | FaultCode::OutcomeForgotten => {
                     self.conclude_commit(commit, Err(Error::unknown_outcome(&error)));
                 }
                 _ => self.conclude_commit(commit, Err(error)),
@@ -216,12 +242,14 @@ impl<R> Session<R> {
     /// What was cut comes before what was never sent.
     pub(super) fn sort_commits(&mut self) {
         let waiting = self.commits.waiting.make_contiguous();
-        waiting.sort_by_key(|commit| (!commit.in_doubt, commit.wanted.body.number()));
+        waiting.sort_by_key(|commit| (!commit.in_doubt, commit.number));
     }
 
     fn conclude_commit(&mut self, commit: Commit<R>, result: Result<ServerFrame, Error>) {
-        let Commit { wanted, reply, .. } = commit;
-        self.commits.unsettled.remove(&(wanted.body.producer(), wanted.body.number()));
+        let Commit { wanted, reply, number, .. } = commit;
+        if let Some(number) = number {
+            self.commits.unsettled.remove(&(wanted.body.producer(), number));
+        }
         if result.is_ok() {
             for settles in &wanted.settles {
                 let number = settles.wire.consumer;

@@ -25,6 +25,7 @@ struct World {
     buffer: BytesMut,
     now: Instant,
     version: u16,
+    numbers: Arc<Numbers>,
 }
 
 impl World {
@@ -35,6 +36,7 @@ impl World {
             buffer: BytesMut::new(),
             now: Instant::now(),
             version: CLIENT_VERSIONS.max(),
+            numbers: Arc::default(),
         }
     }
 

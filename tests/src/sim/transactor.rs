@@ -62,6 +62,10 @@ pub struct Transactor {
     pending: VecDeque<Pending>,
     resend_at: Option<Micros>,
     window: usize,
+    /// Numbers of which it was told that nothing happened.
+    undone: Vec<u64>,
+    /// Asks about one of these again, as another process under its id would.
+    asked_again: Option<(u32, u64)>,
     /// Outcomes: committed, recognised as committed before, refused, rolled back.
     pub told: [u64; 4],
 }
@@ -84,6 +88,8 @@ impl Transactor {
             pending: VecDeque::new(),
             resend_at: None,
             window: dice.index(3) + 1,
+            undone: Vec::new(),
+            asked_again: None,
             told: [0; 4],
         }
     }
@@ -111,6 +117,7 @@ impl Transactor {
     /// The connection is gone: what was delivered by it comes again, what was sent by it is in doubt.
     pub fn apart(&mut self, now: Micros) {
         self.held.clear();
+        self.asked_again = None;
         self.resend_at = Some(now);
         for pending in &mut self.pending {
             pending.in_doubt = true;
@@ -132,6 +139,7 @@ impl Transactor {
             self.resend_at = None;
             self.send_again(dice, out);
         }
+        self.ask_again(dice, out);
         if self.pending.len() >= self.window || !dice.chance(self.rate) {
             return;
         }
@@ -160,6 +168,23 @@ impl Transactor {
             };
             out.push(ClientAction::Send(frame));
         }
+    }
+
+    /// What was refused or rolled back stays so, whoever asks.
+    fn ask_again(&mut self, dice: &mut Dice, out: &mut Vec<ClientAction>) {
+        if self.undone.is_empty() || self.asked_again.is_some() || !dice.chance(2) {
+            return;
+        }
+        let number = self.undone[dice.index(self.undone.len())];
+        let request = self.request();
+        self.asked_again = Some((request, number));
+        let producer = self.producer;
+        out.push(ClientAction::Send(Resolve { request, producer, number, first_unsettled: 1 }.into()));
+    }
+
+    /// The answer to that, if it is that.
+    fn told_again(&mut self, request: u32) -> Option<u64> {
+        self.asked_again.take_if(|asked| asked.0 == request).map(|(_, number)| number)
     }
 
     fn begin(
@@ -251,6 +276,11 @@ impl Transactor {
     }
 
     fn committed(&mut self, committed: &Committed, checker: &mut Checker, out: &mut Vec<ClientAction>) {
+        if let Some(number) = self.told_again(committed.request) {
+            checker.violation(format!(
+                "transaction {number} was refused, and is committed when asked for again"
+            ));
+        }
         let Some(pending) = self.take(committed.request) else { return };
         if committed.duplicate && !pending.in_doubt {
             checker.violation(format!("transaction {} was sent once and is a duplicate", pending.number));
@@ -264,6 +294,7 @@ impl Transactor {
     }
 
     fn failed(&mut self, now: Micros, failed: &Failed, checker: &mut Checker) {
+        self.told_again(failed.request);
         let Some(at) = self.pending.iter().position(|pending| pending.request == failed.request) else {
             return;
         };
@@ -282,6 +313,7 @@ impl Transactor {
         let pending = self.pending.remove(at).expect("just seen");
         self.told[if failed.code == FaultCode::TransactionRolledBack { 3 } else { 2 }] += 1;
         checker.transaction_refused(pending.group);
+        self.undone.push(pending.number);
         if !pending.in_doubt {
             self.held.extend(pending.acks);
         }

@@ -5,7 +5,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use quorate_client::{
-    Client, ConnectionEvent, ConsumeOptions, Error, Events, FaultCode, Properties, Receipt, Transactor,
+    Client, ConnectionEvent, ConsumeOptions, Error, Events, FaultCode, Properties, QueueOptions, Receipt,
+    Transactor,
 };
 use quorate_protocol::frame::{ClientFrame, Commit, Consume, NumberRange, ProducerId, Resolve, ServerFrame};
 use quorate_protocol::limits::Limits;
@@ -175,6 +176,14 @@ async fn acceptance_f1_and_h2_what_is_committed_outlives_the_leader_and_is_there
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn acceptance_h2_sent_again_under_its_name_a_transaction_is_recognised() {
+    async fn refused(transactor: &mut Transactor) {
+        let mut transaction = transactor.begin();
+        transaction.publish("", "nowhere", "lost").expect("there is room");
+        let error = in_time("a refusal", transaction.commit()).await.expect_err("there was no such queue");
+        assert_eq!(error.code(), Some(FaultCode::Unroutable), "{error}");
+    }
+    // One of them is refused.
+    let number = |round: u64| round + 1 + u64::from(round > 4);
     let mut cluster = ClusterPlan::of(3).start();
     let leader = cluster.wait_settled();
     let client = connect(&cluster.url()).await;
@@ -182,7 +191,10 @@ async fn acceptance_h2_sent_again_under_its_name_a_transaction_is_recognised() {
     for round in 0..10 {
         let receipt =
             in_time("a receipt", commit(&mut transactor, round * TOGETHER)).await.expect("committed");
-        assert_eq!((receipt.number, receipt.duplicate), (round + 1, false));
+        assert_eq!((receipt.number, receipt.duplicate), (number(round), false));
+        if round == 4 {
+            refused(&mut transactor).await;
+        }
     }
     // A process that does not know how far it came begins again, with another leader.
     drop(client);
@@ -192,7 +204,13 @@ async fn acceptance_h2_sent_again_under_its_name_a_transaction_is_recognised() {
     for round in 0..12 {
         let receipt =
             in_time("a receipt", commit(&mut transactor, round * TOGETHER)).await.expect("committed");
-        assert_eq!((receipt.number, receipt.duplicate), (round + 1, round < 10));
+        assert_eq!((receipt.number, receipt.duplicate), (number(round), round < 10));
+        // It is not taken for committed, though a process settled it long ago and the queue is there by now.
+        if round == 4 {
+            let queue = QueueOptions::default();
+            client.declare_queue("nowhere", queue).await.expect("it is declared");
+            refused(&mut transactor).await;
+        }
     }
     let found = messages::drain(&client, OUT).await.expect("the queue can be read");
     assert_eq!(found, (0..12 * TOGETHER).collect::<Vec<_>>());

@@ -18,6 +18,9 @@ pub const MAX_ARGUMENT_BYTES: usize = 1_024;
 pub const MAX_PRODUCERS: usize = 65_536;
 /// Ranges of refused numbers remembered for one producer, above the first one it has not settled.
 pub const MAX_REFUSED_RANGES: usize = 1_024;
+/// Ranges remembered below that, for whoever begins again under the same id. Of more the lowest are forgotten, and that they
+/// are is remembered.
+pub const MAX_SETTLED_REFUSED_RANGES: usize = 256;
 /// Sequences and message numbers are below this: far from where adding one could overflow.
 pub const MAX_SEQUENCE: u64 = 1 << 62;
 /// Slots of one chunk of a queue.

@@ -1,9 +1,16 @@
 //! De-duplication: which numbers of which producer were stored or refused.
 //!
-//! A producer numbers its messages and tells with each batch the first number it has not had settled. Numbers below
-//! `next` were judged before: stored, or remembered as refused. Numbers from its first unsettled one on must come
-//! without gaps; otherwise a batch that overtook another (which was lost with a leader, or refused for now) would make
-//! the other's numbers look stored when they come again.
+//! A producer numbers its messages and tells with each batch the first number it has not had settled. Numbers from that one
+//! on must come without gaps; otherwise a batch that overtook another (which was lost with a leader, or refused for now)
+//! would make the other's numbers look stored when they come again.
+//!
+//! ```text
+//!  1 ──────── known_from ─────────────────────────── next ────────>
+//!  forgotten      │ stored, or remembered as refused    │ not judged yet
+//! ```
+//!
+//! What its process has settled it never sends again. Another process may that begins again under the same id, and must not
+//! take for stored what was refused, nor what was given up before it was judged.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -14,13 +21,17 @@ use quorate_store::ids::Index;
 
 use super::codec::{DecodeError, Reader, Writer};
 use super::digest::Digest;
-use super::limits::{MAX_PRODUCERS, MAX_REFUSED_RANGES, MAX_SEQUENCE};
+use super::limits::{MAX_PRODUCERS, MAX_REFUSED_RANGES, MAX_SEQUENCE, MAX_SETTLED_REFUSED_RANGES};
 
-const FORMAT: u8 = 1;
+const FORMAT: u8 = 2;
+/// Does not say from where on refusals are known.
+const FORMAT_WITHOUT_FLOOR: u8 = 1;
 
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 struct Producer {
     next: u64,
+    /// What was refused below this is forgotten.
+    known_from: u64,
     /// First number to last number and reason; disjoint.
     refused: BTreeMap<u64, (u64, FaultCode)>,
     used: Index,
@@ -31,7 +42,7 @@ struct Producer {
 pub(crate) struct Judgement {
     /// Stored before.
     pub(crate) duplicates: Vec<NumberRange>,
-    /// Refused before, for good.
+    /// Refused before, for good; or used before, and forgotten what came of it.
     pub(crate) refused: Vec<(NumberRange, FaultCode)>,
     /// Not seen before.
     pub(crate) new: Option<NumberRange>,
@@ -74,6 +85,11 @@ impl Producers {
             return Some(judgement);
         };
         let mut at = Some(before.first());
+        let known_from = known.map_or(0, |producer| producer.known_from);
+        if let Some(forgotten) = below(before.first(), known_from.min(before.last() + 1)) {
+            judgement.refused.push((forgotten, FaultCode::OutcomeForgotten));
+            at = Some(known_from).filter(|from| *from <= before.last());
+        }
         for (&from, &(to, code)) in known.map(|producer| &producer.refused).into_iter().flatten() {
             let Some(start) = at else { break };
             let Some(refused) = NumberRange::new(from.max(start), to.min(before.last())) else { continue };
@@ -107,23 +123,22 @@ impl Producers {
         refused: Option<(NumberRange, FaultCode)>,
         index: Index,
     ) {
-        let producer = self.known.entry(id).or_default();
+        let producer = self.known.entry(id).or_insert(Producer {
+            next: first_unsettled,
+            known_from: first_unsettled,
+            ..Producer::default()
+        });
         self.by_use.remove(&(producer.used, id));
         producer.used = index;
-        producer.next = producer.next.max(next);
-        while let Some(entry) = producer.refused.first_entry() {
-            if entry.get().0 >= first_unsettled {
-                break;
-            }
-            entry.remove();
+        // Its process has given these up, and they were never judged.
+        if let Some(given_up) = below(producer.next, first_unsettled) {
+            producer.refuse(given_up, FaultCode::RefusedBefore);
         }
+        producer.next = producer.next.max(next).max(first_unsettled);
         if let Some((range, code)) = refused {
-            let extends = producer.extends_last(range, code);
-            match producer.refused.last_entry() {
-                Some(mut before) if extends => before.get_mut().0 = range.last(),
-                _ => drop(producer.refused.insert(range.first(), (range.last(), code))),
-            }
+            producer.refuse(range, code);
         }
+        producer.forget(first_unsettled);
         self.by_use.insert((index, id));
         self.dirty.insert(id);
         if self.known.len() > MAX_PRODUCERS {
@@ -159,7 +174,7 @@ impl Producers {
     }
 }
 
-/// From `start` to just below `end`.
+/// From `start` to just below `end`, if that is a number at least.
 fn below(start: u64, end: u64) -> Option<NumberRange> {
     end.checked_sub(1).and_then(|last| NumberRange::new(start, last))
 }
@@ -171,10 +186,33 @@ impl Producer {
         last == Some((Some(range.first()), code))
     }
 
+    /// Refuses what is above all that it refused before.
+    fn refuse(&mut self, range: NumberRange, code: FaultCode) {
+        let extends = self.extends_last(range, code);
+        match self.refused.last_entry() {
+            Some(mut before) if extends => before.get_mut().0 = range.last(),
+            _ => drop(self.refused.insert(range.first(), (range.last(), code))),
+        }
+    }
+
+    /// Forgets the lowest of too many ranges that its process has settled.
+    fn forget(&mut self, first_unsettled: u64) {
+        while self.refused.len() > MAX_SETTLED_REFUSED_RANGES {
+            let Some(lowest) = self.refused.first_entry() else { return };
+            let last = lowest.get().0;
+            if last >= first_unsettled {
+                return;
+            }
+            lowest.remove();
+            self.known_from = self.known_from.max(last + 1);
+        }
+    }
+
     fn encode(&self) -> Bytes {
         let mut out = Writer::default();
         out.u8(FORMAT);
         out.u64(self.next);
+        out.u64(self.known_from);
         out.u64(self.used.0);
         out.count(self.refused.len());
         for (&first, &(last, code)) in &self.refused {
@@ -187,11 +225,14 @@ impl Producer {
 
     fn decode(record: Bytes) -> Result<Self, DecodeError> {
         let mut reader = Reader::new(record);
-        if reader.u8()? != FORMAT {
+        let format = reader.u8()?;
+        if ![FORMAT, FORMAT_WITHOUT_FLOOR].contains(&format) {
             return Err(DecodeError::Value("producer format"));
         }
-        let mut producer = Self { next: reader.u64()?, used: Index(reader.u64()?), refused: BTreeMap::new() };
-        if producer.next > MAX_SEQUENCE {
+        let next = reader.u64()?;
+        let known_from = if format == FORMAT { reader.u64()? } else { 0 };
+        let mut producer = Self { next, known_from, used: Index(reader.u64()?), refused: BTreeMap::new() };
+        if producer.next > MAX_SEQUENCE || producer.known_from > producer.next {
             return Err(DecodeError::Value("producer number"));
         }
         let mut above = 0;
@@ -205,5 +246,21 @@ impl Producer {
         }
         reader.finish()?;
         Ok(producer)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_record_is_read_as_written_and_so_is_one_of_the_first_format() {
+        let refused = BTreeMap::from([(3, (4, FaultCode::Unroutable))]);
+        let producer = Producer { next: 9, known_from: 2, refused, used: Index(70) };
+        assert_eq!(Producer::decode(producer.encode()), Ok(producer.clone()));
+        let mut first = producer.encode().to_vec();
+        first[0] = FORMAT_WITHOUT_FLOOR;
+        first.drain(9..17);
+        assert_eq!(Producer::decode(first.into()), Ok(Producer { known_from: 0, ..producer }));
     }
 }

@@ -6,8 +6,8 @@ use quorate_protocol::transaction::{TransactionBuilder, TransactionSettlement};
 
 use super::*;
 
-fn wanted(world: &World, number: u64, settles: &[(u32, u64, u64)]) -> Commit {
-    let mut builder = TransactionBuilder::new(ProducerId(9), number);
+fn wanted(world: &World, settles: &[(u32, u64, u64)]) -> Commit {
+    let mut builder = TransactionBuilder::new(ProducerId(9), 1);
     let key = RoutingKey::new("q").unwrap();
     let message = (&Properties::NONE, &b"x"[..]);
     builder.push(&ExchangeName::default(), &key, message, Limits::default(), 0).unwrap();
@@ -20,7 +20,7 @@ fn wanted(world: &World, number: u64, settles: &[(u32, u64, u64)]) -> Commit {
         })
         .collect();
     let losses = world.session.losses_shared().load(Ordering::Relaxed);
-    Commit { body: builder.finish(), settles, losses }
+    Commit { body: builder.finish(), numbers: Arc::clone(&world.numbers), settles, losses }
 }
 
 fn committed(request: u32, duplicate: bool) -> Committed {
@@ -72,7 +72,7 @@ fn with_deliveries() -> (World, Arc<Mutex<Mailbox>>) {
 #[test]
 fn a_commit_gets_its_answer() {
     let mut world = World::up();
-    let (first, second) = (wanted(&world, 1, &[]), wanted(&world, 2, &[]));
+    let (first, second) = (wanted(&world, &[]), wanted(&world, &[]));
     world.session.commit(first, 1);
     let (request, ..) = commit(&mut world);
     assert!(!world.session.is_idle());
@@ -89,13 +89,13 @@ fn a_commit_gets_its_answer() {
 #[test]
 fn what_settles_frees_credit_when_it_is_committed_and_not_before() {
     let (mut world, _mailbox) = with_deliveries();
-    let refused = wanted(&world, 1, &[(1, 0, 1), (1, 0, 2)]);
+    let refused = wanted(&world, &[(1, 0, 1), (1, 0, 2)]);
     world.session.commit(refused, 2);
     let (request, ..) = commit(&mut world);
     world.hears(failed(request, FaultCode::QueueFull));
     assert!(world.says().is_empty());
     outcome(&mut world).unwrap_err();
-    let again = wanted(&world, 2, &[(1, 0, 1), (1, 0, 2)]);
+    let again = wanted(&world, &[(1, 0, 1), (1, 0, 2)]);
     world.session.commit(again, 3);
     let (request, ..) = commit(&mut world);
     world.hears(committed(request, false));
@@ -106,7 +106,7 @@ fn what_settles_frees_credit_when_it_is_committed_and_not_before() {
 #[test]
 fn what_was_open_when_the_connection_ended_is_rolled_back() {
     let mut world = World::up();
-    let open = wanted(&world, 1, &[]);
+    let open = wanted(&world, &[]);
     reconnect(&mut world);
     world.session.commit(open, 1);
     assert!(world.says().is_empty());
@@ -116,7 +116,7 @@ fn what_was_open_when_the_connection_ended_is_rolled_back() {
 #[test]
 fn what_only_publishes_is_sent_again_under_its_number() {
     let mut world = World::up();
-    let (first, second) = (wanted(&world, 1, &[]), wanted(&world, 2, &[]));
+    let (first, second) = (wanted(&world, &[]), wanted(&world, &[]));
     world.session.commit(first, 1);
     world.session.commit(second, 2);
     assert_eq!(world.says().len(), 2);
@@ -135,7 +135,7 @@ fn what_only_publishes_is_sent_again_under_its_number() {
 fn what_settles_deliveries_of_a_lost_connection_is_resolved() {
     for is_committed in [true, false] {
         let (mut world, _mailbox) = with_deliveries();
-        let settles = wanted(&world, 1, &[(1, 0, 1)]);
+        let settles = wanted(&world, &[(1, 0, 1)]);
         world.session.commit(settles, 2);
         commit(&mut world);
         reconnect(&mut world);
@@ -157,7 +157,7 @@ fn what_settles_deliveries_of_a_lost_connection_is_resolved() {
 #[test]
 fn a_refusal_of_one_in_doubt_is_believed_only_if_it_is_remembered() {
     let mut world = World::up();
-    let one = wanted(&world, 1, &[]);
+    let one = wanted(&world, &[]);
     world.session.commit(one, 1);
     commit(&mut world);
     reconnect(&mut world);
@@ -175,14 +175,16 @@ fn a_refusal_of_one_in_doubt_is_believed_only_if_it_is_remembered() {
     reconnect(&mut world);
     let (request, ..) = resolve(&mut world);
     world.hears(failed(request, FaultCode::TransactionRolledBack));
+    // As it is remembered, with the reason.
     let error = outcome(&mut world).unwrap_err();
-    assert_eq!(error.code(), Some(FaultCode::DiskLow), "why it could not be");
+    assert!(matches!(error, Error::RolledBack(_)), "{error}");
+    assert!(error.to_string().contains("nearly full"), "{error}");
 }
 
 #[test]
 fn a_consumer_that_was_lost_takes_its_deliveries_transaction_with_it() {
     let (mut world, mailbox) = with_deliveries();
-    let settles = wanted(&world, 1, &[(1, 0, 1)]);
+    let settles = wanted(&world, &[(1, 0, 1)]);
     lock_mailbox(&mailbox).lose_session();
     world.session.commit(settles, 2);
     assert!(world.says().is_empty());
@@ -190,11 +192,31 @@ fn a_consumer_that_was_lost_takes_its_deliveries_transaction_with_it() {
 }
 
 #[test]
+fn what_never_left_uses_no_number_up() {
+    let mut world = World::up();
+    let open = wanted(&world, &[]);
+    reconnect(&mut world);
+    world.session.commit(open, 1);
+    outcome(&mut world).unwrap_err();
+    let first = wanted(&world, &[]);
+    world.session.commit(first, 2);
+    let (request, number, _) = commit(&mut world);
+    assert_eq!(number, 1);
+    // Refused, it has one.
+    world.hears(failed(request, FaultCode::DiskLow));
+    outcome(&mut world).unwrap_err();
+    let second = wanted(&world, &[]);
+    world.session.commit(second, 3);
+    assert_eq!(commit(&mut world).1, 2);
+    assert_eq!(world.numbers.last(), 2);
+}
+
+#[test]
 fn an_older_broker_is_not_asked() {
     let mut world = World::new();
     world.version = 1;
     world.connect();
-    let one = wanted(&world, 1, &[]);
+    let one = wanted(&world, &[]);
     world.session.commit(one, 1);
     assert!(world.says().is_empty());
     assert_eq!(outcome(&mut world).unwrap_err().code(), Some(FaultCode::UnsupportedVersion));
@@ -203,18 +225,18 @@ fn an_older_broker_is_not_asked() {
 #[test]
 fn the_end_of_the_client_says_what_can_be_said() {
     let mut world = World::new();
-    let waiting = wanted(&world, 1, &[]);
+    let waiting = wanted(&world, &[]);
     world.session.commit(waiting, 1);
     world.session.end(&Error::Closed);
     assert!(matches!(outcome(&mut world), Err(Error::Closed)), "it was never sent");
     let mut world = World::up();
-    let sent = wanted(&world, 1, &[]);
+    let sent = wanted(&world, &[]);
     world.session.commit(sent, 1);
     commit(&mut world);
     world.session.end(&Error::Closed);
     assert!(outcome(&mut world).unwrap_err().is_outcome_unknown());
     let mut world = World::up();
-    let cut = wanted(&world, 1, &[]);
+    let cut = wanted(&world, &[]);
     world.session.commit(cut, 1);
     commit(&mut world);
     world.disconnect();

@@ -20,7 +20,7 @@ pub(super) enum Step {
     DeleteExchange(usize),
     Bind(usize, usize, usize),
     Unbind(usize, usize, usize),
-    Publish { producer: u128, ahead: u64, count: u64, settle: u64, exchange: usize, key: usize },
+    Publish { producer: u128, ahead: Ahead, count: u64, settle: u64, exchange: usize, key: usize },
     Ack(usize, (u64, u64)),
     Returned(usize, (u64, u64)),
     Expose(usize, u64),
@@ -31,9 +31,13 @@ pub(super) fn steps() -> impl Strategy<Value = Vec<Step>> {
     let exchange = 0..EXCHANGES.len();
     let key = 0..KEYS.len();
     let span = (0..1_200_u64, 0..400_u64);
-    let publish = (1..3_u128, 0..4_u64, 1..150_u64, 0..4_u64, 0..=EXCHANGES.len(), key.clone());
+    let publish = (1..3_u128, 0..5_u64, 1..150_u64, 0..5_u64, 0..=EXCHANGES.len(), key.clone());
     let publish = publish.prop_map(|(producer, ahead, count, settle, exchange, key)| {
-        let ahead = if ahead == 3 { 5 } else { 0 };
+        let ahead = match ahead {
+            3 => Ahead::Overtakes,
+            4 => Ahead::BeginsAgain,
+            _ => Ahead::Not,
+        };
         Step::Publish { producer, ahead, count, settle, exchange, key }
     });
     let step = prop_oneof![
@@ -52,6 +56,16 @@ pub(super) fn steps() -> impl Strategy<Value = Vec<Step>> {
     prop::collection::vec(step, 1..60)
 }
 
+/// Which numbers a batch has.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Ahead {
+    Not,
+    /// Of another one, which is lost.
+    Overtakes,
+    /// Another process under the same id, from its first number.
+    BeginsAgain,
+}
+
 #[derive(Clone, Debug, Default, PartialEq)]
 struct NaiveQueue {
     max_length: u64,
@@ -67,7 +81,8 @@ struct NaiveProducer {
     unsettled: u64,
     next: u64,
     refused: BTreeMap<u64, FaultCode>,
-    known: bool,
+    /// Nobody remembers numbers below this.
+    known_from: Option<u64>,
 }
 
 #[derive(Default)]
@@ -108,14 +123,23 @@ impl Naive {
         let all = numbers.first()..=numbers.last();
         let targets = self.targets(to.0, to.1);
         let mut producer = self.producers[&id].clone();
-        let expected = if producer.known { producer.next.max(unsettled) } else { unsettled };
+        let expected = if producer.known_from.is_some() { producer.next.max(unsettled) } else { unsettled };
         if numbers.first() > expected {
             return all.map(|number| (number, Fate::Refused(FaultCode::OutOfOrder))).collect();
+        }
+        if producer.known_from.is_some() {
+            // What was given up before it was judged.
+            producer
+                .refused
+                .extend((producer.next..unsettled).map(|number| (number, FaultCode::RefusedBefore)));
+            producer.next = expected;
         }
         let mut fates = Vec::new();
         let mut full = false;
         for number in all {
-            let fate = if number < expected {
+            let fate = if producer.known_from.is_some_and(|from| number < from) {
+                Fate::Refused(FaultCode::OutcomeForgotten)
+            } else if number < expected {
                 producer.refused.get(&number).map_or(Fate::Duplicate, |&code| Fate::Refused(code))
             } else {
                 match &targets {
@@ -143,12 +167,9 @@ impl Naive {
             };
             if !full && number >= expected {
                 producer.next = number + 1;
-                producer.known = true;
+                producer.known_from.get_or_insert(unsettled);
             }
             fates.push((number, fate));
-        }
-        if producer.known {
-            producer.next = producer.next.max(expected);
         }
         self.producers.insert(id, producer);
         fates
@@ -179,7 +200,7 @@ pub(super) struct World {
 
 impl World {
     pub(super) fn new() -> Self {
-        let start = NaiveProducer { unsettled: 1, next: 1, refused: BTreeMap::new(), known: false };
+        let start = NaiveProducer { unsettled: 1, next: 1, refused: BTreeMap::new(), known_from: None };
         let producers = (1..3).map(|id| (id, start.clone())).collect();
         Self { replica: Replica::new(), naive: Naive { producers, ..Naive::default() } }
     }
@@ -236,9 +257,19 @@ impl World {
             Step::Publish { producer: id, ahead, count, settle, exchange, key } => {
                 let exchange = EXCHANGES.get(exchange).map_or("", |(name, _)| *name);
                 let producer = naive.producers.get_mut(&id).unwrap();
-                producer.unsettled = (producer.unsettled + settle * 50).min(producer.next);
+                let gives_up = settle == 4 && producer.known_from.is_some();
+                producer.unsettled = if gives_up {
+                    producer.next + 3
+                } else {
+                    producer.unsettled.max((producer.unsettled + settle * 50).min(producer.next))
+                };
                 let unsettled = producer.unsettled;
-                let first = unsettled.max(producer.next.saturating_sub(count / 3)) + ahead;
+                let usual = unsettled.max(producer.next.saturating_sub(count / 3));
+                let (first, unsettled) = match ahead {
+                    Ahead::Not => (usual, unsettled),
+                    Ahead::Overtakes => (usual + 5, unsettled),
+                    Ahead::BeginsAgain => (1, 1),
+                };
                 let expected =
                     naive.publish(id, range(first, first + count - 1), unsettled, (exchange, KEYS[key]));
                 let published =
@@ -301,7 +332,7 @@ impl World {
         bindings.sort();
         assert!(machine.bindings_after(None).eq(bindings.iter()));
         for (id, producer) in &self.naive.producers {
-            assert_eq!(machine.producer_next(ProducerId(*id)), producer.known.then_some(producer.next));
+            assert_eq!(machine.producer_next(ProducerId(*id)), producer.known_from.map(|_| producer.next));
         }
     }
 }

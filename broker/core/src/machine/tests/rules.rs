@@ -165,7 +165,8 @@ fn a_full_queue_refuses_for_now_and_nothing_overtakes() {
     // The publisher gave 5 up: it says so by having settled it.
     replica.one(Command::Ack { queue: replica.id("q"), ranges: vec![range(2, 3)] });
     assert_eq!(replica.publish(batch(1, 6, 6, ("", "q"), 1)).confirmed, [range(6, 6)]);
-    assert_eq!(replica.publish(batch(1, 5, 5, ("", "q"), 1)).duplicates, [range(5, 5)]);
+    let late = replica.publish(batch(1, 5, 5, ("", "q"), 1));
+    assert_eq!(late.refused, [(range(5, 5), FaultCode::RefusedBefore)], "it was never stored");
 }
 
 #[test]
@@ -204,7 +205,7 @@ fn what_overtakes_an_unsettled_number_is_refused_even_from_an_unknown_producer()
 }
 
 #[test]
-fn refusals_lie_between_duplicates_and_are_forgotten_once_settled() {
+fn refusals_lie_between_duplicates_also_for_whoever_begins_again() {
     let mut replica = with_queue("q", 0);
     for (first, key) in [(1, "q"), (2, "none"), (3, "q"), (4, "none"), (5, "none")] {
         replica.apply(&[batch(1, first, 1, ("", key), 1)]);
@@ -215,7 +216,32 @@ fn refusals_lie_between_duplicates_and_are_forgotten_once_settled() {
     assert_eq!(again.refused, [(range(2, 2), code), (range(4, 5), code)]);
     assert_eq!(again.confirmed, [range(6, 6)]);
     replica.apply(&[batch(1, 7, 7, ("", "q"), 1)]);
-    assert_eq!(replica.publish(batch(1, 2, 2, ("", "q"), 1)).duplicates, [range(2, 2)]);
+    assert_eq!(replica.publish(batch(1, 2, 2, ("", "q"), 1)).refused, [(range(2, 2), code)]);
+    // Nobody remembers what was below the first number that was ever heard of.
+    replica.apply(&[batch(2, 5, 5, ("", "q"), 1)]);
+    let before = replica.publish(batch(2, 1, 1, ("", "q"), 6));
+    assert_eq!(before.refused, [(range(1, 4), FaultCode::OutcomeForgotten)]);
+    assert_eq!((before.duplicates, before.confirmed), (vec![range(5, 5)], vec![range(6, 6)]));
+}
+
+#[test]
+fn of_too_many_settled_refusals_the_lowest_are_forgotten_and_not_taken_for_stored() {
+    let mut replica = with_queue("q", 0);
+    let kept = limits::MAX_SETTLED_REFUSED_RANGES as u64;
+    for number in 1..=kept + 2 {
+        let (stored, refused) = (2 * number - 1, 2 * number);
+        replica.apply(&[batch(1, stored, stored, ("", "q"), 1), batch(1, refused, stored, ("", "none"), 1)]);
+    }
+    let again = replica.publish(batch(1, 1, 1, ("", "q"), 8));
+    assert_eq!(
+        again.refused,
+        [
+            (range(1, 4), FaultCode::OutcomeForgotten),
+            (range(6, 6), FaultCode::Unroutable),
+            (range(8, 8), FaultCode::Unroutable)
+        ]
+    );
+    assert_eq!(again.duplicates, [range(5, 5), range(7, 7)]);
 }
 
 #[test]

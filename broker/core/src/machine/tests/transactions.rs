@@ -157,9 +157,20 @@ fn a_resolved_one_is_rolled_back_for_ever() {
     let late = transaction(1, &[("", "a", "late")], &[(a, range(1, 1))]);
     assert_eq!(refused(replica.one(late.clone())).0, FaultCode::TransactionRolledBack);
     assert_eq!(replica.one(transaction(2, &[("", "a", "again")], &[])), committed(1, 0));
-    // By now the refusal is forgotten, and the number is not.
-    assert_eq!(replica.one(late), duplicate());
+    // Whoever begins again under this id is told the same.
+    assert_eq!(refused(replica.one(late)).0, FaultCode::TransactionRolledBack);
     assert_eq!(texts(&replica, "a"), ["1/1", "1/2", "1/3", "1/4", "1/5", "again"]);
+}
+
+#[test]
+fn what_was_given_up_before_it_was_judged_is_not_committed() {
+    let (mut replica, ..) = stage();
+    replica.one(transaction(1, &[("", "a", "first")], &[]));
+    replica.one(transaction(4, &[("", "a", "fourth")], &[]));
+    for number in [2, 3] {
+        assert_eq!(refused(replica.one(transaction(number, &[], &[]))).0, FaultCode::RefusedBefore);
+    }
+    assert_eq!(replica.one(transaction(4, &[], &[])), duplicate());
 }
 
 #[test]
