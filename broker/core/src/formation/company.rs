@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use quorate_store::ids::{ClusterId, GroupId, StoreId};
+use quorate_store::stamp::EpochEntry;
 
 use super::assembly::Assembly;
 use super::facts::Facts;
@@ -198,8 +199,28 @@ impl<'a> Company<'a> {
             .max_by_key(|member| rank(member))
     }
 
-    /// Members whose word on deleted groups counts: they have the latest history of `system`. What was deleted in a history
-    /// that was left behind may be there in the one that goes on.
+    /// The history of `system` that is active, if one is.
+    fn active_history(&self) -> Option<&'a [EpochEntry]> {
+        let part = self.active(GroupId::SYSTEM)?.group(GroupId::SYSTEM)?;
+        Some(&part.lineage)
+    }
+
+    /// Members whose virtual hosts are the cluster's: while a history of `system` is active, those that have it. What was
+    /// created in a history that was left behind is nobody's but its own.
+    pub(crate) fn knowing_groups(&self) -> impl Iterator<Item = &'a InitialStatus> {
+        let active = self.active_history();
+        let own = self.own.key;
+        self.members.iter().copied().filter(move |member| {
+            let has = |history| {
+                let part = member.group(GroupId::SYSTEM);
+                part.is_some_and(|part| relation(&part.lineage, history) == Relation::Same)
+            };
+            member.key == own || active.is_none_or(has)
+        })
+    }
+
+    /// Members whose word on deleted groups counts: they have the history of `system` that is active, or else the latest one
+    /// here. What was deleted in a history that was left behind may be there in the one that goes on.
     pub(crate) fn knowing_deletions(&self) -> Vec<&'a InitialStatus> {
         let says = |member: &&InitialStatus| !member.deleted.is_empty();
         // Most clusters never deleted anything.
@@ -207,9 +228,10 @@ impl<'a> Company<'a> {
             return Vec::new();
         }
         let system = self.assembly(GroupId::SYSTEM);
+        let history = self.active_history().unwrap_or(system.history());
         let knows = |member: &&InitialStatus| {
             let standing = system.standing(member.key.store);
-            standing.is_some_and(|standing| relation(standing.lineage, system.history()) == Relation::Same)
+            standing.is_some_and(|standing| relation(standing.lineage, history) == Relation::Same)
         };
         self.members.iter().copied().filter(says).filter(knows).collect()
     }

@@ -22,11 +22,11 @@ pub struct Facts {
 
 impl Facts {
     /// Every group that some member of the own cluster holds, ascending; `system` always, and first. None that is deleted,
-    /// though somebody who was away still holds it.
+    /// though somebody who was away still holds it, nor what is only in a history that the active one left behind.
     pub fn groups(&self) -> Vec<GroupId> {
         let mut groups: BTreeSet<GroupId> = BTreeSet::from([GroupId::SYSTEM]);
         let company = Company::of(self);
-        let held = company.members().iter().flat_map(|member| &member.groups);
+        let held = company.knowing_groups().flat_map(|member| &member.groups);
         groups.extend(held.map(|group| group.group));
         let deleted = self.deleted(groups.iter().copied());
         groups.difference(&deleted).copied().collect()

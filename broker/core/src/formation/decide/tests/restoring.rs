@@ -129,6 +129,24 @@ fn a_group_waits_alone() {
 }
 
 #[test]
+fn virtual_hosts_of_a_history_that_was_left_behind_are_none_of_the_active_cluster() {
+    let ghost = GroupId(65_538);
+    let mut behind = with_orders(dirty(3));
+    behind.groups[0].lineage = epochs(&[1, 9]);
+    behind.groups[1].group = ghost;
+    behind.deleted = vec![(ORDERS, GroupId(ghost.0 - 1))];
+    let seen = [with_orders(active(2)), behind.clone()];
+    let all = facts(with_orders(active(1)), seen.clone());
+    assert_eq!(all.groups(), [GroupId::SYSTEM, ORDERS]);
+    assert!(all.deleted([ORDERS]).is_empty(), "that history never had it");
+    // It shows its own beside.
+    assert_eq!(facts(behind.clone(), seen).groups(), [GroupId::SYSTEM, ORDERS, ghost]);
+    // While nobody is active the latest history here counts.
+    let all = facts(with_orders(dirty(1)), [with_orders(dirty(2)), behind]);
+    assert_eq!(all.groups(), [GroupId::SYSTEM, ghost]);
+}
+
+#[test]
 fn a_group_that_a_store_never_held_counts_at_position_zero() {
     // c ended before it heard that the virtual host was created: it acknowledged nothing of it.
     let all = facts(with_orders(dirty(1)), [dirty(3), empty(2)]);
