@@ -27,10 +27,7 @@ async fn in_time<T>(what: &str, future: impl Future<Output = T>) -> T {
 
 async fn connect(url: &str) -> Client {
     let client = messages::connect_with_queue(url, OUT).await;
-    client
-        .declare_queue(IN, quorate_client::QueueOptions::default())
-        .await
-        .expect("the queue can be declared");
+    client.declare_queue(IN, QueueOptions::default()).await.expect("the queue can be declared");
     client
 }
 

@@ -297,7 +297,8 @@ fn views(admin: &Admin) -> Result<Vec<Value>, Failure> {
     let mut found: BTreeMap<(bool, String), Value> = BTreeMap::new();
     for group in gathered(admin, "/api/v1/groups", "groups")? {
         let key = (group["group"] != 0, text(&group, "vhost"));
-        let knows = |group: &Value| (group["role"] == "leader", group["term"].as_u64());
+        // Whoever is being filled knows no voters yet.
+        let knows = |group: &Value| (group["role"] == "leader", voters(group) > 0, group["term"].as_u64());
         if found.get(&key).is_none_or(|known| knows(&group) > knows(known)) {
             found.insert(key, group);
         }
@@ -323,11 +324,16 @@ fn status(admin: &Admin, vhost: Option<&str>, console: &mut Console) -> Result<S
     let told = format!("{} groups, {idle} without service", groups.len());
     console.verdict(status, status.word(), told)?;
     for group in &groups {
+        let begins = format!("  {}: led by {}", text(group, "vhost"), text(group, "leader"));
+        if voters(group) == 0 {
+            console.line(format_args!(
+                "{begins}; whoever answers is being filled, and knows neither its voters nor its policy yet"
+            ))?;
+            continue;
+        }
         let needs = format!("{} of {}", text(group, "needed_voters"), voters(group));
         console.line(format_args!(
-            "  {}: led by {}, term {}, epoch {}, a confirm needs {needs}",
-            text(group, "vhost"),
-            text(group, "leader"),
+            "{begins}, term {}, epoch {}, a confirm needs {needs}",
             text(group, "term"),
             text(group, "epoch"),
         ))?;

@@ -4,7 +4,7 @@
 //! |---|---|
 //! | without the cluster's id and a reason | it is no command to type by mistake |
 //! | a majority is here and may vote | nothing needs to be forced |
-//! | an override in a group of two | a take-over settles who gives way when the other one is back |
+//! | an override in a cluster of two | a take-over settles who gives way when the other one is back |
 //! | fewer or more nodes named than required | `k` means `k` |
 //! | somebody here has more of the group | what it has would be lost for nothing |
 //! | a store that may lack what it acknowledged | the offline tool says what that would lose |
@@ -106,8 +106,10 @@ impl Node {
         let Some(group) = self.groups.get(id) else { return Err(invalid("there is no such group".into())) };
         let voters = latest_voters(group);
         let majority = voters.len() / 2 + 1;
-        if voters.len() == 2 {
-            let text = "this group has two voters: a take-over settles which of them goes on, and which gives way later";
+        // Of a larger cluster's group two may be left for a while: who of them gives way is no question for a take-over.
+        let of_cluster = self.groups.get(GroupId::SYSTEM).map_or(0, |system| latest_voters(system).len());
+        if voters.len() == 2 && of_cluster <= 2 {
+            let text = "this cluster has two voters: a take-over settles which of them goes on, and which gives way later";
             return Err(refused("GROUP_OF_TWO", text.into(), &[TAKE_OVER]));
         }
         if nodes.is_empty() || nodes.len() >= majority {

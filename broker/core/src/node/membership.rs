@@ -84,6 +84,12 @@ impl Node {
         self.take_stand(group);
         let jitter = self.roll() % 5;
         let Some(replica) = &mut group.replica else { return };
+        // Also where the voters are not known yet.
+        let led = replica.leader().and_then(|leader| self.peers.store_of(leader)) == Some(key.store);
+        if led && group.configuration.voters.is_empty() {
+            replica.forget_leader();
+            return;
+        }
         let Some(raft_id) = raft_id_of(&self.peers, key.store, &group.configuration.voters)
             .or_else(|| raft_id_of(&self.peers, key.store, &group.configuration.learners))
         else {

@@ -149,20 +149,32 @@ pub(super) fn row_q1(case: &Case<'_>) -> Option<Decision> {
         running.majority()
     );
     tell_hindrances(running, &mut reason);
-    let mut decision = case.decision(Row::Q1, Verdict::Wait, reason);
+    // Everybody whom it waits for is here, and too many of them have lost or may lack what they acknowledged.
+    let hopeless = running.able().count() + running.missing().len() < running.majority();
+    let verdict = if hopeless { Verdict::NeedsOperator } else { Verdict::Wait };
+    if hopeless {
+        reason.push_str("; nobody missing could change that");
+    }
+    let mut decision = case.decision(Row::Q1, verdict, reason);
     decision.missing = names(running.missing());
     decision.next = next::start(&decision.missing);
-    if decision.next.is_empty() {
-        decision.next = vec![next::inspect(), next::mark_clean()];
+    if hopeless && !case.company.own().is_transient() {
+        decision.next.extend([next::inspect(), next::mark_clean()]);
     }
     // If they never return.
-    let able: Vec<&str> = running.able().map(|voter| voter.name.as_str()).collect();
-    match (able.as_slice(), running.voters().len()) {
-        ([], _) => {}
-        ([one], 2) => decision.next.push(next::take_over(one)),
-        (some, _) => decision.next.push(next::required_nodes(some)),
-    }
+    decision.next.extend(without_them(case, running));
     Some(decision)
+}
+
+/// How those of a running group that may vote go on by an operator's word: a take-over is for clusters of two voters.
+fn without_them(case: &Case<'_>, running: &Assembly<'_>) -> Option<String> {
+    let able: Vec<&str> = running.able().map(|voter| voter.name.as_str()).collect();
+    let of_cluster = case.company.assembly(GroupId::SYSTEM).voters().len();
+    match (able.as_slice(), running.voters().len()) {
+        ([], _) => None,
+        ([one], 2) if of_cluster <= 2 => Some(next::take_over(one)),
+        (some, _) => Some(next::required_nodes(some)),
+    }
 }
 
 /// The designated primary of two voters goes on alone: the other one was not seen for ten election timeouts.

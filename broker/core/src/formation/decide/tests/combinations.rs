@@ -66,7 +66,12 @@ fn within(kinds: [Kind; 3], wait_for: usize, manual: bool) -> (Row, Verdict) {
         return (Row::J1, or_join(Verdict::Resume));
     }
     if has(Ran) {
-        return if able >= 2 { (Row::J2, or_join(Verdict::Resume)) } else { (Row::Q1, Verdict::Wait) };
+        let reachable = able + count(&|kind| kind == Absent);
+        return match (able >= 2, reachable >= 2) {
+            (true, _) => (Row::J2, or_join(Verdict::Resume)),
+            (false, true) => (Row::Q1, Verdict::Wait),
+            (false, false) => (Row::Q1, Verdict::NeedsOperator),
+        };
     }
     if count(&|kind| !matches!(kind, Absent | Damaged)) < wait_for {
         return (Row::W1, Verdict::Wait);

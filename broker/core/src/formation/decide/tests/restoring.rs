@@ -129,6 +129,30 @@ fn a_group_waits_alone() {
 }
 
 #[test]
+fn where_all_that_is_waited_for_is_here_and_may_lack_something_nobody_waits() {
+    // Of three voters of the virtual host one was taken out to be filled again, and then another one may lack something.
+    let two = |mut status: InitialStatus| {
+        status.groups[1].voters = voters(&[2, 3]);
+        status.groups[1].active = None;
+        status
+    };
+    let mut c = two(with_orders(active(3)));
+    c.groups[1].trusted = false;
+    c.groups[1].was_active_this_run = false;
+    let runs = two(with_orders(active(2)));
+    let all = facts(runs.clone(), [active(1), c.clone()]);
+    assert_eq!(outcome(&all), (Row::J1, Verdict::Resume));
+    let decision = decide_group(&all, ORDERS);
+    assert_eq!((decision.row, decision.verdict), (Row::Q1, Verdict::NeedsOperator), "{}", decision.reason);
+    let [inspect, mark, force] = &decision.next[..] else { panic!("{:?}", decision.next) };
+    assert!(inspect.starts_with("quorate store inspect") && mark.starts_with("quorate store mark-clean"));
+    assert!(force.contains("--required-nodes 1 --nodes b "), "the cluster has three voters: {force}");
+    // While one of them is away it may bring what is missing.
+    let decision = decide_group(&facts(runs, [active(1)]), ORDERS);
+    assert_eq!((decision.row, decision.verdict), (Row::Q1, Verdict::Wait), "{}", decision.reason);
+}
+
+#[test]
 fn virtual_hosts_of_a_history_that_was_left_behind_are_none_of_the_active_cluster() {
     let ghost = GroupId(65_538);
     let mut behind = with_orders(dirty(3));
