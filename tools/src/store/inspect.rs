@@ -228,7 +228,15 @@ impl Judgement {
             .filter(|number| !self.is_rolled_back(subjects, **number))
             .filter_map(|number| Standing::of(*number, subjects.get(*number)?))
             .collect();
-        let found = latest::find(&standings, subjects);
+        let mut found = latest::find(&standings, subjects);
+        let waiting = self.waiting();
+        if waiting.len() < self.decisions.len() {
+            // The others go on by themselves: whoever is behind in those is brought up to date.
+            let among: Vec<Standing<'_>> =
+                standings.iter().map(|standing| standing.among(&waiting)).collect();
+            let found_among = latest::find(&among, subjects);
+            found = if found.is_ambiguous { found } else { found_among };
+        }
         self.latest = found.latest.filter(|_| !family.is_torn);
         self.ties = found.ties.into_iter().chain(family.same).collect();
         self.why.extend(found.why);
@@ -242,6 +250,15 @@ impl Judgement {
             })
             .collect();
         self.decide(subjects, own, &statuses, found.is_ambiguous || family.is_torn);
+    }
+
+    /// The groups that an operator has to decide about: those that do not go on by themselves; all of them if all do.
+    pub(super) fn waiting(&self) -> BTreeSet<GroupId> {
+        let goes_on = |group: &&GroupDecision| group.decision.verdict.goes_on();
+        let all = || self.decisions.iter();
+        let waiting: BTreeSet<GroupId> =
+            all().filter(|group| !goes_on(group)).map(|group| group.group).collect();
+        if waiting.is_empty() { all().map(|group| group.group).collect() } else { waiting }
     }
 
     fn is_rolled_back(&self, subjects: &[Subject], number: usize) -> bool {

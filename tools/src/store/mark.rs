@@ -6,7 +6,7 @@ use std::fmt;
 
 use quorate_core::formation::InitialStatus;
 use quorate_core::formation::lineage::{Relation, relation};
-use quorate_core::formation::status::StoreState;
+use quorate_core::formation::status::{GroupStatus, StoreState};
 use quorate_store::ids::{GroupId, Incarnation, RaftId, StoreId, Term};
 use quorate_store::stamp::{Known, LeftOut};
 
@@ -106,7 +106,7 @@ pub struct Plan {
     pub alone: bool,
     /// What was gone on in spite of.
     pub overridden: Vec<Ground>,
-    /// Each group.
+    /// Each group that does not go on by itself; all of them if all would.
     pub groups: Vec<GroupMark>,
     /// What may be lost, for people.
     pub warnings: Vec<String>,
@@ -132,6 +132,7 @@ pub fn judge(target: &Subject, others: &[Subject], options: &MarkOptions) -> Res
     let all: Vec<Subject> = std::iter::once(target).chain(others).cloned().collect();
     let judgement = inspect(&all);
     let sole = fit_among(target, own, others, &judgement)?;
+    let waiting = judgement.waiting();
     let grounds = grounds(target, own, others, &judgement);
     if options.force || options.confirm.is_some() {
         let cluster = own.cluster_id.map(|id| id.to_string());
@@ -153,7 +154,12 @@ pub fn judge(target: &Subject, others: &[Subject], options: &MarkOptions) -> Res
         members: if options.alone { 0 } else { members(own, others, &judgement) },
         alone: options.alone,
         overridden,
-        groups: own.groups.iter().map(|group| mark_of(target, others, &judgement, group.group)).collect(),
+        groups: own
+            .groups
+            .iter()
+            .filter(|group| waiting.contains(&group.group))
+            .map(|group| mark_of(target, others, &judgement, group.group))
+            .collect(),
         warnings,
     })
 }
@@ -248,15 +254,30 @@ fn grounds(target: &Subject, own: &InitialStatus, others: &[Subject], judgement:
             next,
         );
     }
-    let later: Vec<&str> =
-        others.iter().filter(|other| is_later(other, own)).map(|other| other.path.as_str()).collect();
+    let waiting = judgement.waiting();
+    let mut later: Vec<&str> = Vec::new();
+    let mut vhosts: BTreeSet<&str> = BTreeSet::new();
+    for other in others {
+        let beyond: Vec<&GroupStatus> =
+            later_in(other, own).filter(|part| waiting.contains(&part.group)).collect();
+        if !beyond.is_empty() {
+            later.push(other.path.as_str());
+            vhosts.extend(beyond.iter().map(|part| part.vhost.as_str()));
+        }
+    }
     let rolled_back =
         judgement.decisions.iter().any(|group| group.electorate.rolled_back.contains(&own.key.store));
     if !later.is_empty() || rolled_back {
         let reason = if later.is_empty() {
             format!("{} was rolled back: another store given recorded a later life of it", target.path)
         } else {
-            format!("{} is not the latest: {} is beyond it", target.path, later.join(", "))
+            let vhosts: Vec<&str> = vhosts.into_iter().collect();
+            format!(
+                "{} is not the latest: {} is beyond it in {}",
+                target.path,
+                later.join(", "),
+                vhosts.join(", ")
+            )
         };
         let next = judgement
             .latest
@@ -298,10 +319,10 @@ fn grounds(target: &Subject, own: &InitialStatus, others: &[Subject], judgement:
     grounds
 }
 
-/// Whether a store is beyond this one in some group, on the same line. What forked is neither later nor earlier.
-fn is_later(other: &Subject, own: &InitialStatus) -> bool {
-    let Some(status) = other.status.as_ref().filter(|status| status.belongs()) else { return false };
-    status.groups.iter().any(|there| match own.group(there.group) {
+/// What a store holds beyond this one, on the same line. What forked is neither later nor earlier.
+fn later_in<'a>(other: &'a Subject, own: &'a InitialStatus) -> impl Iterator<Item = &'a GroupStatus> {
+    let groups = other.status.as_ref().filter(|status| status.belongs()).map(|status| &status.groups);
+    groups.into_iter().flatten().filter(|there| match own.group(there.group) {
         None => true,
         Some(here) => match relation(&there.lineage, &here.lineage) {
             Relation::Later => true,

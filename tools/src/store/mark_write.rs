@@ -122,6 +122,10 @@ fn marked(stamp: &Stamp, opened: &OpenSubject, plan: &Plan, act: &Act) -> Result
             weakest: before.map_or(Durability::Sync, |before| before.weakest),
         });
     }
+    // What goes on by itself stays as it is.
+    let is_marked = |group: &&GroupStamp| plan.groups.iter().any(|mark| mark.group == group.group);
+    groups.extend(stamp.groups.iter().filter(|group| !is_marked(group)).cloned());
+    groups.sort_by_key(|group| group.group);
     Ok(Stamp {
         state: StampState::Recovered { recovery: act.recovery },
         groups,

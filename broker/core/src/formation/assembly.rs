@@ -1,5 +1,6 @@
 //! One group's members side by side: whose history is the latest, who may vote, who is missing.
 
+use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet};
 
 use quorate_store::ids::{ClusterId, Epoch, GroupId, Position, StoreId};
@@ -265,9 +266,11 @@ impl<'a> Assembly<'a> {
             .filter(|standing| standing.trusted && relation(standing.lineage, self.history) == Relation::Same)
     }
 
-    /// Trusted members of this history that were closed clean or marked.
+    /// Trusted members of this history that were closed clean or marked, in this group.
     pub(crate) fn clean(&self) -> impl Iterator<Item = &Standing<'a>> {
-        self.trusted().filter(|standing| clean_id(standing.member).is_some())
+        self.trusted().filter(|standing| {
+            matches!(standing.member.state, StoreState::Clean { .. }) || standing.mark.is_some()
+        })
     }
 
     /// Members that were closed clean, of whatever history, but for those that a mark supersedes.
@@ -278,12 +281,13 @@ impl<'a> Assembly<'a> {
         })
     }
 
-    /// The member with the most recent log of this history, trusted or not.
+    /// The member with the most recent log of this history, trusted or not: of several the one to choose. `quorate store
+    /// inspect` names the same.
     pub(crate) fn most_recent(&self) -> Option<&Standing<'a>> {
         self.standings
             .iter()
             .filter(|standing| relation(standing.lineage, self.history) == Relation::Same)
-            .max_by_key(|standing| (standing.position, standing.member.key))
+            .max_by_key(|standing| (standing.position, standing.trusted, Reverse(standing.member.key)))
     }
 
     /// Why a recorded voter cannot vote, in words; none if it can.

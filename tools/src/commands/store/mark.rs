@@ -5,6 +5,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use clap::Args;
 use quorate_store::files::{FileError, FileLock};
+use quorate_store::ids::GroupId;
 use serde::Serialize;
 use uuid::Uuid;
 
@@ -29,7 +30,8 @@ const REASON_BYTES: usize = 1000;
   quorate store mark-clean /mnt/a1 --against /mnt/b1 --alone --yes --reason 'b and c are lost'
   quorate store unmark /var/lib/quorate
 
-Makes the cluster go on from this store: a new epoch in every group, this store its only voter. Every other store
+Makes the cluster go on from this store: a new epoch in every group, this store its only voter; where the stores given
+show that some groups go on by themselves, only in those that do not. Every other store
 joins it and is updated; what only those hold is put aside and reported. Give the stores that can still be read with
 --against: what is known of them is recorded, and what would be lost is said first (see `quorate store inspect`).
 One stamp is written, under the store's lock; the old one is kept, and `quorate store unmark` puts it back as long as no
@@ -85,6 +87,8 @@ pub struct UnmarkArguments {
 struct Marked<'a> {
     path: String,
     recovery_id: String,
+    /// The virtual hosts that go on from it; `system` is one of them unless it goes on by itself.
+    vhosts: Vec<String>,
     members_awaited: u32,
     alone: bool,
     overridden: Vec<&'static str>,
@@ -182,6 +186,7 @@ pub(super) fn mark(
     let marked = Marked {
         path: target.path.clone(),
         recovery_id: recovery.to_string(),
+        vhosts: plan.groups.iter().map(|mark| vhost_of(&target, mark.group)).collect(),
         members_awaited: plan.members,
         alone: plan.alone,
         overridden: plan.overridden.iter().map(|ground| ground.name()).collect(),
@@ -199,10 +204,24 @@ pub(super) fn mark(
     console.verdict(
         Status::Done,
         "MARKED",
-        format_args!("{}, recovery id {recovery}; {waits}", target.path),
+        format_args!("{}, recovery id {recovery}; {waits}{}", target.path, only(&marked.vhosts, &target)),
     )?;
     console.next(&marked.next)?;
     Ok(Status::Done)
+}
+
+fn vhost_of(target: &Subject, group: GroupId) -> String {
+    let part = target.status.as_ref().and_then(|status| status.group(group));
+    part.map_or_else(|| format!("group {group}"), |part| part.vhost.clone())
+}
+
+/// Says so if only some of what the store holds is marked.
+fn only(vhosts: &[String], target: &Subject) -> String {
+    let held = target.status.as_ref().map_or(0, |status| status.groups.len());
+    if vhosts.len() == held {
+        return String::new();
+    }
+    format!("; marked in {} alone: the rest goes on by itself", vhosts.join(", "))
 }
 
 fn write(

@@ -1,11 +1,11 @@
 //! Which store is the latest: lineages as lists, then positions, group by group; and which of them hold the same.
 
-use std::cmp::Ordering;
+use std::cmp::{Ordering, Reverse};
 use std::collections::BTreeSet;
 
 use quorate_core::formation::lineage::{Relation, relation};
 use quorate_core::formation::status::GroupStatus;
-use quorate_store::ids::GroupId;
+use quorate_store::ids::{GroupId, StoreId};
 
 use crate::store::facts::GroupFacts;
 use crate::store::subject::Subject;
@@ -14,8 +14,11 @@ use crate::store::subject::Subject;
 #[derive(Clone, Copy, Debug)]
 pub struct Standing<'a> {
     pub(super) number: usize,
+    store: StoreId,
     groups: &'a [GroupStatus],
     facts: &'a [GroupFacts],
+    /// Only these are compared; none: all.
+    among: Option<&'a BTreeSet<GroupId>>,
 }
 
 /// What the comparison found.
@@ -32,11 +35,27 @@ impl<'a> Standing<'a> {
     /// Of a subject that could be read.
     pub fn of(number: usize, subject: &'a Subject) -> Option<Self> {
         let status = subject.status.as_ref()?;
-        Some(Self { number, groups: &status.groups, facts: &subject.facts.groups })
+        let facts = &subject.facts.groups;
+        Some(Self { number, store: status.key.store, groups: &status.groups, facts, among: None })
+    }
+
+    /// By what it holds of these groups.
+    pub(super) fn among(self, groups: &'a BTreeSet<GroupId>) -> Self {
+        Self { among: Some(groups), ..self }
+    }
+
+    fn counted(&self) -> impl Iterator<Item = &'a GroupStatus> {
+        let among = self.among;
+        self.groups.iter().filter(move |status| among.is_none_or(|among| among.contains(&status.group)))
     }
 
     fn group(&self, group: GroupId) -> Option<&'a GroupStatus> {
         self.groups.iter().find(|status| status.group == group)
+    }
+
+    /// Of those that are level the one to choose: one that holds all it acknowledged, then as brokers choose.
+    fn rank(&self) -> (bool, Reverse<StoreId>) {
+        (self.counted().all(|status| status.trusted), Reverse(self.store))
     }
 
     /// The fingerprint of what a group holds.
@@ -72,8 +91,7 @@ impl Comparison {
 
 /// Compares two stores.
 pub fn compare(one: &Standing<'_>, other: &Standing<'_>) -> Comparison {
-    let groups: BTreeSet<GroupId> =
-        one.groups.iter().chain(other.groups).map(|status| status.group).collect();
+    let groups: BTreeSet<GroupId> = one.counted().chain(other.counted()).map(|status| status.group).collect();
     let mut found = Comparison::default();
     for group in groups {
         match (one.group(group), other.group(group)) {
@@ -104,10 +122,11 @@ pub fn compare(one: &Standing<'_>, other: &Standing<'_>) -> Comparison {
 pub(super) fn find(standings: &[Standing<'_>], subjects: &[Subject]) -> Found {
     let mut found = Found::default();
     let name = |number: usize| subjects.get(number).map_or("?", Subject::name);
-    let tops: Vec<&Standing<'_>> = standings
+    let mut tops: Vec<&Standing<'_>> = standings
         .iter()
         .filter(|one| standings.iter().all(|other| compare(one, other).is_at_least()))
         .collect();
+    tops.sort_by_key(|one| Reverse(one.rank()));
     let Some((first, rest)) = tops.split_first() else {
         if standings.len() > 1 {
             found.why.push(
@@ -140,7 +159,8 @@ pub(super) fn find(standings: &[Standing<'_>], subjects: &[Subject]) -> Found {
     }
     found.latest = Some(first.number);
     if !rest.is_empty() {
-        let tie: Vec<usize> = tops.iter().map(|standing| standing.number).collect();
+        let mut tie: Vec<usize> = tops.iter().map(|standing| standing.number).collect();
+        tie.sort_unstable();
         let names: Vec<&str> = tie.iter().map(|number| name(*number)).collect();
         found.why.push(format!(
             "{} end at the same positions and hold the same content: either may be used",

@@ -123,8 +123,32 @@ fn acceptance_e6_one_of_two_that_forked_is_chosen_against_the_other() {
         subject
     };
     let plan = judge(&clean(1, 12, 20), &[clean(2, 13, 30)], &MarkOptions::default()).unwrap();
-    let known = plan.groups[1].left_out[0].known.unwrap();
+    // The group `system`, which did not fork, goes on by itself.
+    let [vhost] = &plan.groups[..] else { panic!("{:?}", plan.groups) };
+    assert_eq!(vhost.group, GroupId(1));
+    let known = vhost.left_out[0].known.unwrap();
     assert_eq!((known.tip, known.position.index), (Uuid::from_u128(13), Index(30)));
+}
+
+#[test]
+fn only_what_waits_is_marked_and_judged() {
+    // In `system` the others went on while this store was away; of the virtual host it has the most.
+    let other = |number: u128, at: u64| {
+        with(untrusted(number, at), |status| {
+            status.groups[0].trusted = true;
+            status.groups[0].position.index = Index(90);
+        })
+    };
+    let target = with(untrusted(1, 30), |status| status.groups[0].trusted = true);
+    let plan = judge(&target, &[other(2, 20), other(3, 30)], &MarkOptions::default()).unwrap();
+    let marked: Vec<GroupId> = plan.groups.iter().map(|mark| mark.group).collect();
+    assert_eq!((marked, plan.overridden), (vec![GroupId(1)], vec![]));
+    // Where it is behind in that, the virtual host is named.
+    let refused = judge(&target, &[other(2, 50), other(3, 20)], &MarkOptions::default()).unwrap_err();
+    assert_eq!(refused.ground, Ground::NotLatest);
+    assert!(refused.reason.ends_with("/b2 is beyond it in /"), "{}", refused.reason);
+    let plan = judge(&target, &[other(2, 50), other(3, 20)], &forced()).unwrap();
+    assert_eq!(plan.groups.len(), 1, "also by force");
 }
 
 #[test]

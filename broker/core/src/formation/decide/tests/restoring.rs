@@ -85,7 +85,7 @@ fn one_recorded_voter_says_manual_for_all() {
 fn w2_and_n1_tell_what_each_voter_lacks() {
     let decision = decide(&facts(dirty(1), [untrusted(2), damaged(3), empty(4)]));
     assert_eq!((decision.row, decision.verdict), (Row::N1, Verdict::NeedsOperator));
-    for part in ["b may lack what it acknowledged", "c lost its store", "that of b"] {
+    for part in ["b may lack what it acknowledged", "c lost its store", "that of a"] {
         assert!(decision.reason.contains(part), "{part} not in {}", decision.reason);
     }
     assert_eq!(decision.next, ["quorate store inspect DIR…", "quorate store mark-clean DIR --reason TEXT"]);
