@@ -349,7 +349,7 @@ impl Ledger {
 
     /// An operator has given up what is beyond these ends of a host's logs: nobody has to have it any more, others may have
     /// something else there, and what the other hosts have counts again once it is of the epoch after that.
-    pub fn left_behind(&mut self, host: HostId, ends: &BTreeMap<GroupId, Position>) {
+    pub fn left_behind(&mut self, host: HostId, ends: &BTreeMap<GroupId, Position>, only: Option<GroupId>) {
         // Before its end it may have what was never committed, in the place of what was.
         let own = self.books.get(&host).map(|book| &book.written);
         let other = |(place, (content, _)): (&Place, &(Content, HostId))| {
@@ -361,17 +361,19 @@ impl Ledger {
         let forks: BTreeMap<GroupId, Index> =
             ends.keys().filter_map(|group| Some((*group, forks(*group)?))).collect();
         let kept = |(group, index): &Place| {
-            ends.get(group).is_some_and(|end| *index <= end.index)
-                && forks.get(group).is_none_or(|fork| index < fork)
+            only.is_some_and(|only| only != *group)
+                || ends.get(group).is_some_and(|end| *index <= end.index)
+                    && forks.get(group).is_none_or(|fork| index < fork)
         };
         self.committed.retain(|place, _| kept(place));
         self.digests.retain(|place, _| kept(place));
         self.lost.clear();
         // Whoever marks without the others does not know their terms; another epoch tells them apart.
         self.leaders.clear();
-        self.latest.extend(ends.iter().map(|(group, end)| (*group, Epoch(end.epoch.0 + 1))));
+        let ends = || ends.iter().filter(|(group, _)| only.is_none_or(|only| only == **group));
+        self.latest.extend(ends().map(|(group, end)| (*group, Epoch(end.epoch.0 + 1))));
         for other in self.books.keys().filter(|other| **other != host) {
-            self.behind.extend(ends.iter().map(|(group, end)| ((*other, *group), Epoch(end.epoch.0 + 1))));
+            self.behind.extend(ends().map(|(group, end)| ((*other, *group), Epoch(end.epoch.0 + 1))));
         }
     }
 

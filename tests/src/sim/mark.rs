@@ -60,6 +60,17 @@ impl World {
     /// # Errors
     /// The disk fails, or the store is none that the tool would mark.
     pub fn mark(&self, host: HostId, alone: bool, known: &[HostId]) -> Result<Uuid, String> {
+        self.mark_in(host, alone, known, |_| true)
+    }
+
+    /// The same in these groups: the others go on by themselves.
+    fn mark_in(
+        &self,
+        host: HostId,
+        alone: bool,
+        known: &[HostId],
+        is_marked: impl Fn(GroupId) -> bool,
+    ) -> Result<Uuid, String> {
         let unfit = || format!("host {host} has no store that could be marked");
         let Seen { mut stamp, ends } = seen(&self.hosts[host]).ok_or_else(unfit)?;
         let others: Vec<Seen> = known.iter().filter_map(|other| seen(&self.hosts[*other])).collect();
@@ -69,7 +80,7 @@ impl World {
         let waits = others.iter().map(|other| other.stamp.wait_for).chain([stamp.wait_for]);
         let wait_for = waits.max().unwrap_or(1).min(u32::try_from(voters).unwrap_or(u32::MAX)).max(1);
         let recovery = Uuid::from_u64_pair(self.now(), host as u64 + 1);
-        for group in &mut stamp.groups {
+        for group in stamp.groups.iter_mut().filter(|group| is_marked(group.group)) {
             let id = group.group;
             let (fork, own_term) = *ends.get(&id).ok_or_else(unfit)?;
             let of_group = |other: &Seen| {
@@ -223,7 +234,9 @@ impl World {
             self.checker.violation(format!("host {host} has the most recent log, and {named:?} was named"));
         }
         let others: Vec<HostId> = (0..self.hosts.len()).filter(|other| *other != host).collect();
-        if let Err(why) = self.mark(host, true, &others) {
+        // Who still waits for a marked store to go on knows nothing of it: all of it is marked again.
+        let only = self.away.is_empty().then_some(FIRST_VHOST.0);
+        if let Err(why) = self.mark_in(host, true, &others, |group| only.is_none_or(|only| only == group)) {
             let now = self.now();
             self.trace.line(now, || format!("host {host} is not marked: {why}"));
             return false;
@@ -234,9 +247,19 @@ impl World {
             stores[host].ends.iter().map(|(group, (end, _))| (*group, *end)).collect();
         let end = ends.get(&FIRST_VHOST.0).copied().unwrap_or_default();
         self.checker.recovered((end.epoch.0, end.term.0, end.index.0));
-        self.ledger.left_behind(host, &ends);
+        self.ledger.left_behind(host, &ends, only);
         self.start_later(host, 100 * MILLI);
-        self.follow_marked(host, others, stores[host].stamp.store_id);
+        let store = stores[host].stamp.store_id;
+        if only.is_none() {
+            self.follow_marked(host, others, store);
+            return true;
+        }
+        // All other groups go on by themselves, and need a majority for it.
+        for other in others {
+            let delay = self.dice.between(50, 300) * MILLI;
+            self.start_later(other, delay);
+        }
+        self.follow_marked(host, Vec::new(), store);
         true
     }
 
@@ -253,7 +276,7 @@ impl World {
         self.cut_clients();
         let ends: BTreeMap<GroupId, Position> =
             best.ends.iter().map(|(group, (end, _))| (*group, *end)).collect();
-        self.ledger.left_behind(host, &ends);
+        self.ledger.left_behind(host, &ends, None);
         let copies = std::mem::replace(&mut self.copies, 1);
         self.begin_cure(host, best.stamp.store_id, Cure::Outvoted { copies });
         let now = self.now();
@@ -288,7 +311,7 @@ impl World {
         let of_clients = ends.iter().find(|(group, _)| **group != GroupId::SYSTEM);
         let end = of_clients.map(|(_, end)| (end.epoch.0, end.term.0, end.index.0));
         self.checker.recovered(end.unwrap_or_default());
-        self.ledger.left_behind(host, &ends);
+        self.ledger.left_behind(host, &ends, None);
     }
 
     /// Whether the marked store's broker asks its operator which of two histories it is to be: the others had been started
@@ -313,7 +336,7 @@ impl World {
             Ok(_) => {
                 self.trace.line(now, || format!("host {marked} is marked against all others"));
                 let ends = ends(self, marked);
-                self.ledger.left_behind(marked, &ends);
+                self.ledger.left_behind(marked, &ends, None);
             }
             Err(why) => self.trace.line(now, || format!("host {marked} is not marked again: {why}")),
         }

@@ -40,7 +40,7 @@ fn ask(world: &mut World, host: HostId, vhost: Option<&str>, kind: ForceKind) ->
 pub(crate) fn go_on(world: &mut World, hosts: &[HostId], lease: u64) {
     let nodes = hosts.iter().map(|host| name_of(*host)).collect();
     let held = ends(world, hosts[0]);
-    world.ledger.left_behind(hosts[0], &held);
+    world.ledger.left_behind(hosts[0], &held, None);
     let reply = ask(world, hosts[0], Some(VHOST), ForceKind::Override { nodes, lease_millis: lease / MILLI });
     assert!(matches!(reply, AdminReply::Group(_)), "{reply:?}");
 }
@@ -55,7 +55,7 @@ fn take_over(world: &mut World, host: HostId) -> AdminReply {
     let held = ends(world, host);
     let kind = ForceKind::TakeOver { node: name_of(host), other_is_stopped: true };
     let reply = ask(world, host, None, kind);
-    world.ledger.left_behind(host, &held);
+    world.ledger.left_behind(host, &held, None);
     reply
 }
 
@@ -307,7 +307,7 @@ fn nobody_goes_on_while_somebody_here_who_is_not_named_has_more() {
     assert!(code == "CONFLICT" && message.contains(&name_of(1)), "{code}: {message}");
     assert_eq!(in_force(&world, 0), None);
     let held = ends(&world, 1);
-    world.ledger.left_behind(1, &held);
+    world.ledger.left_behind(1, &held, None);
     let reply = ask(&mut world, 1, Some(VHOST), alone(1));
     assert!(matches!(reply, AdminReply::Group(_)), "{reply:?}");
     for host in 2..5 {
@@ -456,7 +456,7 @@ fn after_a_take_over_the_old_holder_that_booted_alone_gives_way_and_keeps_what_o
     world.end(1, true);
     // Nobody can keep it from that: for a while there are two histories.
     let held = ends(&world, 0);
-    world.ledger.left_behind(0, &held);
+    world.ledger.left_behind(0, &held, None);
     world.start(0);
     assert!(
         world.run_until(60 * SECOND, |world| in_force(world, 0) == Some("solo")),
@@ -470,7 +470,7 @@ fn after_a_take_over_the_old_holder_that_booted_alone_gives_way_and_keeps_what_o
     }
     world.cut_clients();
     let held = ends(&world, 1);
-    world.ledger.left_behind(1, &held);
+    world.ledger.left_behind(1, &held, None);
     world.start(1);
     assert!(world.run_until(90 * SECOND, |world| is_over(world)), "{:#?}", world.statuses);
     let told = world.events.iter().find_map(|(_, host, event)| match event {

@@ -89,7 +89,7 @@ fn what_a_marked_store_does_not_know_is_kept_by_the_others() {
         let mut world = known_to_two(50);
         mark(&world, AWAY, true, known);
         let ends = quorate_tests::sim::mark::ends(&world, AWAY);
-        world.ledger.left_behind(AWAY, &ends);
+        world.ledger.left_behind(AWAY, &ends, None);
         world.start(AWAY);
         lead(&mut world);
         for host in OTHERS {
