@@ -62,8 +62,11 @@ pub struct Transactor {
     pending: VecDeque<Pending>,
     resend_at: Option<Micros>,
     window: usize,
-    /// Numbers of which it was told that nothing happened.
+    /// Numbers of which it was told that nothing happened, since an operator last forced anything: what was refused in a
+    /// history that is left behind may be in the one that goes on.
     undone: Vec<u64>,
+    /// How often that was.
+    recoveries: usize,
     /// Asks about one of these again, as another process under its id would.
     asked_again: Option<(u32, u64)>,
     /// Outcomes: committed, recognised as committed before, refused, rolled back.
@@ -89,6 +92,7 @@ impl Transactor {
             resend_at: None,
             window: dice.index(3) + 1,
             undone: Vec::new(),
+            recoveries: 0,
             asked_again: None,
             told: [0; 4],
         }
@@ -138,6 +142,11 @@ impl Transactor {
             }
             self.resend_at = None;
             self.send_again(dice, out);
+        }
+        if self.recoveries != checker.recoveries() {
+            self.recoveries = checker.recoveries();
+            self.undone.clear();
+            self.asked_again = None;
         }
         self.ask_again(dice, out);
         if self.pending.len() >= self.window || !dice.chance(self.rate) {

@@ -105,9 +105,10 @@ impl World {
     }
 }
 
-/// Whom the verdict names as the one with the most recent log.
+/// Whom the verdict names as the one with the most recent log, where its broker sees them all.
 fn named_by(status: &Status) -> Option<String> {
     let group = status.groups.iter().find(|group| group.vhost == VHOST)?;
-    let (_, named) = group.verdict.as_ref()?.reason.split_once(", is that of ")?;
+    let reason = &group.verdict.as_ref()?.reason;
+    let (_, named) = reason.split_once(", is that of ").filter(|_| !reason.contains("is missing"))?;
     named.split(':').next().map(str::to_owned)
 }

@@ -261,6 +261,11 @@ impl Checker {
         }
     }
 
+    /// How often an operator went on from less than everything.
+    pub fn recoveries(&self) -> usize {
+        self.recovered.len()
+    }
+
     /// An operator went on from a store whose log ends here. What is certain to be in it:
     ///
     /// - every entry confirmed at or before that place: whoever has the last entry of a term has all that was committed
