@@ -103,6 +103,38 @@ async fn killed_under_no_sync_they_ask_the_operator() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_store_is_marked_for_the_virtual_host_that_waits_while_all_else_goes_on() {
+    let mut cluster = killed("no-sync,no-sync", Durability::NoSync).await;
+    cluster.start_all();
+    for number in 0..3 {
+        cluster[number].wait_until("asks for an operator", |status| status.row() == "N1");
+    }
+    let paths: Vec<String> = (0..3).map(|number| cluster.data(number).display().to_string()).collect();
+    let (_, report) = quorate(&["store", "inspect", &paths[0], &paths[1], &paths[2]]);
+    let latest = paths.iter().position(|path| report["latest"] == path.as_str());
+    let latest = latest.unwrap_or_else(|| panic!("{report:#}"));
+    cluster[latest].terminate();
+    // The others go on with all else, and its store falls behind there.
+    let others = cluster.others(latest);
+    let admin: Vec<String> = others.iter().map(|number| cluster[*number].admin_address()).collect();
+    let (status, answer) = quorate(&["--admin", &admin.join(","), "vhost", "create", "more"]);
+    assert_eq!(status, 0, "{answer:#}");
+    let mut mark = vec!["store", "mark-clean", &paths[latest], "--reason", "a test", "--yes", "--against"];
+    mark.extend(others.iter().map(|number| paths[*number].as_str()));
+    let (status, answer) = quorate(&mark);
+    assert_eq!((status, &answer["vhosts"]), (0, &serde_json::json!(["/"])), "{answer:#}");
+    cluster[latest].start();
+    cluster.wait_active();
+    let found = messages::drained(&cluster.url(), "orders").await;
+    assert_eq!(found, (0..found.len() as u64).collect::<Vec<_>>());
+    for number in 0..3 {
+        cluster[number].wait_until("has both", |status| {
+            status.verdict() == "active" && status.group("/").is_some() && status.group("more").is_some()
+        });
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn stopped_in_order_they_restart_by_themselves_under_any_policy() {
     let mut cluster = ClusterPlan::of(3).quick().start();
     cluster.wait_active();

@@ -1,11 +1,11 @@
 //! Which store is the latest: lineages as lists, then positions, group by group; and which of them hold the same.
 
-use std::cmp::{Ordering, Reverse};
+use std::cmp::Ordering;
 use std::collections::BTreeSet;
 
 use quorate_core::formation::lineage::{Relation, relation};
 use quorate_core::formation::status::GroupStatus;
-use quorate_store::ids::{GroupId, StoreId};
+use quorate_store::ids::GroupId;
 
 use crate::store::facts::GroupFacts;
 use crate::store::subject::Subject;
@@ -14,7 +14,6 @@ use crate::store::subject::Subject;
 #[derive(Clone, Copy, Debug)]
 pub struct Standing<'a> {
     pub(super) number: usize,
-    store: StoreId,
     groups: &'a [GroupStatus],
     facts: &'a [GroupFacts],
     /// Only these are compared; none: all.
@@ -36,7 +35,7 @@ impl<'a> Standing<'a> {
     pub fn of(number: usize, subject: &'a Subject) -> Option<Self> {
         let status = subject.status.as_ref()?;
         let facts = &subject.facts.groups;
-        Some(Self { number, store: status.key.store, groups: &status.groups, facts, among: None })
+        Some(Self { number, groups: &status.groups, facts, among: None })
     }
 
     /// By what it holds of these groups.
@@ -53,9 +52,9 @@ impl<'a> Standing<'a> {
         self.groups.iter().find(|status| status.group == group)
     }
 
-    /// Of those that are level the one to choose: one that holds all it acknowledged, then as brokers choose.
-    fn rank(&self) -> (bool, Reverse<StoreId>) {
-        (self.counted().all(|status| status.trusted), Reverse(self.store))
+    /// It holds all that it acknowledged.
+    fn is_trusted(&self) -> bool {
+        self.counted().all(|status| status.trusted)
     }
 
     /// The fingerprint of what a group holds.
@@ -126,7 +125,8 @@ pub(super) fn find(standings: &[Standing<'_>], subjects: &[Subject]) -> Found {
         .iter()
         .filter(|one| standings.iter().all(|other| compare(one, other).is_at_least()))
         .collect();
-    tops.sort_by_key(|one| Reverse(one.rank()));
+    // As brokers choose; of several the one that was given first.
+    tops.sort_by_key(|one| !one.is_trusted());
     let Some((first, rest)) = tops.split_first() else {
         if standings.len() > 1 {
             found.why.push(

@@ -55,6 +55,24 @@ fn equal_stores_are_a_tie_and_different_ones_at_the_same_place_are_ambiguous() {
 }
 
 #[test]
+fn the_latest_is_judged_by_the_groups_that_wait_and_a_trusted_one_comes_first() {
+    // `system` goes on by itself, and the first store is behind there; of the virtual host all may lack something but one.
+    let mut subjects = [subject(1, 20), subject(2, 20), subject(3, 10)];
+    for one in &mut subjects {
+        status(one).groups[1].trusted = false;
+    }
+    status(&mut subjects[0]).groups[0].position.index = Index(2);
+    let judgement = judge(&subjects);
+    assert_eq!((judgement.verdict, judgement.latest), (Verdict::NoSafeSet, Some(0)));
+    assert!(judgement.waiting().iter().eq([&GroupId(1)]));
+    status(&mut subjects[1]).groups[1].trusted = true;
+    let judgement = judge(&subjects);
+    assert_eq!((judgement.latest, judgement.ties), (Some(1), vec![vec![0, 1]]));
+    let next = judgement.next.last().unwrap();
+    assert_eq!(next, "quorate store mark-clean /b2 --against /b1 /b3 --reason TEXT");
+}
+
+#[test]
 fn forks_are_named_and_nothing_is_chosen() {
     let (mut one, mut other) = (subject(1, 20), subject(2, 30));
     status(&mut one).groups[1] = group(1, &[11, 12], 20);
