@@ -65,6 +65,9 @@ impl Receipt {
 impl fmt::Display for Receipt {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "group {} at {}.{}.{}", self.group, self.epoch, self.term, self.index)?;
+        if self.policy != Durability::default() {
+            write!(f, ", by {}", self.policy)?;
+        }
         f.write_str(if self.duplicate { ", sent before" } else { "" })?;
         f.write_str(if self.under_override { ", under an override" } else { "" })
     }

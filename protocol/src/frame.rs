@@ -3,6 +3,8 @@
 mod client;
 mod server;
 
+use std::fmt;
+
 use crate::wire::{Field, Malformed, Measure, Problem, Reader, Sink, fields};
 
 pub use client::{
@@ -26,8 +28,8 @@ pub const FLAG_MAY_SKIP: u8 = 0x80;
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct ProducerId(pub u128);
 
-impl std::fmt::Display for ProducerId {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+impl fmt::Display for ProducerId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{:032x}", self.0)
     }
 }
@@ -176,6 +178,16 @@ pub enum SyncPolicy {
     NoSync,
 }
 
+impl fmt::Display for SyncPolicy {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Sync => "sync",
+            Self::WriteNoSync => "write-no-sync",
+            Self::NoSync => "no-sync",
+        })
+    }
+}
+
 /// What a confirm guaranteed: the leader's and the replicas' policy.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Durability {
@@ -205,6 +217,13 @@ impl Durability {
             _ => None,
         };
         Some(Self { leader: half(number & 0x0f)?, replicas: half(number >> 4)? })
+    }
+}
+
+/// As operators set it: `sync,no-sync`.
+impl fmt::Display for Durability {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{},{}", self.leader, self.replicas)
     }
 }
 

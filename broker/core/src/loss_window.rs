@@ -32,6 +32,16 @@ pub fn loss_window(policy: DurabilityPolicy, window: Window) -> String {
     }
 }
 
+/// As long as a forced epoch is in force: by whom the group goes on, fewer than a majority.
+pub fn forced_loss_window(nodes: &[String], policy: DurabilityPolicy, window: Window) -> String {
+    format!(
+        "all that is confirmed until a majority of the former voters has it, if {} lose their stores or those left behind go on \
+         without them; otherwise {}",
+        nodes.join(", "),
+        loss_window(policy, window)
+    )
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -58,5 +68,11 @@ mod tests {
             told(NoSync, Sync)
         );
         assert!(told(Sync, WriteNoSync).starts_with("if a majority loses power at once"));
+        let strict = DurabilityPolicy { leader: Sync, replicas: Sync };
+        let forced = forced_loss_window(&["b1".to_owned()], strict, window);
+        assert!(
+            forced.starts_with("all that is confirmed until") && forced.contains("if b1 lose"),
+            "{forced}"
+        );
     }
 }

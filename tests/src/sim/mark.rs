@@ -263,16 +263,26 @@ impl World {
         true
     }
 
-    /// The one of these that has most of the first virtual host goes on without the others' votes, by an override. They hold
-    /// all that was confirmed, and so nothing of that is given up.
-    pub(super) fn go_on_without_votes(&mut self, trusted: &[HostId]) {
-        if !self.may_mark() {
-            return;
+    /// The one of these that has most of the first virtual host goes on without the others' votes, by an override; not if
+    /// somebody has more than they, or in a cluster of two voters. They hold all that was confirmed, and so nothing of that is
+    /// given up.
+    pub(super) fn go_on_without_votes(&mut self, trusted: &[HostId]) -> bool {
+        let pair = self.statuses.values().filter_map(|status| status.groups.first());
+        if pair.map(|system| system.nodes.iter().filter(|node| node.role != "learner").count()).max()
+            < Some(3)
+        {
+            return false;
         }
         let seen: Vec<(HostId, Seen)> =
-            trusted.iter().filter_map(|host| Some((*host, seen(&self.hosts[*host])?))).collect();
+            (0..self.hosts.len()).filter_map(|host| Some((host, seen(&self.hosts[host])?))).collect();
         let end = |seen: &Seen| seen.ends.get(&FIRST_VHOST.0).map(|(end, _)| *end);
-        let Some((host, best)) = seen.into_iter().max_by_key(|(_, seen)| end(seen)) else { return };
+        let most = seen.iter().map(|(_, seen)| end(seen)).max();
+        let best =
+            seen.into_iter().filter(|(host, _)| trusted.contains(host)).max_by_key(|(_, seen)| end(seen));
+        let Some((host, best)) = best.filter(|(_, best)| Some(end(best)) == most) else { return false };
+        if !self.may_mark() {
+            return self.is_outvoted();
+        }
         self.cut_clients();
         let ends: BTreeMap<GroupId, Position> =
             best.ends.iter().map(|(group, (end, _))| (*group, *end)).collect();
@@ -282,6 +292,7 @@ impl World {
         let now = self.now();
         self.trace
             .line(now, || format!("host {host} goes on without the votes of those that may lack something"));
+        true
     }
 
     fn follow_marked(&mut self, host: HostId, others: Vec<HostId>, store: StoreId) {

@@ -325,6 +325,11 @@ impl World {
         self.ailing.as_ref().is_some_and(wrong)
     }
 
+    /// An operator goes on without the votes of those that may lack something, and is not done.
+    pub(super) fn is_outvoted(&self) -> bool {
+        matches!(&self.ailing, Some(Ailing { cure: Cure::Outvoted { .. }, .. }))
+    }
+
     /// An operator goes on from a marked store, and is not done.
     pub(super) fn goes_on_from_store(&self) -> bool {
         matches!(

@@ -178,7 +178,7 @@ impl World {
             // Of what is marked as confirmed by fewer, one copy is enough.
             let needed = if under_override {
                 1
-            } else if self.is_weak() {
+            } else if self.is_weak() || self.tally.faults.contains_key("durability") {
                 self.copies.min(voters / 2 + 1)
             } else {
                 self.copies

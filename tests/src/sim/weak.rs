@@ -1,7 +1,7 @@
 //! Weaker durability policies, and the operator who is asked when what was acknowledged may be gone: nothing is lost
 //! otherwise, and never without that.
 
-use quorate_core::admin::{Status, VerdictWord};
+use quorate_core::admin::{GroupVerdict, Status, VerdictWord};
 use quorate_core::node::config::FIRST_VHOST;
 use quorate_store::stamp::{Durability, DurabilityPolicy};
 
@@ -23,7 +23,11 @@ fn policy_of(status: &Status) -> Option<(DurabilityPolicy, Durability)> {
 fn asks(status: &Status) -> bool {
     let group = status.groups.iter().find(|group| group.vhost == VHOST);
     let verdict = group.and_then(|group| group.verdict.as_ref());
-    verdict.is_some_and(|shown| shown.verdict == VerdictWord::NeedsOperator && shown.row == "N1")
+    match verdict {
+        Some(shown) => shown.verdict == VerdictWord::NeedsOperator && shown.row == "N1",
+        // It holds nothing of it, and waits for the others.
+        None => group.is_none() && status.verdict == VerdictWord::NeedsOperator && status.row == "N1",
+    }
 }
 
 impl World {
@@ -59,29 +63,40 @@ impl World {
         )
     }
 
-    /// Those that hold everything, if all run, and are too few to elect anybody: a majority of the others may lack something.
-    fn outvoted(&self) -> Vec<HostId> {
+    /// Whether all run and none waits for another one, and those that hold what they acknowledged are too few to elect
+    /// anybody; then who of the voters those are.
+    fn outvoted(&self) -> Option<Vec<HostId>> {
         let group = |host: &HostId| self.statuses.get(host)?.groups.iter().find(|group| group.vhost == VHOST);
         let hosts = 0..self.hosts.len();
         let stuck = hosts.clone().all(|host| {
             let verdict = group(&host).and_then(|group| group.verdict.as_ref());
-            self.hosts[host].process.is_some() && verdict.is_some_and(|shown| shown.row == "Q1")
+            let asks =
+                |shown: &GroupVerdict| shown.verdict == VerdictWord::NeedsOperator && shown.row == "Q1";
+            self.hosts[host].process.is_some() && verdict.is_some_and(asks)
         });
         // Whoever is being filled again holds less than it did.
         let filled = |host: &HostId| {
             self.hosts[*host].medium.stamp().is_some_and(|stamp| !stamp.refilling.contains(&FIRST_VHOST.0))
         };
+        let votes = |host: &HostId| {
+            let name = &self.hosts[*host].name;
+            group(host).is_some_and(|group| {
+                group.nodes.iter().any(|node| node.name == *name && node.role != "learner")
+            })
+        };
         let holds = |host: &HostId| group(host).is_some_and(|group| group.may_lack.is_none()) && filled(host);
-        let trusted: Vec<HostId> = hosts.filter(holds).collect();
-        let outvoted = stuck && !trusted.is_empty() && trusted.len() <= self.hosts.len() / 2;
-        if outvoted { trusted } else { Vec::new() }
+        stuck.then(|| hosts.filter(holds).filter(votes).collect())
     }
 
     /// If all brokers run, and all ask for it, the operator goes on from the store that has most of the group.
     pub(super) fn look_for_losses(&mut self) {
-        let outvoted = self.outvoted();
-        if !outvoted.is_empty() && self.away.is_empty() {
-            return self.go_on_without_votes(&outvoted);
+        if let Some(outvoted) = self.outvoted().filter(|_| self.away.is_empty()) {
+            if !self.go_on_without_votes(&outvoted) {
+                let done = self.go_on_from_best(None);
+                let now = self.now();
+                self.trace.line(now, || format!("the operator goes on from the latest of all: {done}"));
+            }
+            return;
         }
         let mut here = (0..self.hosts.len()).filter(|host| !self.away.contains(host));
         let all_ask =

@@ -86,8 +86,8 @@ struct Counts {
 impl Counts {
     fn add(&mut self, outcome: Result<Receipt, Error>) {
         let (count, failure) = match outcome.into() {
-            Outcome::Confirmed { duplicate: true } => (&mut self.duplicates, None),
-            Outcome::Confirmed { duplicate: false } => (&mut self.recovered, None),
+            Outcome::Confirmed { duplicate: true, .. } => (&mut self.duplicates, None),
+            Outcome::Confirmed { duplicate: false, .. } => (&mut self.recovered, None),
             Outcome::Unknown(failure) => (&mut self.unknown, Some(failure)),
             Outcome::Refused(failure) => (&mut self.refused, Some(failure)),
         };

@@ -11,6 +11,8 @@ pub(super) enum Outcome {
     Confirmed {
         /// It was known already: this one was sent again.
         duplicate: bool,
+        /// In a forced epoch: whoever did not see it can go on without it.
+        forced: bool,
     },
     /// The brokers said no.
     Refused(Failure),
@@ -21,7 +23,7 @@ pub(super) enum Outcome {
 impl From<Result<Receipt, Error>> for Outcome {
     fn from(outcome: Result<Receipt, Error>) -> Self {
         match outcome {
-            Ok(receipt) => Self::Confirmed { duplicate: receipt.duplicate },
+            Ok(receipt) => Self::Confirmed { duplicate: receipt.duplicate, forced: receipt.under_override },
             // The last two may not even have been sent for want of a leader: known not to be there, and yet nobody
             // refused them.
             Err(error)

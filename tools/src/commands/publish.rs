@@ -80,6 +80,8 @@ struct Counts {
     seconds: f64,
     /// Confirmed as known already: sent again after a fail-over, there is no second copy.
     duplicates: u64,
+    /// Confirmed in a forced epoch: can be missing if those left behind go on without it.
+    under_override: u64,
     #[serde(skip_serializing_if = "Option::is_none")]
     error: Option<Failure>,
 }
@@ -87,8 +89,9 @@ struct Counts {
 impl Counts {
     fn add(&mut self, outcome: Result<Receipt, Error>) {
         let (count, failure) = match outcome.into() {
-            Outcome::Confirmed { duplicate } => {
+            Outcome::Confirmed { duplicate, forced } => {
                 self.duplicates += u64::from(duplicate);
+                self.under_override += u64::from(forced);
                 (&mut self.confirmed, None)
             }
             Outcome::Unknown(failure) => (&mut self.unknown, Some(failure)),
@@ -150,6 +153,13 @@ pub fn run(
         grouped(rate)
     );
     console.verdict(status, status.word(), text)?;
+    if counts.under_override > 0 {
+        console.line(format_args!(
+            "  {} were confirmed in a forced epoch: they can be missing if those left behind go on without it (quorate group \
+             status)",
+            grouped(counts.under_override)
+        ))?;
+    }
     if let Some(failure) = &counts.error {
         console.line(format_args!("  first: {}", failure.message))?;
         console.next(&failure.next)?;

@@ -18,7 +18,7 @@ use crate::admin::{
 };
 use crate::controls::{durability_text, policy_text};
 use crate::io::{AdminId, Output};
-use crate::loss_window::{Window, loss_window};
+use crate::loss_window::{Window, forced_loss_window, loss_window};
 use crate::machine::Command;
 use crate::replica::Replica;
 
@@ -212,6 +212,8 @@ impl Node {
         let (durability_here, durability_weakest) = group.durability_said();
         let window =
             Window { entries: self.config.unsynced_max_entries, millis: self.config.unsynced_max_millis };
+        let in_force = self.in_force_view(group);
+        let policy = group.controls.policy();
         GroupStatusView {
             group: group.id,
             vhost: group.vhost.clone(),
@@ -228,13 +230,16 @@ impl Node {
             updating: group.sink.as_ref().map(|sink| sink.bytes),
             required_nodes: group.controls.required_nodes(),
             needed_voters: Self::needed_voters(group),
-            durability: group.controls.policy(),
+            durability: policy,
             durability_here,
             durability_weakest,
-            loss_window: loss_window(group.controls.policy(), window),
+            loss_window: match &in_force {
+                Some(forced) => forced_loss_window(&forced.nodes, policy, window),
+                None => loss_window(policy, window),
+            },
             may_lack: group.acknowledging.lacks,
             gate,
-            in_force: self.in_force_view(group),
+            in_force,
             designated_primary: group
                 .controls
                 .primary()

@@ -27,6 +27,7 @@ const LEASE_MILLIS: std::ops::RangeInclusive<u64> = 1_000..=7 * 24 * 3_600_000;
 
 const OVERRIDE: &str =
     "quorate group set --vhost V --required-nodes K --nodes B,… --lease 4h --confirm CLUSTER --reason TEXT";
+const INSPECT: &str = "quorate store inspect DIR…";
 const STATUS: &str = "quorate group status";
 const TAKE_OVER: &str =
     "quorate group take-over --node THIS --confirm CLUSTER --other-is-stopped --reason TEXT";
@@ -106,6 +107,13 @@ impl Node {
         let Some(group) = self.groups.get(id) else { return Err(invalid("there is no such group".into())) };
         let voters = latest_voters(group);
         let majority = voters.len() / 2 + 1;
+        if voters.is_empty() {
+            let text = format!(
+                "this broker is being filled, and does not know the voters of {} yet: one of those named is to be asked",
+                self.called(id)
+            );
+            return Err(elsewhere(text, self.admin_address_of(nodes)));
+        }
         // Of a larger cluster's group two may be left for a while: who of them gives way is no question for a take-over.
         let of_cluster = self.groups.get(GroupId::SYSTEM).map_or(0, |system| latest_voters(system).len());
         if voters.len() == 2 && of_cluster <= 2 {
@@ -152,8 +160,11 @@ impl Node {
                 ),
                 None => refused(
                     "CONFLICT",
-                    format!("{text}, and {other} is not among those named: nothing is changed"),
-                    &[OVERRIDE],
+                    format!(
+                        "{text}, and {other} is not among those named: nothing is changed; if {other} may lack something, \
+                         compare the stores of all and mark the latest"
+                    ),
+                    &[OVERRIDE, INSPECT],
                 ),
             });
         }
@@ -284,6 +295,12 @@ impl Node {
 
     pub(super) fn is_led_now(&self, id: GroupId) -> bool {
         self.groups.get(id).is_some_and(|group| self.active_leader(group).is_some())
+    }
+
+    /// Where the first of these that this broker is linked to answers operators.
+    fn admin_address_of(&self, names: &[String]) -> Option<String> {
+        let named = |name: &String| self.peers.all_linked().find(|peer| peer.identity.name == *name);
+        names.iter().find_map(named).map(|peer| peer.identity.admin_address.clone())
     }
 
     fn linked_voters(&self, voters: &BTreeSet<u64>) -> BTreeSet<StoreId> {

@@ -236,8 +236,8 @@ impl Node {
             }
             if let Some(other) = self.more_recent(group, &force.here) {
                 return Err(format!(
-                    "the log of {other} goes further than this broker's in virtual host {}: ask {other} to go on; nothing \
-                     is changed",
+                    "the log of {other} goes further than this broker's in virtual host {}: ask {other} to go on, or, if \
+                     that may lack something, compare the stores of all and mark the latest; nothing is changed",
                     group.vhost
                 ));
             }
@@ -245,14 +245,15 @@ impl Node {
         Ok(())
     }
 
-    /// Whoever of these has more of the group than this broker, or another history of it.
+    /// Whoever of these has more of the group than this broker, or another history of it: also one that may lack something.
+    /// What it has was confirmed, or may have been.
     pub(super) fn more_recent(&self, group: &Group, among: &BTreeSet<StoreId>) -> Option<String> {
         let mine = self.group_status(group);
         let rank = |part: &GroupStatus| (part.lineage.len(), part.position);
         let more = |store: &&StoreId| {
             let status = self.peers.get(**store).and_then(|peer| peer.status.as_ref());
             let part = status.and_then(|status| status.group(group.id));
-            part.is_some_and(|part| part.trusted && rank(part) > rank(&mine))
+            part.is_some_and(|part| rank(part) > rank(&mine))
         };
         among.iter().find(more).map(|store| self.name_of(*store))
     }

@@ -320,6 +320,11 @@ impl Node {
             let text = format!("virtual host {vhost} is led by {name}");
             return Err((FaultCode::NotLeader, text, address, 0));
         }
+        // Nobody elects one before an operator has decided.
+        let (code, text, retry) = self.not_begun(group);
+        if code == FaultCode::NeedsOperator {
+            return Err((code, text, none(), retry));
+        }
         let text = format!(
             "virtual host {vhost} has no leader: {} of {} needed voters are in contact with this broker",
             self.voters_in_contact(group),

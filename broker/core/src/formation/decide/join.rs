@@ -154,6 +154,7 @@ pub(super) fn row_q1(case: &Case<'_>) -> Option<Decision> {
     let verdict = if hopeless { Verdict::NeedsOperator } else { Verdict::Wait };
     if hopeless {
         reason.push_str("; nobody missing could change that");
+        super::restore::tell_most_recent(running, &mut reason);
     }
     let mut decision = case.decision(Row::Q1, verdict, reason);
     decision.missing = names(running.missing());
@@ -161,8 +162,13 @@ pub(super) fn row_q1(case: &Case<'_>) -> Option<Decision> {
     if hopeless && !case.company.own().is_transient() {
         decision.next.extend([next::inspect(), next::mark_clean()]);
     }
-    // If they never return.
-    decision.next.extend(without_them(case, running));
+    // If they never return. Whoever has less than somebody who is here is not to go on alone.
+    let latest = running.most_recent().map(|latest| latest.position);
+    let first =
+        running.able().filter_map(|voter| running.standing(voter.store)).map(|able| able.position).max();
+    if !hopeless || first == latest {
+        decision.next.extend(without_them(case, running));
+    }
     Some(decision)
 }
 

@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 
 use uuid::Uuid;
 
-use super::super::assembly::clean_id;
+use super::super::assembly::{Assembly, clean_id};
 use super::super::lineage::{Relation, relation};
 use super::super::rows::Row;
 use super::{Case, Decision, Verdict, list, next};
@@ -112,6 +112,17 @@ pub(super) fn row_w2(case: &Case<'_>) -> Option<Decision> {
     Some(decision)
 }
 
+/// Names the store to mark.
+pub(super) fn tell_most_recent(assembly: &Assembly<'_>, reason: &mut String) {
+    if let Some(latest) = assembly.most_recent() {
+        let _ = write!(
+            reason,
+            "; the most recent log, up to {}, is that of {}: inspect all, then mark that one",
+            latest.position, latest.member.name
+        );
+    }
+}
+
 /// Nobody who is missing could complete a majority of trusted voters.
 // Every row's test has this type; this one always holds.
 #[allow(clippy::unnecessary_wraps)]
@@ -125,13 +136,7 @@ pub(super) fn row_n1(case: &Case<'_>) -> Option<Decision> {
         assembly.majority()
     );
     case.tell_hindrances(&mut reason);
-    if let Some(latest) = assembly.most_recent() {
-        let _ = write!(
-            reason,
-            "; the most recent log, up to {}, is that of {}: inspect all, then mark that one",
-            latest.position, latest.member.name
-        );
-    }
+    tell_most_recent(assembly, &mut reason);
     let mut decision = case.decision(Row::N1, Verdict::NeedsOperator, reason);
     decision.missing = case.missing_names();
     decision.next = vec![next::inspect(), next::mark_clean()];
