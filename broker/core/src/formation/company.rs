@@ -311,8 +311,11 @@ fn stores_twice(here: &[&InitialStatus]) -> BTreeSet<PeerKey> {
 }
 
 /// Somebody for whom another process with the own store counts: that one is to be met before anything is decided, though
-/// it be somebody else who answers first.
+/// it be somebody else who answers first. Whoever took part in this run is that one itself.
 pub(super) fn rivalled<'a>(own: &InitialStatus, here: &[&'a InitialStatus]) -> Option<&'a InitialStatus> {
+    if own.group(GroupId::SYSTEM).is_some_and(|part| part.was_active_this_run) {
+        return None;
+    }
     let counts = |key: &PeerKey| key.store == own.key.store && *key != own.key;
     here.iter().copied().find(|status| status.rivalled.iter().any(counts))
 }

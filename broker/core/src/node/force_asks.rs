@@ -299,8 +299,8 @@ impl Node {
 
     /// Where the first of these that this broker is linked to answers operators.
     fn admin_address_of(&self, names: &[String]) -> Option<String> {
-        let named = |name: &String| self.peers.all_linked().find(|peer| peer.identity.name == *name);
-        names.iter().find_map(named).map(|peer| peer.identity.admin_address.clone())
+        let linked = |name: &String| self.peers.all_linked().find(|peer| peer.identity.name == *name);
+        names.iter().find_map(linked).map(|peer| peer.identity.admin_address.clone())
     }
 
     fn linked_voters(&self, voters: &BTreeSet<u64>) -> BTreeSet<StoreId> {

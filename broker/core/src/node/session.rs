@@ -16,7 +16,7 @@ use super::group::Group;
 use super::serving::Serving;
 use super::{Node, Phase};
 use crate::event::Event;
-use crate::formation::Verdict;
+use crate::formation::{InitialStatus, Verdict};
 use crate::io::{Output, SessionId, Tick};
 use crate::machine::{QueueId, SlotView};
 
@@ -320,10 +320,13 @@ impl Node {
             let text = format!("virtual host {vhost} is led by {name}");
             return Err((FaultCode::NotLeader, text, address, 0));
         }
-        // Nobody elects one before an operator has decided.
-        let (code, text, retry) = self.not_begun(group);
-        if code == FaultCode::NeedsOperator {
-            return Err((code, text, none(), retry));
+        // Where some store has no vote, nobody may elect one before an operator has decided. An election asks nothing of that.
+        let is_outvoted = || {
+            let (code, text, retry) = self.not_begun(group);
+            (code == FaultCode::NeedsOperator).then_some((code, text, none(), retry))
+        };
+        if let Some(refusal) = self.may_lack_votes(group).then(is_outvoted).flatten() {
+            return Err(refusal);
         }
         let text = format!(
             "virtual host {vhost} has no leader: {} of {} needed voters are in contact with this broker",
@@ -331,6 +334,12 @@ impl Node {
             group.configuration.majority()
         );
         Err((FaultCode::NoQuorum, text, none(), 50))
+    }
+
+    /// Somebody here may lack what it acknowledged of the group.
+    fn may_lack_votes(&self, group: &Group) -> bool {
+        let lacks = |status: &InitialStatus| status.group(group.id).is_some_and(|part| !part.trusted);
+        group.acknowledging.lacks.is_some() || self.peers.statuses().any(lacks)
     }
 
     /// Only the leader of `system` knows that there is no such virtual host; with another broker it may just not have been

@@ -164,12 +164,11 @@ pub(super) fn row_r4(case: &Case<'_>) -> Option<Decision> {
         .map(|aside| aside.status)
         .chain(company.members().iter().copied())
         .find(|other| other.key.store == own.key.store && other.key != own.key);
-    let by = match other {
-        Some(other) => format!("by {} at {}", other.name, other.cluster_address),
-        None => {
-            let witness = rivalled(own, company.members())?;
-            format!("by another process that {} at {} is linked to", witness.name, witness.cluster_address)
-        }
+    let by = if let Some(other) = other {
+        format!("by {} at {}", other.name, other.cluster_address)
+    } else {
+        let witness = rivalled(own, company.members())?;
+        format!("by another process that {} at {} is linked to", witness.name, witness.cluster_address)
     };
     let reason = format!(
         "SAFE-2002: store {} is in use twice: here, and {by}; one of them is a copy, or one directory is mounted twice",

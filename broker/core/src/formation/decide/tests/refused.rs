@@ -110,7 +110,11 @@ fn r4_who_is_told_of_another_process_with_its_store_is_held_before_that_one_answ
     // Nobody else's matter, and no news to the one that counts.
     assert_eq!(outcome(&facts(ran(1), [telling(2)])), (Row::J1, Verdict::Resume));
     assert_eq!(outcome(&facts(dirty(3), [telling(2)])), (Row::J1, Verdict::Resume));
-    assert_eq!(outcome(&facts(copy, [active(2)])), (Row::J1, Verdict::Resume));
+    assert_eq!(outcome(&facts(copy.clone(), [active(2)])), (Row::J1, Verdict::Resume));
+    // A member that met the copy at somebody's goes on.
+    let mut member = ran(1);
+    member.key.run = run(99);
+    assert_eq!(outcome(&facts(member, [telling(2)])), (Row::J1, Verdict::Resume));
 }
 
 #[test]
