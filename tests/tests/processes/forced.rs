@@ -62,6 +62,17 @@ async fn acceptance_f6_the_last_of_three_serves_at_once_by_an_override_and_says_
     cluster[last].wait_log("required nodes of virtual host / changed from a majority to 1");
     let receipts = publish(&cluster, QUEUE, 100..200).await;
     assert!(receipts.iter().all(|receipt| receipt.under_override), "every one is marked");
+    // Asked again, the lease is longer: also that of the cluster's own group, which began with it.
+    let (status, report) = go_on(&mut cluster, last, "5h");
+    assert_eq!((status, report["groups"].as_array().map(Vec::len)), (0, Some(2)), "{report}");
+    let (_, view) = quorate(&mut cluster, &["group", "status"]);
+    for group in view["groups"].as_array().unwrap() {
+        assert!(group["in_force"]["lease_left_ms"].as_u64() > Some(4 * 3_600_000), "{group:#}");
+        assert!(
+            group["loss_window"].as_str().unwrap().starts_with("all that is confirmed until"),
+            "{group:#}"
+        );
+    }
     assert_eq!(in_force(&mut cluster).as_deref(), Some("override"));
     let (_, audit) = quorate(&mut cluster, &["group", "audit"]);
     let records = audit["records"].as_array().unwrap();

@@ -129,6 +129,8 @@ pub struct TransferArguments {
 
 /// What a user types for every group.
 const ALL: &str = "*";
+/// The cluster's own group.
+const SYSTEM: &str = "system";
 /// What a user types for no designated primary.
 const NOBODY: &str = "none";
 
@@ -206,8 +208,18 @@ fn go_on(
     let body = json!({
         "nodes": arguments.nodes, "lease_ms": lease, "confirm": confirm, "reason": arguments.reason,
     });
-    let vhosts = vhosts(admin, vhost, false)?;
+    let mut vhosts = vhosts(admin, vhost, false)?;
+    // What knows of the virtual hosts began with the first of them, and is to last as long.
+    let system = Some(SYSTEM.to_owned());
+    if !vhosts.contains(&system) && system_is_overridden(admin)? {
+        vhosts.push(system);
+    }
     change(admin, "override", &vhosts, &body, console)
+}
+
+fn system_is_overridden(admin: &Admin) -> Result<bool, Failure> {
+    let groups = views(admin)?;
+    Ok(groups.iter().any(|group| group["group"] == 0 && group["in_force"]["kind"] == "override"))
 }
 
 /// The virtual hosts meant, `system` perhaps among them.
@@ -218,7 +230,7 @@ fn vhosts(admin: &Admin, asked: &str, with_system: bool) -> Result<Vec<Option<St
     let body = admin.get_any("/api/v1/vhosts")?;
     let known = body["vhosts"].as_array().cloned().unwrap_or_default();
     let names = known.iter().filter_map(|vhost| vhost["name"].as_str()).map(|name| Some(name.to_owned()));
-    Ok(with_system.then(|| Some("system".to_owned())).into_iter().chain(names).collect())
+    Ok(with_system.then(|| Some(SYSTEM.to_owned())).into_iter().chain(names).collect())
 }
 
 /// Asks for it in one group after the other; the first refusal ends it.
