@@ -278,11 +278,14 @@ impl Side {
 
         // A recorded voter whose name is answered by a damaged or an empty store counts as answered.
         let answered = world.those(|m| m.state == State::Damaged).or(counted.without(self.members));
-        let missing = voters
-            .without(world.of(voters_here).fold(Set::NONE, |set, m| set.or(Set::of(m.store()))))
-            .without(world.of(answered).fold(Set::NONE, |set, m| set.or(Set::of(m.place))));
-        let missing = missing.len();
-        let could = (sources.len() + missing) * 2 > voters.len();
+        let missing_of = |view: &View| {
+            let here = world.of(view.voters_here).fold(Set::NONE, |set, m| set.or(Set::of(m.store())));
+            let named = world.of(answered).fold(Set::NONE, |set, m| set.or(Set::of(m.place)));
+            view.voters.without(here).without(named).len()
+        };
+        let could_of = |view: &View| (view.sources.len() + missing_of(view)) * 2 > view.voters.len();
+        let missing = missing_of(&self.latest);
+        let could = could_of(&self.latest);
 
         // Transient stores do not come back: a restarted one is new.
         let gone = own.state == State::Transient && !could;
@@ -296,7 +299,8 @@ impl Side {
             None => self.latest.solo(world),
         };
 
-        let rules: [(&str, bool, Set, Verdict, Verdict); 14] = [
+        let hopeless = self.running.as_ref().is_some_and(|running| !could_of(running));
+        let rules: [(&str, bool, Set, Verdict, Verdict); 15] = [
             // None active, but a process that was active in this run is here: trusted recorded voters of the same list
             // resume as voters at once, in either mode and whatever the wait-for; the others are updated by them, or
             // are forked from them.
@@ -307,6 +311,8 @@ impl Side {
             // No majority of them yet: wait. If restarts took the majority of a transient cluster's voters, the survivor
             // needs the operator, and nobody founds anew while it is seen.
             ("F1", ran && gone, self.ran, NeedsOperator, Wait),
+            // If nobody who is missing could make it one, waiting changes nothing.
+            ("Q1", ran && hopeless, everybody, NeedsOperator, NeedsOperator),
             ("Q1", ran, everybody, Wait, Wait),
             // Fewer than M members seen.
             ("W1", !waived && counted.len() < wait_for.min(recorded), everybody, Wait, Wait),
