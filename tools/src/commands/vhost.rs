@@ -58,7 +58,7 @@ pub fn run(command: VhostCommand, settings: &Settings, console: &mut Console) ->
     let admin = Admin::new(settings)?;
     match command {
         VhostCommand::List => list(&admin, console),
-        VhostCommand::Create { name } => create(&name, &admin, console),
+        VhostCommand::Create { name } => create(&name, &admin, settings.timeout, console),
         VhostCommand::Delete { name, confirm, yes, reason } => {
             delete(&admin, &name, (confirm, yes), &reason, console)
         }
@@ -91,8 +91,8 @@ const LED_WITHIN: Duration = Duration::from_secs(10);
 const POLL: Duration = Duration::from_millis(20);
 
 /// Waits until every broker that answers shows the virtual host with a quorum; false if one does not by then.
-fn await_led(name: &str, admin: &Admin) -> bool {
-    let deadline = Instant::now() + LED_WITHIN;
+fn await_led(name: &str, admin: &Admin, timeout: Duration) -> bool {
+    let deadline = Instant::now() + LED_WITHIN.min(timeout);
     let is_led = |list: &Value| {
         let vhosts = list["vhosts"].as_array().into_iter().flatten();
         vhosts.filter(|vhost| vhost["name"] == name).any(|vhost| vhost["quorum"] == true)
@@ -109,13 +109,13 @@ fn await_led(name: &str, admin: &Admin) -> bool {
     }
 }
 
-fn create(name: &str, admin: &Admin, console: &mut Console) -> Result<Status, Failure> {
+fn create(name: &str, admin: &Admin, timeout: Duration, console: &mut Console) -> Result<Status, Failure> {
     let (answer, earlier) = admin.post("/api/v1/vhosts", &json!({ "name": name }))?;
     if answer.status >= 300 {
         return Err(admin::refused(&answer));
     }
     let created = answer.body["created"] != false;
-    let led = await_led(name, admin);
+    let led = await_led(name, admin, timeout);
     if console.is_json() {
         console.json(&json!({ "name": name, "created": created, "led": led }))?;
         return Ok(Status::Done);

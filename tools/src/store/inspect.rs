@@ -9,7 +9,7 @@ use std::cmp::Ordering;
 use std::collections::{BTreeMap, BTreeSet};
 
 use quorate_core::formation::status::{GroupStatus, StoreState};
-use quorate_core::formation::{Decision, Electorate, Facts, InitialStatus, Row, decide_group};
+use quorate_core::formation::{Decision, Electorate, Facts, InitialStatus, Row, decide, decide_group};
 use quorate_store::ids::{ClusterId, GroupId, StoreId};
 use quorate_store::stamp::{EpochCause, EpochEntry};
 use serde::Serialize;
@@ -300,10 +300,12 @@ impl Judgement {
     ) {
         let stuck = self.decisions.iter().find(|group| !group.decision.verdict.goes_on());
         let row = stuck.map(|group| group.decision.row);
+        let needs_operator =
+            self.decisions.iter().any(|group| group.decision.verdict == decide::Verdict::NeedsOperator);
         let marks =
             statuses.iter().filter(|status| matches!(status.state, StoreState::Recovered { .. })).count();
         self.verdict = match (row, is_ambiguous) {
-            (_, false) if marks == 1 => Verdict::Marked,
+            (_, false) if marks == 1 && !needs_operator => Verdict::Marked,
             (Some(Row::X1), _) => Verdict::Forked,
             (_, true) => Verdict::Ambiguous,
             (None, false) => Verdict::SafeSet,
@@ -316,7 +318,7 @@ impl Judgement {
             .collect();
         self.why.extend(decided);
         self.loss = match self.latest {
-            Some(latest) if self.verdict == Verdict::Marked => bound_of_mark(subjects, latest),
+            Some(latest) if marks == 1 && !is_ambiguous => bound_of_mark(subjects, latest),
             Some(latest) => self.bound(subjects, latest),
             None => Some(LossBound {
                 confirmed: "unknown",
@@ -490,6 +492,20 @@ impl Judgement {
                     .map(|loss| loss.not_given.iter().map(String::as_str).collect())
                     .unwrap_or_default();
                 let mut next = Vec::new();
+                let marked: Vec<String> = subjects
+                    .iter()
+                    .filter(|subject| {
+                        subject
+                            .status
+                            .as_ref()
+                            .is_some_and(|status| matches!(status.state, StoreState::Recovered { .. }))
+                    })
+                    .map(|subject| format!("quorate store unmark {}", quoted(&subject.path)))
+                    .collect();
+                if marked.len() > 1 {
+                    // All but the one to go on from.
+                    return marked;
+                }
                 if !missing.is_empty() {
                     let given: Vec<String> = (0..subjects.len()).map(path).collect();
                     next.push(format!(
@@ -580,7 +596,7 @@ fn lost(subject: &Subject) -> impl Iterator<Item = String> {
 }
 
 /// Says where a start left a mark on which nothing was begun, in a store that is dirty.
-fn left_mark(subject: &Subject) -> Option<String> {
+pub(super) fn left_mark(subject: &Subject) -> Option<String> {
     let status = subject.status.as_ref().filter(|status| status.state == StoreState::Dirty)?;
     let is_left = |group: &&GroupStatus| {
         group.trusted

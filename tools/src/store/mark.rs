@@ -10,7 +10,7 @@ use quorate_core::formation::status::{GroupStatus, StoreState};
 use quorate_store::ids::{GroupId, Incarnation, RaftId, StoreId, Term};
 use quorate_store::stamp::{Known, LeftOut};
 
-use super::inspect::{Judgement, judge as inspect, left_out_and_unheard, quoted};
+use super::inspect::{Judgement, judge as inspect, left_mark, left_out_and_unheard, quoted};
 use super::subject::Subject;
 
 /// What the operator said besides which stores.
@@ -243,11 +243,17 @@ fn fit_among(
 fn grounds(target: &Subject, own: &InitialStatus, others: &[Subject], judgement: &Judgement) -> Vec<Refused> {
     let mut grounds = Vec::new();
     let mut add = |ground, reason, next| grounds.push(Refused { ground, reason, next });
+    // Also where a start left the mark in single groups: its broker goes on from it once nobody contradicts.
     let marked = others.iter().find(|other| {
         other.status.as_ref().is_some_and(|status| matches!(status.state, StoreState::Recovered { .. }))
+            || left_mark(other).is_some()
     });
     if let Some(marked) = marked {
-        let next = vec![format!("quorate store unmark {}", quoted(&marked.path))];
+        let unmark = format!("quorate store unmark {}", quoted(&marked.path));
+        let next = match marked.facts.in_use_by {
+            Some(pid) => vec![format!("kill {pid}    (its broker goes on from the mark otherwise)"), unmark],
+            None => vec![unmark],
+        };
         add(
             Ground::MarkedOther,
             format!("{} is marked already: two marks contradict each other", marked.path),

@@ -9,6 +9,7 @@ use quorate_store::stamp::Durability;
 
 use super::Node;
 use super::config::SYSTEM_NAME;
+use super::gate::Gate;
 use super::group::Group;
 use super::members::{Ailment, ailments};
 use super::origin::Origin;
@@ -78,6 +79,16 @@ impl Node {
             });
         }
         self.require_system_leader()?;
+        // It would begin as `system` is: without a lease, and served by nobody.
+        let system = self.groups.get(GroupId::SYSTEM);
+        if let Some(gate @ Gate::Unleased { .. }) = system.and_then(|system| self.gate(system)) {
+            return Err(AdminReply::Failed {
+                code: "NO_QUORUM",
+                message: gate.told(SYSTEM_NAME),
+                next: vec![super::force_asks::OVERRIDE.to_owned()],
+                leader_admin_address: None,
+            });
+        }
         self.with_group(GroupId::SYSTEM, |_, group| {
             group.propose(Command::CreateVhost { name }, Origin::Admin(id));
         });

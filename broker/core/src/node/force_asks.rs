@@ -25,7 +25,7 @@ use crate::io::AdminId;
 /// How long an override may serve clients, in milliseconds: one second to a week.
 const LEASE_MILLIS: std::ops::RangeInclusive<u64> = 1_000..=7 * 24 * 3_600_000;
 
-const OVERRIDE: &str =
+pub(super) const OVERRIDE: &str =
     "quorate group set --vhost V --required-nodes K --nodes B,… --lease 4h --confirm CLUSTER --reason TEXT";
 const INSPECT: &str = "quorate store inspect DIR…";
 const STATUS: &str = "quorate group status";

@@ -202,6 +202,7 @@ fn a_mark_changes_nothing_of_what_is_known_of_the_loss() {
     }
     // Marked by force though others are beyond it: all that can be known is here.
     let judgement = judge(&[marked(subject(1, 30), &voters_left_out()), subject(2, 50), subject(3, 50)]);
+    assert_eq!(judgement.verdict, Verdict::Forked, "the others were not given when it was marked");
     let loss = judgement.loss.unwrap();
     assert_eq!((loss.confirmed, loss.not_given.len()), ("unknown", 0));
     assert!(loss.reason.contains("others hold what b1 does not"), "{}", loss.reason);

@@ -23,10 +23,17 @@ pub(super) fn row_x1(case: &Case<'_>) -> Option<Decision> {
         let _ = write!(reason, "; {}", alone(mine, theirs));
     }
     reason.push_str("; what only the store that is not chosen holds is kept in its quarantine");
+    if one.mark.is_some() || other.mark.is_some() {
+        reason.push_str(ALONE);
+    }
     let mut decision = case.decision(Row::X1, Verdict::NeedsOperator, reason);
     decision.next = vec![next::inspect(), next::mark_clean_against()];
     Some(decision)
 }
+
+/// Where a mark stands that nobody went on from.
+const ALONE: &str =
+    "; stop all of them first: a marked store goes on by itself as soon as the other one is away";
 
 /// What one of two forked stores holds alone.
 fn alone(mine: &Standing<'_>, theirs: &Standing<'_>) -> String {
@@ -67,7 +74,7 @@ pub(super) fn row_o1(case: &Case<'_>) -> Option<Decision> {
             .map(|(standing, mark)| format!("{} (recovery {})", standing.member.name, mark.recovery))
             .collect();
         let reason = format!(
-            "{} stores of {} are marked to go on from, and only one can be: {}",
+            "{} stores of {} are marked to go on from, and only one can be: {}{ALONE}",
             marked.len(),
             case.group_name(),
             list(&told)

@@ -114,13 +114,22 @@ pub(super) fn row_w2(case: &Case<'_>) -> Option<Decision> {
 
 /// Names the store to mark.
 pub(super) fn tell_most_recent(assembly: &Assembly<'_>, reason: &mut String) {
-    if let Some(latest) = assembly.most_recent() {
-        let _ = write!(
+    let Some(latest) = assembly.most_recent() else { return };
+    let (position, name) = (latest.position, &latest.member.name);
+    let away: Vec<&str> = assembly.missing().iter().map(|voter| voter.name.as_str()).collect();
+    let _ = if away.is_empty() {
+        write!(
             reason,
-            "; the most recent log, up to {}, is that of {}: inspect all, then mark that one",
-            latest.position, latest.member.name
-        );
-    }
+            "; the most recent log, up to {position}, is that of {name}: inspect all, then mark that one"
+        )
+    } else {
+        write!(
+            reason,
+            "; of those here {name} has the most recent log, up to {position}, and {} may have more: inspect all, then mark \
+             the latest",
+            list(&away)
+        )
+    };
 }
 
 /// Nobody who is missing could complete a majority of trusted voters.
