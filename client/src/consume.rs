@@ -100,6 +100,8 @@ pub(crate) struct Mailbox {
     arrived: VecDeque<Arrived>,
     reader: Option<Waker>,
     ending: Ending,
+    /// What becomes of deliveries that cannot be settled any more, as it is told of each.
+    fate: Error,
     acks: Ranges,
     drops: Ranges,
     requeues: Ranges,
@@ -124,6 +126,7 @@ impl Mailbox {
             arrived: VecDeque::new(),
             reader: None,
             ending: Ending::NotYet,
+            fate: Error::WillBeRedelivered,
             acks: Ranges::default(),
             drops: Ranges::default(),
             requeues: Ranges::default(),
@@ -196,13 +199,18 @@ impl Mailbox {
         !matches!(self.ending, Ending::NotYet)
     }
 
+    /// What is told of deliveries of an earlier generation, or of a consumer that has ended.
+    pub(crate) fn fate(&self) -> Error {
+        self.fate.clone()
+    }
+
     /// The session ended: what was delivered on it comes again.
     pub(crate) fn lose_session(&mut self) {
         self.generation.fetch_add(1, Ordering::Release);
         self.arrived.clear();
         for verdict in [Verdict::Ack, Verdict::Drop, Verdict::Requeue] {
             while let Some(settlement) = self.take_settlement(verdict) {
-                settlement.resolve(&Err(Error::WillBeRedelivered));
+                settlement.resolve(&Err(self.fate.clone()));
             }
         }
         self.take_back();
@@ -213,6 +221,9 @@ impl Mailbox {
 
     /// No more deliveries come.
     pub(crate) fn end(&mut self, error: Option<Error>) {
+        if let Some(error) = error.as_ref().filter(|error| error.is_end_of_queue()) {
+            self.fate = error.clone();
+        }
         if let Ending::NotYet = self.ending {
             self.ending = error.map_or(Ending::Told, Ending::Untold);
         }
@@ -281,7 +292,7 @@ impl Mailbox {
         verdict: Verdict,
     ) -> Result<(Arc<Outcome<()>>, bool), Error> {
         if generation != self.generation.load(Ordering::Acquire) || self.has_ended() {
-            return Err(Error::WillBeRedelivered);
+            return Err(self.fate.clone());
         }
         let added = match verdict {
             Verdict::Ack => self.acks.insert(seq),

@@ -282,7 +282,7 @@ impl Acker {
         }
         let mailbox = lock_mailbox(&self.handle.mailbox);
         if self.generation != mailbox.generation().load(Ordering::Acquire) {
-            return Err(Error::WillBeRedelivered);
+            return Err(mailbox.fate());
         }
         Ok((mailbox.number(), self.generation, self.seq))
     }
@@ -329,7 +329,8 @@ impl fmt::Debug for Acker {
 /// Resolves when a settlement is committed. May be dropped: the settlement is sent all the same.
 ///
 /// # Errors
-/// [`Error::WillBeRedelivered`] if the connection of the delivery ended before the settlement was sent;
+/// [`Error::WillBeRedelivered`] if the delivery's connection or consumer ended before the settlement was sent;
+/// [`Error::ConsumerClosed`] or [`Error::Failed`] if its queue is no more, and it with it;
 /// [`Error::UnknownOutcome`] if it was sent and not answered.
 pub struct Settled {
     state: State,

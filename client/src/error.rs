@@ -78,8 +78,9 @@ pub enum Error {
     /// No more goes into one transaction: commit it, and begin another.
     #[error("the transaction is full: {0}")]
     TransactionFull(Arc<str>),
-    /// The delivery belongs to a connection that has ended: it was not settled, and the broker delivers it again.
-    #[error("not settled: the connection it was delivered on has ended; it will be redelivered")]
+    /// The delivery belongs to a connection or a consumer that has ended: it was not settled, and the broker delivers it
+    /// again, maybe to another consumer.
+    #[error("not settled: the connection or consumer it was delivered to has ended; it will be redelivered")]
     WillBeRedelivered,
     /// The broker ended the consumer.
     #[error("the broker ended the consumer: {code}: {text}")]
@@ -169,6 +170,14 @@ impl Error {
             | Self::WillBeRedelivered
             | Self::Closed => false,
         }
+    }
+
+    /// Whether the queue, and with it what was delivered from it, is no more.
+    pub(crate) fn is_end_of_queue(&self) -> bool {
+        matches!(
+            self.code(),
+            Some(FaultCode::QueueDeleted | FaultCode::QueueNotFound | FaultCode::VhostNotFound)
+        )
     }
 
     /// Whether it may have taken effect although this is an error. All other errors say that it did not.

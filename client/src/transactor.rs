@@ -115,7 +115,8 @@ impl Transaction<'_> {
     /// Otherwise it stays with its consumer as it is.
     ///
     /// # Errors
-    /// [`Error::WillBeRedelivered`] if its connection has ended; it was consumed without acks, with another client, or is
+    /// [`Error::WillBeRedelivered`] if its connection or consumer has ended; [`Error::ConsumerClosed`] or [`Error::Failed`] if
+    /// its queue is no more; it was consumed without acks, with another client, or is
     /// rejected already; [`Error::TransactionFull`]; [`Error::RolledBack`].
     pub fn ack(&mut self, delivery: &impl AsRef<Acker>) -> Result<(), Error> {
         self.settle(delivery.as_ref(), false)

@@ -1,5 +1,7 @@
 use std::task::Wake;
 
+use quorate_protocol::fault::FaultCode;
+
 use super::*;
 
 struct Deaf;
@@ -111,6 +113,24 @@ fn what_belongs_to_an_earlier_connection_is_gone() {
     mailbox.end(Some(Error::Closed));
     assert!(matches!(mailbox.poll_arrived(&mut taken, &cx), Poll::Ready(Err(Some(Error::Closed)))));
     assert!(matches!(mailbox.poll_arrived(&mut taken, &cx), Poll::Ready(Err(None))), "told once");
+    assert!(
+        matches!(mailbox.settle(1, 1, Verdict::Ack), Err(Error::WillBeRedelivered)),
+        "to another consumer"
+    );
+}
+
+#[test]
+fn what_was_delivered_from_a_deleted_queue_does_not_come_again() {
+    let mut mailbox = mailbox(10, false);
+    let (unsent, _) = mailbox.settle(0, 1, Verdict::Ack).unwrap();
+    mailbox.end(Some(Error::consumer_closed(FaultCode::QueueDeleted, "deleted")));
+    let code = |error: &Error| error.code();
+    assert_eq!(unsent.get(1).unwrap().as_ref().map_err(code), Err(Some(FaultCode::QueueDeleted)));
+    for generation in [0, 1] {
+        let Err(error) = mailbox.settle(generation, 2, Verdict::Ack) else { panic!("it has ended") };
+        assert_eq!(error.code(), Some(FaultCode::QueueDeleted));
+    }
+    assert_eq!(mailbox.fate().code(), Some(FaultCode::QueueDeleted));
 }
 
 #[test]
