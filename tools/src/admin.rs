@@ -40,7 +40,7 @@ pub struct Answer {
     pub address: String,
     /// HTTP status.
     pub status: u16,
-    /// The body; null if it is no JSON.
+    /// The body: an object, or null if it is none in JSON.
     pub body: Value,
 }
 
@@ -188,7 +188,8 @@ impl Admin {
     /// Refused for good, or not done in time.
     pub fn post(&self, path: &str, body: &Value) -> Result<(Answer, Earlier), Failure> {
         let deadline = Instant::now() + self.timeout;
-        let mut last = unreachable(&[]);
+        let mut refusal = None;
+        let mut silent = Vec::new();
         let mut earlier = Earlier::Nothing;
         let mut directed: Option<String> = None;
         let mut hops = 0;
@@ -199,11 +200,11 @@ impl Admin {
             for address in addresses {
                 let left = deadline.saturating_duration_since(Instant::now());
                 if left.is_zero() {
-                    return Err(last);
+                    return Err(given_up(refusal, &silent, earlier));
                 }
                 // Half of the time at most: somebody else may still have to be asked.
-                if let Err(silent) = self.probe(&address, patience.min(left / 2)) {
-                    last = unreachable(&[silent]);
+                if let Err(one) = self.probe(&address, patience.min(left / 2)) {
+                    note_silent(&mut silent, one);
                     continue;
                 }
                 let left = deadline.saturating_duration_since(Instant::now());
@@ -212,16 +213,16 @@ impl Admin {
                     Ok(answer) => {
                         earlier = earlier.max(effect_of(&answer));
                         directed = leader(&answer);
-                        last = refused(&answer);
+                        refusal = Some(refused(&answer));
                         if directed.is_some() {
                             break;
                         }
                     }
-                    Err(silent) => {
-                        if !silent.error.contains("refused") {
+                    Err(one) => {
+                        if !one.error.contains("refused") {
                             earlier = earlier.max(Earlier::Unknown);
                         }
-                        last = unreachable(&[silent]);
+                        note_silent(&mut silent, one);
                     }
                 }
             }
@@ -277,12 +278,17 @@ fn answer(
     let mut response = result.map_err(silent)?;
     let status = response.status().as_u16();
     let text = response.body_mut().with_config().limit(ANSWER_BYTES_MAX).read_to_string().map_err(silent)?;
-    let body = serde_json::from_str(&text).unwrap_or(Value::Null);
+    let body = object(&text);
     if status < 300 && body.is_null() {
         let error = "it answers with something that is not JSON: not an admin port?".to_owned();
         return Err(Silent { address: address.to_owned(), error });
     }
     Ok(Answer { address: address.to_owned(), status, body })
+}
+
+/// What brokers answer are objects; null for everything else.
+fn object(text: &str) -> Value {
+    serde_json::from_str(text).ok().filter(Value::is_object).unwrap_or_default()
 }
 
 /// Asking again would not help: the request is at fault, not the moment.
@@ -323,6 +329,22 @@ pub fn refused(answer: &Answer) -> Failure {
     Failure { status, code, message: format!("{}: {message}", answer.address), next }
 }
 
+/// The newest word on who could not be asked.
+fn note_silent(silent: &mut Vec<Silent>, one: Silent) {
+    silent.retain(|other| other.address != one.address);
+    silent.push(one);
+}
+
+/// A command that nobody carried out in time, as far as anybody said: what a broker answered tells more than who is away.
+fn given_up(refusal: Option<Failure>, silent: &[Silent], earlier: Earlier) -> Failure {
+    let mut failure = refusal.unwrap_or_else(|| unreachable(silent));
+    if earlier > Earlier::Nothing {
+        failure.status = Status::Unknown;
+        failure.message.push_str("; an earlier try may have been carried out");
+    }
+    failure
+}
+
 /// Nobody answered.
 pub fn unreachable(silent: &[Silent]) -> Failure {
     let whom: Vec<String> = silent.iter().map(|one| format!("{}: {}", one.address, one.error)).collect();
@@ -356,6 +378,14 @@ mod tests {
     }
 
     #[test]
+    fn what_is_no_object_is_no_brokers_answer() {
+        assert_eq!(object(r#"{"code": "OK"}"#), json!({"code": "OK"}));
+        for text in ["", "[]", "\"ok\"", "true", "1", "<html>"] {
+            assert_eq!(object(text), Value::Null, "{text}");
+        }
+    }
+
+    #[test]
     fn who_is_not_the_leader_directs_to_it() {
         let other = answered(
             421,
@@ -367,6 +397,20 @@ mod tests {
                 && is_final(&answered(409, Value::Null))
                 && !is_final(&answered(503, Value::Null))
         );
+    }
+
+    #[test]
+    fn what_a_broker_answered_tells_more_than_who_is_away() {
+        let away = [Silent { address: "h:2".into(), error: "io: Connection refused".into() }];
+        let body =
+            json!({"code": "NO_QUORUM", "message": "nobody leads", "next": ["quorate cluster status"]});
+        let answered = || Some(refused(&answered(503, body.clone())));
+        let failure = given_up(answered(), &away, Earlier::Nothing);
+        assert_eq!((failure.status, failure.code.as_str()), (Status::Warning, "NO_QUORUM"));
+        assert_eq!(given_up(None, &away, Earlier::Nothing).code, "unreachable");
+        let failure = given_up(answered(), &away, Earlier::Unknown);
+        assert_eq!(failure.status, Status::Unknown, "it may be in effect");
+        assert!(failure.message.contains("an earlier try"), "{}", failure.message);
     }
 
     #[test]

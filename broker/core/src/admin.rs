@@ -29,11 +29,22 @@ impl Author {
     }
 }
 
+impl Author {
+    /// From the text that [`Display`](std::fmt::Display) makes of one.
+    pub fn from_text(text: &str) -> Self {
+        let (who, address) = text.rsplit_once(FROM).unwrap_or((text, ""));
+        Self { who: who.to_owned(), address: address.to_owned() }
+    }
+}
+
+/// Between who and from where.
+const FROM: &str = " from ";
+
 impl std::fmt::Display for Author {
     fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self.address.as_str() {
             "" => formatter.write_str(&self.who),
-            address => write!(formatter, "{} from {address}", self.who),
+            address => write!(formatter, "{}{FROM}{address}", self.who),
         }
     }
 }
@@ -62,6 +73,8 @@ pub enum AdminRequest {
     CreateVhost {
         /// Its name.
         name: String,
+        /// Why, for the audit; may be empty.
+        reason: String,
         /// Who wants it.
         author: Author,
     },
@@ -105,6 +118,10 @@ pub struct MemberRequest {
     pub address: Option<String>,
     /// With `Replace`: the store that is to go, if whoever asks knows it. Asked again, no later one is meant.
     pub store: Option<StoreId>,
+    /// Answered after so many milliseconds, however far it is then; 20 seconds at most.
+    pub within_millis: u64,
+    /// Why, for the audit; may be empty.
+    pub reason: String,
     /// Who wants it.
     pub author: Author,
 }

@@ -156,6 +156,9 @@ pub(super) async fn list_vhosts(state: AdminState) -> Result<VhostsJson, ApiErro
 #[serde(deny_unknown_fields)]
 pub(super) struct CreateVhost {
     name: String,
+    /// For the audit: at most 1,000 bytes without control characters.
+    #[serde(default)]
+    reason: String,
 }
 
 /// It exists.
@@ -171,8 +174,8 @@ pub(super) async fn create_vhost(
     author: Author,
     body: CreateVhost,
 ) -> Result<(StatusCode, VhostCreated), ApiError> {
-    let CreateVhost { name } = body;
-    let request = AdminRequest::CreateVhost { name: name.clone(), author };
+    let CreateVhost { name, reason } = body;
+    let request = AdminRequest::CreateVhost { name: name.clone(), reason, author };
     match state.desk.ask(request, COMMAND_TIMEOUT).await? {
         AdminReply::Done { changed } => {
             let status = if changed { StatusCode::CREATED } else { StatusCode::OK };

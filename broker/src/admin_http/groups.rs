@@ -142,6 +142,11 @@ pub(super) async fn list(state: AdminState) -> Result<GroupsJson, ApiError> {
 pub(super) async fn set(state: AdminState, author: Author, body: Set) -> Answered {
     let Set { vhost, priorities, required_nodes, designated_primary, durability, reason } = body;
     let durability = durability.map(|text| policy(&text)).transpose()?;
+    let mut named = BTreeSet::new();
+    if let Some(twice) = priorities.iter().find(|one| !named.insert(one.node.as_str())) {
+        let text = format!("priorities name {} twice: nothing was changed", twice.node);
+        return Err(ApiError::new(StatusCode::BAD_REQUEST, "invalid", text, &["quorate group set --help"]));
+    }
     let priorities =
         priorities.into_iter().map(|Priority { node, priority }| Setting::Priority { node, priority });
     let primary = designated_primary.map(|name| Setting::Primary(Some(name).filter(|name| !name.is_empty())));

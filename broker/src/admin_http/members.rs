@@ -18,6 +18,11 @@ const TEXT_BYTES_MAX: usize = 255;
 #[serde(deny_unknown_fields)]
 pub(super) struct Named {
     name: String,
+    /// Answer after so long at the latest, however far it is; 20,000 if it is not said, and not more.
+    timeout_ms: Option<u64>,
+    /// For the audit: at most 1,000 bytes without control characters.
+    #[serde(default)]
+    reason: String,
 }
 
 /// Whose store.
@@ -27,6 +32,11 @@ pub(super) struct Replaced {
     name: String,
     /// The store that is to go, if it is known: then no store that has come in its place is meant.
     store_id: Option<String>,
+    /// Answer after so long at the latest, however far it is; 20,000 if it is not said, and not more.
+    timeout_ms: Option<u64>,
+    /// For the audit: at most 1,000 bytes without control characters.
+    #[serde(default)]
+    reason: String,
 }
 
 /// Which broker.
@@ -36,6 +46,11 @@ pub(super) struct Added {
     name: String,
     /// A cluster address to look for it at.
     address: Option<String>,
+    /// Answer after so long at the latest, however far it is; 20,000 if it is not said, and not more.
+    timeout_ms: Option<u64>,
+    /// For the audit: at most 1,000 bytes without control characters.
+    #[serde(default)]
+    reason: String,
 }
 
 /// How far a change of membership has come.
@@ -55,8 +70,9 @@ pub(super) struct ReportJson {
 type Answered = Result<(StatusCode, ReportJson), ApiError>;
 
 pub(super) async fn add(state: AdminState, author: Author, body: Added) -> Answered {
-    let Added { name, address } = body;
-    ask(&state, MemberRequest { act: MemberAct::Add, name, address, store: None, author }).await
+    let Added { name, address, timeout_ms, reason } = body;
+    let (act, within_millis) = (MemberAct::Add, within(timeout_ms));
+    ask(&state, MemberRequest { act, name, address, store: None, within_millis, reason, author }).await
 }
 
 pub(super) async fn remove(state: AdminState, author: Author, body: Named) -> Answered {
@@ -64,13 +80,25 @@ pub(super) async fn remove(state: AdminState, author: Author, body: Named) -> An
 }
 
 pub(super) async fn replace(state: AdminState, author: Author, body: Replaced) -> Answered {
-    let Replaced { name, store_id } = body;
+    let Replaced { name, store_id, timeout_ms, reason } = body;
     let parsed = store_id.map(|text| Uuid::parse_str(&text)).transpose();
     let store = parsed.map(|id| id.map(StoreId)).map_err(|error| {
         let text = format!("store_id is none: {error}");
         ApiError::new(StatusCode::BAD_REQUEST, "invalid", text, &["quorate member list"])
     })?;
-    ask(&state, MemberRequest { act: MemberAct::Replace, name, address: None, store, author }).await
+    ask(
+        &state,
+        MemberRequest {
+            act: MemberAct::Replace,
+            name,
+            address: None,
+            store,
+            within_millis: within(timeout_ms),
+            reason,
+            author,
+        },
+    )
+    .await
 }
 
 pub(super) async fn drain(state: AdminState, author: Author, body: Named) -> Answered {
@@ -82,7 +110,14 @@ pub(super) async fn resume(state: AdminState, author: Author, body: Named) -> An
 }
 
 async fn named(state: &AdminState, act: MemberAct, author: Author, body: Named) -> Answered {
-    ask(state, MemberRequest { act, name: body.name, address: None, store: None, author }).await
+    let Named { name, timeout_ms, reason } = body;
+    let within_millis = within(timeout_ms);
+    ask(state, MemberRequest { act, name, address: None, store: None, within_millis, reason, author }).await
+}
+
+/// The broker answers by then, in milliseconds.
+fn within(timeout_ms: Option<u64>) -> u64 {
+    timeout_ms.unwrap_or(u64::MAX)
 }
 
 async fn ask(state: &AdminState, request: MemberRequest) -> Answered {

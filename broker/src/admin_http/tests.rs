@@ -570,6 +570,12 @@ fn the_controls_of_a_group_are_set_and_their_audit_is_read() {
         assert_eq!(send("groups/set", json!({"vhost": "/", "required_nodes": -1})).0, 400);
         assert_eq!(send("groups/set", json!({"vhost": "/", "durability": "sync"})).0, 400);
         assert_eq!(send("groups/set", json!({"vhost": "/", "colour": 1})).0, 400);
+        let twice = json!([{"node": "b2", "priority": 3}, {"node": "b2", "priority": 1}]);
+        let (status, refused) = send("groups/set", json!({"vhost": "/", "priorities": twice}));
+        assert_eq!(
+            (status, &refused["message"]),
+            (400, &json!("priorities name b2 twice: nothing was changed"))
+        );
         let (status, report) =
             send("groups/transfer", json!({"vhost": "system", "to": "b2", "timeout_ms": 50}));
         assert_eq!((status, &report["vhost"]), (200, &json!("system")));

@@ -312,6 +312,8 @@ pub fn member(seed: u64) -> Recording {
         name,
         address: None,
         store: None,
+        within_millis: 20_000,
+        reason: String::new(),
         author: Author::local("a test"),
     };
     stage.world.ask(leader, AdminRequest::Member(request));

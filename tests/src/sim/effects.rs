@@ -326,8 +326,7 @@ impl World {
         let now = self.now();
         self.trace.line(now, || format!("b{} {}", host + 1, event.text()));
         if let Event::RoleChanged { vhost, new: "leader", term, .. } = &event {
-            let result = self.ledger.leads(host, vhost, *term);
-            self.checker.check(result);
+            self.leads(host, vhost, *term);
         }
         if let Event::Panicked { text, .. } = &event {
             self.panicked(host, text);

@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use quorate_protocol::frame::SyncPolicy;
 use quorate_store::ids::{Epoch, GroupId, Index, Position, Term};
 use quorate_store::record::{Batch, Entry, HardState, Record};
+use uuid::Uuid;
 
 use super::schedule::HostId;
 
@@ -84,7 +85,7 @@ pub struct Ledger {
     behind: BTreeMap<(HostId, GroupId), Epoch>,
     /// The latest epoch that an operator began by giving up what was beyond it.
     latest: BTreeMap<GroupId, Epoch>,
-    leaders: BTreeMap<(String, Term), HostId>,
+    leaders: BTreeMap<(String, Uuid, Term), HostId>,
 }
 
 fn content_of(entry: &Entry) -> Content {
@@ -337,9 +338,10 @@ impl Ledger {
         ))
     }
 
-    /// A broker became leader.
-    pub fn leads(&mut self, host: HostId, vhost: &str, term: Term) -> Result<(), String> {
-        let first = *self.leaders.entry((vhost.to_owned(), term)).or_insert(host);
+    /// A broker became leader. Whoever begins an epoch without the others, by an operator's word, does not know their terms:
+    /// the epoch tells them apart.
+    pub fn leads(&mut self, host: HostId, vhost: &str, epoch: Uuid, term: Term) -> Result<(), String> {
+        let first = *self.leaders.entry((vhost.to_owned(), epoch, term)).or_insert(host);
         if first == host {
             Ok(())
         } else {
@@ -368,8 +370,6 @@ impl Ledger {
         self.committed.retain(|place, _| kept(place));
         self.digests.retain(|place, _| kept(place));
         self.lost.clear();
-        // Whoever marks without the others does not know their terms; another epoch tells them apart.
-        self.leaders.clear();
         let ends = || ends.iter().filter(|(group, _)| only.is_none_or(|only| only == **group));
         self.latest.extend(ends().map(|(group, end)| (*group, Epoch(end.epoch.0 + 1))));
         for other in self.books.keys().filter(|other| **other != host) {

@@ -279,7 +279,9 @@ impl World {
             Cure::Marked { .. } if self.is_forked(host) => self.decide_fork(host),
             Cure::Marked { .. } => self.start_next(host),
             Cure::Overridden { .. } | Cure::Outvoted { .. } if self.is_forked(host) => self.decide_fork(host),
-            Cure::Outvoted { .. } => self.ask_override(host),
+            // All ran when that was asked for; they do not any more if a fork was decided meanwhile.
+            Cure::Outvoted { .. } if self.away.is_empty() => self.ask_override(host),
+            Cure::Outvoted { .. } => self.start_next(host),
             Cure::Overridden { .. } => {
                 // Once others are there again, whatever they do out of sight of it would be another history.
                 if self.away.len() + 1 == self.hosts.len() {
@@ -361,7 +363,18 @@ impl World {
         let name = self.hosts[host].name.clone();
         let author = Author::local("a test");
         let store = self.ailing.as_ref().map(|ailing| ailing.store).filter(|_| act == MemberAct::Replace);
-        self.ask(leader, AdminRequest::Member(MemberRequest { act, name, address: None, store, author }));
+        self.ask(
+            leader,
+            AdminRequest::Member(MemberRequest {
+                act,
+                name,
+                address: None,
+                store,
+                within_millis: 20_000,
+                reason: String::new(),
+                author,
+            }),
+        );
         true
     }
 

@@ -37,7 +37,14 @@ impl World {
     pub(super) fn create_vhost(&mut self, time: Micros) -> bool {
         let Some(leader) = self.system_leader().filter(|_| self.passing.is_none()) else { return false };
         let name = format!("passing-{}", self.clients.len());
-        self.ask(leader, AdminRequest::CreateVhost { name: name.clone(), author: Author::local("a test") });
+        self.ask(
+            leader,
+            AdminRequest::CreateVhost {
+                name: name.clone(),
+                reason: String::new(),
+                author: Author::local("a test"),
+            },
+        );
         let mut dice = Dice::new(self.dice.number(), &name);
         let producer = 10_000 + self.clients.len() as u128;
         let work = Work::Publisher(Publisher::new(producer, MESSAGES, &mut dice));

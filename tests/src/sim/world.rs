@@ -6,6 +6,8 @@ use quorate_core::admin::{AdminReply, AdminRequest, Status};
 use quorate_core::event::Event;
 use quorate_core::io::{AdminId, Input};
 
+use quorate_store::ids::Term;
+
 use super::checker::Checker;
 use super::client::Client;
 use super::controls::Controlled;
@@ -437,11 +439,18 @@ impl World {
             let result = self.ledger.digest(host, group.group, group.applied, group.digest);
             self.checker.check(result);
             if group.role == "leader" {
-                let result = self.ledger.leads(host, &group.vhost, group.term);
-                self.checker.check(result);
+                self.leads(host, &group.vhost, group.term);
             }
         }
         self.statuses.insert(host, *status);
+    }
+
+    /// A broker leads, by its own word.
+    pub(super) fn leads(&mut self, host: HostId, vhost: &str, term: Term) {
+        let process = self.hosts[host].process.as_ref();
+        let Some(epoch) = process.and_then(|process| process.node.epoch(vhost)) else { return };
+        let result = self.ledger.leads(host, vhost, epoch.id, term);
+        self.checker.check(result);
     }
 
     /// The host that serves the first virtual host, by the latest survey.

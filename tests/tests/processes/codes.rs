@@ -120,6 +120,11 @@ fn acceptance_h4_every_code_has_its_text_once_on_the_brokers_where_it_happens() 
     let led =
         format!("role in the group of virtual host orders changed from waiting to leader in term {term}");
     expect(&cluster, &all, &[("HA-1007", asked[0].clone(), vec![from]), ("HA-1010", led, vec![to])]);
+    let (_, audit) = quorate(&mut cluster, &["group", "audit"]);
+    let from_to = |record: &&Value| {
+        record["what"] == "leader" && record["before"] == cluster[from].name() && record["after"] == *name
+    };
+    assert_eq!(audit["records"].as_array().unwrap().iter().filter(from_to).count(), 1, "{audit:#}");
 
     // A stranger is refused, and a fourth member comes and goes.
     let peers = cluster.peers();

@@ -424,7 +424,11 @@ fn asked_of_a_leader_that_is_deposed(is_heard: bool, request: AdminRequest) -> A
 
 #[test]
 fn whoever_asked_a_leader_that_is_deposed_hears_what_became_of_it() {
-    let create = || AdminRequest::CreateVhost { name: "orders".to_owned(), author: Author::local("a test") };
+    let create = || AdminRequest::CreateVhost {
+        name: "orders".to_owned(),
+        reason: String::new(),
+        author: Author::local("a test"),
+    };
     let taken = asked_of_a_leader_that_is_deposed(true, create());
     assert!(matches!(taken, AdminReply::Done { changed: true }), "{taken:?}");
     let overtaken = asked_of_a_leader_that_is_deposed(false, create());
@@ -439,7 +443,11 @@ fn a_name_that_commands_mean_something_else_by_is_no_virtual_hosts() {
     let mut world = serving(LogSizes::default());
     let leader = leader_of(&mut world, "system");
     for name in ["system", "*", " ", "\t"] {
-        let request = AdminRequest::CreateVhost { name: name.to_owned(), author: Author::local("a test") };
+        let request = AdminRequest::CreateVhost {
+            name: name.to_owned(),
+            reason: String::new(),
+            author: Author::local("a test"),
+        };
         let asked = world.ask(leader, request);
         assert!(world.run_until(10 * SECOND, |world| world.replies.contains_key(&asked)));
         let reply = world.replies.remove(&asked).expect("just seen");

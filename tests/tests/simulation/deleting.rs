@@ -22,7 +22,14 @@ pub(crate) const INSTANT: u64 = MILLI / 20;
 /// Has it created, and led.
 pub(crate) fn ask_for_it(world: &mut World) {
     let leader = system_leader(world);
-    world.ask(leader, AdminRequest::CreateVhost { name: NAME.to_owned(), author: Author::local("a test") });
+    world.ask(
+        leader,
+        AdminRequest::CreateVhost {
+            name: NAME.to_owned(),
+            reason: String::new(),
+            author: Author::local("a test"),
+        },
+    );
     leader_of(world, NAME);
 }
 
@@ -287,7 +294,10 @@ fn killed_after_any_write_of_its_creation_every_host_knows_its_name() {
             let mut world = serving(LogSizes::default());
             let leader = system_leader(&mut world);
             let author = Author::local("a test");
-            world.ask(leader, AdminRequest::CreateVhost { name: NAME.to_owned(), author });
+            world.ask(
+                leader,
+                AdminRequest::CreateVhost { name: NAME.to_owned(), reason: String::new(), author },
+            );
             interrupt(&mut world, victim, operation, false);
             world.start_all();
             world.statuses.clear();

@@ -143,6 +143,81 @@ fn the_last_of_three_goes_on_by_an_override_and_the_others_come_back_with_everyt
 }
 
 #[test]
+fn whoever_must_not_lead_does_only_while_an_override_names_it() {
+    let mut world = serving(LogSizes::default());
+    let client = publisher(&mut world, "q", 50);
+    publish_all(&mut world, client);
+    let last = 2;
+    set(&mut world, Some(VHOST), Setting::Priority { node: name_of(last), priority: 0 });
+    let leads = |world: &World| {
+        let group = group(world, last, VHOST);
+        (
+            group.role == "leader",
+            group.nodes.iter().find(|node| node.name == name_of(last)).map(|node| node.priority),
+        )
+    };
+    assert!(world.run_until(10 * SECOND, |world| leads(world) == (false, Some(0))), "{:#?}", world.statuses);
+    assert!(world.settle(10 * SECOND));
+    for host in [0, 1] {
+        world.end(host, true);
+    }
+    world.run_for(3 * SECOND);
+    go_on(&mut world, &[last], 600 * SECOND);
+    assert_eq!(lead(&mut world), last);
+    let second = publisher(&mut world, "q", 50);
+    publish_all(&mut world, second);
+    assert_eq!(leads(&world), (true, Some(0)), "nobody has set anything else");
+    all_return(&mut world, &[0, 1]);
+    assert!(world.run_until(20 * SECOND, |world| leads(world) == (false, Some(0))), "{:#?}", world.statuses);
+    finish(world);
+}
+
+/// Nothing travels between these two any more, or everything does again.
+fn part(world: &mut World, one: HostId, other: HostId, cut: bool) {
+    for (from, to) in [(one, other), (other, one)] {
+        if cut { world.network.cut(from, to) } else { world.network.heal(from, to) }
+    }
+}
+
+/// The third goes on by an override out of sight of a majority that goes on, too. One of that hears of it just when it hears
+/// nothing of its leader: what both confirmed is not given up for that.
+#[test]
+fn a_moment_without_its_leader_makes_no_voter_leave_a_majority_for_an_override() {
+    let mut world = serving(LogSizes::default());
+    let client = publisher(&mut world, "q", 50);
+    publish_all(&mut world, client);
+    let leader = lead(&mut world);
+    let others: Vec<HostId> = (0..3).filter(|host| *host != leader).collect();
+    let [follower, last] = others[..] else { panic!("three hosts") };
+    world.intrusions.expected.insert(last);
+    part(&mut world, last, leader, true);
+    part(&mut world, last, follower, true);
+    world.run_for(3 * SECOND);
+    go_on(&mut world, &[last], 600 * SECOND);
+    assert!(world.run_until(2 * SECOND, |world| in_force(world, last).is_some()), "{:#?}", world.statuses);
+    let second = publisher(&mut world, "q", 50);
+    world.clients[second].only = Some(leader);
+    publish_all(&mut world, second);
+    let active =
+        |world: &World, host| verdict(world, host).is_some_and(|shown| shown.0 == VerdictWord::Active);
+    part(&mut world, leader, follower, true);
+    assert!(world.run_until(5 * SECOND, |world| !active(world, follower)), "{:#?}", world.statuses);
+    part(&mut world, last, follower, false);
+    world.run_for(SECOND);
+    part(&mut world, leader, follower, false);
+    part(&mut world, leader, last, false);
+    let goes_on =
+        |world: &World| active(world, leader) && active(world, follower) && in_force(world, leader).is_none();
+    assert!(world.run_until(20 * SECOND, |world| goes_on(world)), "{:#?}", world.statuses);
+    let shown = verdict(&world, last).expect("it runs").0;
+    assert_eq!(shown, VerdictWord::Panicked, "{:#?}", world.statuses);
+    let third = publisher(&mut world, "q", 50);
+    world.clients[third].only = Some(leader);
+    publish_all(&mut world, third);
+    sound(&world);
+}
+
+#[test]
 fn whoever_is_only_in_contact_ends_no_override() {
     let (mut world, last, others) = last_of_three(100);
     go_on(&mut world, &[last], 600 * SECOND);

@@ -142,7 +142,11 @@ fn virtual_hosts_being_made_survive_the_loss_of_all_power() {
         for number in 0..6 {
             world.ask(
                 leader,
-                AdminRequest::CreateVhost { name: format!("v{number}"), author: Author::local("a test") },
+                AdminRequest::CreateVhost {
+                    name: format!("v{number}"),
+                    reason: String::new(),
+                    author: Author::local("a test"),
+                },
             );
             world.run_for(MILLI);
         }

@@ -3,6 +3,7 @@
 use quorate_core::admin::{
     AdminReply, AdminRequest, Author, GroupStatusView, MemberAct, MemberReport, MemberRequest, VerdictWord,
 };
+use quorate_core::controls::AuditRecord;
 use quorate_core::event::Event;
 use quorate_store::ids::GroupId;
 use quorate_tests::sim::fault::{Fault, Target};
@@ -18,12 +19,17 @@ use crate::stage::{
 /// Codes after which the tool asks again.
 const AGAIN: [&str; 5] = ["NOT_LEADER", "LEADER_CHANGED", "UNDECIDED", "NO_QUORUM", "SHUTTING_DOWN"];
 
+/// The operator's reason.
+const WHY: &str = "a new kernel";
+
 fn request(act: MemberAct, name: &str) -> AdminRequest {
     AdminRequest::Member(MemberRequest {
         act,
         name: name.to_owned(),
         address: None,
         store: None,
+        within_millis: 20_000,
+        reason: WHY.to_owned(),
         author: Author::local("a test"),
     })
 }
@@ -45,6 +51,20 @@ fn ask(world: &mut World, act: MemberAct, name: &str) -> Result<MemberReport, &'
         world.run_for(200 * MILLI);
     }
     panic!("{act:?} {name} does not come to its end: {last:?}");
+}
+
+/// What the audit of `system` has: each what, and what it became.
+fn noted(world: &mut World, host: HostId) -> Vec<(String, String)> {
+    let id = world.ask(host, AdminRequest::Audit);
+    world.run_until(SECOND, |world| world.replies.contains_key(&id));
+    let Some(AdminReply::Audit(pages)) = world.replies.remove(&id) else { panic!("an audit") };
+    let system =
+        pages.into_iter().find(|page| page.vhost == "system").expect("that of the cluster's own group");
+    let record = |record: AuditRecord| {
+        assert_eq!((record.author, record.reason.as_str()), (Author::local("a test"), WHY));
+        (record.what, record.after)
+    };
+    system.records.into_iter().map(record).collect()
 }
 
 fn done(world: &mut World, act: MemberAct, name: &str) -> MemberReport {
@@ -158,7 +178,14 @@ fn a_fourth_and_a_fifth_become_voters_and_hold_the_cluster_up() {
     assert_eq!(voters(&mut world), ["b1", "b2", "b3", "b4", "b5"]);
     // Two of the founders may go now, and a virtual host made now is on all five.
     let leader = system_leader(&mut world);
-    world.ask(leader, AdminRequest::CreateVhost { name: "later".into(), author: Author::local("a test") });
+    world.ask(
+        leader,
+        AdminRequest::CreateVhost {
+            name: "later".into(),
+            reason: String::new(),
+            author: Author::local("a test"),
+        },
+    );
     world.run_for(2 * SECOND);
     assert_eq!(voters(&mut world).len(), 5);
     world.end(0, true);
@@ -431,6 +458,10 @@ fn a_drained_broker_votes_and_does_not_lead_until_it_is_resumed() {
     done(&mut world, MemberAct::Resume, &name);
     done(&mut world, MemberAct::Drain, &others[1]);
     assert!(world.run_until(10 * SECOND, |world| world.leader() == Some(leader)), "it leads again");
+    let expected =
+        [(&name, "drained"), (&others[0], "drained"), (&name, "may lead"), (&others[1], "drained")];
+    let expected = expected.map(|(name, after)| (format!("member {name}"), after.to_owned()));
+    assert_eq!(noted(&mut world, leader), expected, "what was refused is not there");
     world.end(leader, false);
     world.away.insert(leader);
     world.statuses.clear();

@@ -46,6 +46,8 @@ fn a_damaged_store_is_set_aside_and_filled_anew_once_an_operator_replaced_it() {
         name,
         address: None,
         store: None,
+        within_millis: 20_000,
+        reason: String::new(),
         author: Author::local("a test"),
     };
     world.ask(leader, AdminRequest::Member(request));

@@ -120,9 +120,33 @@ impl View {
     }
 }
 
-/// The answer of whoever knows most; the first of equals.
+/// The answer of whoever knows most; the first of equals. What keeps a group's clients waiting its leader alone knows: where
+/// that one answered, too, its word is taken.
 pub(super) fn best(views: Vec<View>) -> Option<View> {
-    views.into_iter().rev().max_by_key(View::weight)
+    let led: Vec<Value> = views
+        .iter()
+        .filter(|view| view.verdict() == "active")
+        .flat_map(View::groups)
+        .filter(|group| group["role"] == "leader")
+        .cloned()
+        .collect();
+    let mut best = views.into_iter().rev().max_by_key(View::weight)?;
+    let groups = best.0.get_mut("groups").and_then(Value::as_array_mut);
+    for group in groups.into_iter().flatten().filter_map(Value::as_object_mut) {
+        let term = |group: &Value| group["term"].as_u64();
+        let known = group.get("term").and_then(Value::as_u64);
+        let leaders = led.iter().filter(|leader| {
+            let is_its = |field: &&str| leader.get(*field) == group.get(*field);
+            ["group", "vhost"].iter().all(is_its) && term(leader) >= known
+        });
+        // A leader of an earlier term may not know yet that it is none any more.
+        if let Some(leader) = leaders.max_by_key(|leader| term(leader)) {
+            for field in ["leader", "term", "quorum"] {
+                group.insert(field.to_owned(), leader[field].clone());
+            }
+        }
+    }
+    Some(best)
 }
 
 #[cfg(test)]
@@ -136,9 +160,9 @@ mod tests {
             "verdict": verdict, "name": role,
             "members": [{"name": "b1", "voter": true, "present": true}, {"name": "b2", "voter": true, "present": present}],
             "groups": [
-                {"vhost": "system", "leader": "b1", "quorum": true, "role": role,
+                {"vhost": "system", "leader": "b1", "term": 2, "quorum": true, "role": role,
                  "nodes": [{"role": "leader"}, {"role": "replica"}]},
-                {"vhost": "/", "leader": "b1", "quorum": quorum, "role": role,
+                {"vhost": "/", "leader": "b1", "term": 2, "quorum": quorum, "role": role,
                  "nodes": [{"role": "leader"}, {"role": if present { "replica" } else { "learner" }}]},
             ],
         }))
@@ -188,6 +212,48 @@ mod tests {
             best(vec![view("waiting", "one", false, true), view("waiting", "two", false, true)]).unwrap().0["name"],
             "one"
         );
+    }
+
+    #[test]
+    fn what_keeps_clients_waiting_is_heard_from_the_leader_of_the_group() {
+        let led = |system: &str, vhost: &str, quorum: bool| {
+            let mut view = view("active", system, quorum, true);
+            view.0["groups"][1]["role"] = vhost.into();
+            view
+        };
+        let of_system = led("leader", "replica", true);
+        assert!(best(vec![of_system.clone()]).unwrap().is_serving(), "it does not know");
+        for views in [
+            vec![of_system.clone(), led("replica", "leader", false)],
+            vec![led("replica", "leader", false), of_system.clone()],
+        ] {
+            assert_eq!(best(views).unwrap().unled(), ["/"]);
+        }
+        // Of an earlier leadership its word is an old one, of a later one it is news to whoever follows.
+        let of_term = |term: u64, name: &str, quorum: bool| {
+            let mut view = led("replica", "leader", quorum);
+            view.0["groups"][1]["term"] = term.into();
+            view.0["groups"][1]["leader"] = name.into();
+            view
+        };
+        assert!(best(vec![of_system.clone(), of_term(1, "b2", false)]).unwrap().is_serving());
+        let (earlier, later) = (of_term(1, "b2", true), of_term(3, "b3", false));
+        let best_of = best(vec![of_system.clone(), later, earlier]).unwrap();
+        assert_eq!((best_of.unled(), &best_of.groups()[1]["leader"]), (vec!["/"], &json!("b3")));
+        // Of another virtual host that has the name.
+        let mut other = of_term(3, "b3", false);
+        other.0["groups"][1]["group"] = 7.into();
+        assert!(best(vec![of_system, other]).unwrap().is_serving());
+    }
+
+    #[test]
+    fn what_is_no_brokers_answer_is_no_reason_to_fall() {
+        for answer in
+            [json!([]), json!("ok"), json!(true), json!({"groups": 1}), json!({"groups": [1, "a", []]})]
+        {
+            let best = best(vec![View(answer.clone())]).unwrap();
+            assert_eq!(best.status(), Status::Unknown, "{answer}");
+        }
     }
 
     #[test]

@@ -1,6 +1,7 @@
 //! `quorate group`.
 
 use std::collections::BTreeMap;
+use std::fmt::Write as _;
 
 use clap::{Args, Subcommand};
 use quorate_core::controls::duration_text;
@@ -130,7 +131,7 @@ pub struct TransferArguments {
 /// What a user types for every group.
 const ALL: &str = "*";
 /// The cluster's own group.
-const SYSTEM: &str = "system";
+pub(super) const SYSTEM: &str = "system";
 /// What a user types for no designated primary.
 const NOBODY: &str = "none";
 
@@ -148,7 +149,7 @@ pub fn run(command: GroupCommand, settings: &Settings, console: &mut Console) ->
             let body = json!({ "to": arguments.to, "timeout_ms": millis, "reason": arguments.reason });
             let patient = Admin::new(&Settings { timeout: settings.timeout * 2, ..settings.clone() })?;
             let vhosts = vhosts(&admin, &arguments.vhost, true)?;
-            change(&patient, "transfer", &vhosts, &body, console)
+            change(&patient, "transfer", (&vhosts, arguments.vhost == ALL), &body, console)
         }
         GroupCommand::TakeOver(arguments) => {
             let TakeOverArguments { node, confirm, other_is_stopped, reason } = arguments;
@@ -166,7 +167,7 @@ fn set(admin: &Admin, arguments: &SetArguments, console: &mut Console) -> Result
     if let Some(node) = &arguments.designated_primary {
         let node = Some(node.as_str()).filter(|node| *node != NOBODY).unwrap_or_default();
         let body = json!({ "designated_primary": node, "reason": arguments.reason });
-        return change(admin, "set", &[None], &body, console);
+        return change(admin, "set", (&[None], false), &body, console);
     }
     let vhost = arguments.vhost.as_deref().unwrap_or(ALL);
     if let Some(confirm) = arguments.confirm.as_ref().filter(|_| !arguments.nodes.is_empty()) {
@@ -188,7 +189,7 @@ fn set(admin: &Admin, arguments: &SetArguments, console: &mut Console) -> Result
     }
     let with_system = arguments.required_nodes.is_none() && arguments.durability.is_none();
     let vhosts = vhosts(admin, vhost, with_system)?;
-    change(admin, "set", &vhosts, &body, console)
+    change(admin, "set", (&vhosts, vhost == ALL), &body, console)
 }
 
 /// Fewer than a majority go on.
@@ -214,7 +215,7 @@ fn go_on(
     if !vhosts.contains(&system) && system_is_overridden(admin)? {
         vhosts.push(system);
     }
-    change(admin, "override", &vhosts, &body, console)
+    change(admin, "override", (&vhosts, vhost == ALL), &body, console)
 }
 
 fn system_is_overridden(admin: &Admin) -> Result<bool, Failure> {
@@ -233,11 +234,12 @@ fn vhosts(admin: &Admin, asked: &str, with_system: bool) -> Result<Vec<Option<St
     Ok(with_system.then(|| Some(SYSTEM.to_owned())).into_iter().chain(names).collect())
 }
 
-/// Asks for it in one group after the other; the first refusal ends it.
+/// Asks for it in one group after the other; the first refusal ends it. If all of them are meant, those where nothing is to
+/// be done are in nobody's way.
 fn change(
     admin: &Admin,
     act: &str,
-    vhosts: &[Option<String>],
+    (vhosts, all): (&[Option<String>], bool),
     body: &Value,
     console: &mut Console,
 ) -> Result<Status, Failure> {
@@ -247,9 +249,8 @@ fn change(
         let mut body = body.clone();
         body["vhost"] = json!(vhost);
         let (answer, _) = admin.post(&format!("/api/v1/groups/{act}"), &body)?;
-        // Of several, those where nothing is to be done are in nobody's way.
         let idle = ["MEMBER_LEADS", "GROUP_HAS_QUORUM"].iter().any(|code| answer.body["code"] == *code);
-        if idle && vhosts.len() > 1 {
+        if idle && all && vhosts.len() > 1 {
             passed_over = Some(answer);
             continue;
         }
@@ -265,12 +266,21 @@ fn change(
     told(done, console)
 }
 
-/// Says what was changed, or the first refusal.
+/// Says what was changed, or the first refusal, with what was changed before it.
 fn told(answers: Vec<Answer>, console: &mut Console) -> Result<Status, Failure> {
-    let mut done = Vec::new();
+    let mut done: Vec<Value> = Vec::new();
     for answer in answers {
         if answer.status >= 300 {
-            return Err(admin::refused(&answer));
+            let mut failure = admin::refused(&answer);
+            for one in &done {
+                let _ = write!(
+                    failure.message,
+                    "; done before that: {}: {}",
+                    text(one, "vhost"),
+                    text(one, "detail")
+                );
+            }
+            return Err(failure);
         }
         done.push(answer.body);
     }
@@ -356,10 +366,13 @@ fn status(admin: &Admin, vhost: Option<&str>, console: &mut Console) -> Result<S
             text(group, "epoch"),
         ))?;
         if let Some(primary) = group["designated_primary"]["node"].as_str() {
-            console.line(format_args!(
-                "    {primary} goes on alone if the other one is gone (designated primary, number {})",
-                text(&group["designated_primary"], "number")
-            ))?;
+            let number = text(&group["designated_primary"], "number");
+            let effect = if voters(group) == 2 {
+                format!("goes on alone if the other one is gone (designated primary, number {number})")
+            } else {
+                format!("is the designated primary (number {number}): no effect but with two voters")
+            };
+            console.line(format_args!("    {primary} {effect}"))?;
         }
         if group["in_force"].is_object() {
             console.line(format_args!("    {}", in_force(&group["in_force"])))?;

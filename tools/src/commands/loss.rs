@@ -239,7 +239,9 @@ fn tell_list(
     for one in silent {
         console.line(format_args!("  {} does not answer: {}", one.address, one.error))?;
     }
-    let next: Vec<String> = losses.first().map(next_show).into_iter().collect();
+    // That of the cluster's own group holds no message.
+    let first = losses.iter().find(|loss| loss["vhost"] != super::group::SYSTEM).or(losses.first());
+    let next: Vec<String> = first.map(next_show).into_iter().collect();
     console.next(&next).map(|()| status)
 }
 

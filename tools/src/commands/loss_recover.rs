@@ -125,8 +125,10 @@ pub(super) fn run(
         .filter(|queue| arguments.queue.as_ref().is_none_or(|name| name == queue.name().as_str()))
         .filter(|queue| queue.live_from(0).any(|(_, slot)| slot.index > open.loss.fork.index))
         .collect();
-    if queues.is_empty() && arguments.queue.is_some() {
-        let text = format!("loss {} has no message of that queue", arguments.id);
+    if queues.is_empty() && (arguments.queue.is_some() || open.loss.vhost == super::group::SYSTEM) {
+        let of_what =
+            if arguments.queue.is_some() { " of that queue" } else { ": it is of the cluster's own group" };
+        let text = format!("loss {} has no message{of_what}", arguments.id);
         let next = format!(
             "quorate loss show {} --store {}",
             arguments.id,

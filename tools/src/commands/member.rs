@@ -30,6 +30,9 @@ pub enum MemberCommand {
         /// Cluster address to look for it at
         #[arg(long)]
         address: Option<String>,
+        /// Why, for the audit
+        #[arg(long, default_value = "")]
+        reason: String,
     },
     /// Take a broker out of every group and out of the cluster, for good
     #[command(after_help = "Example:\n  quorate member remove --name b3\n\n\
@@ -42,7 +45,7 @@ pub enum MemberCommand {
         Exit status: 0 done, 1 not yet within --timeout (it goes on), 2 refused, 3 nobody answers.")]
     Replace(Confirmed),
     /// Hand a broker's leaderships over, and let it lead no more until resumed; it votes on
-    #[command(after_help = "Example:\n  quorate member drain --name b1")]
+    #[command(after_help = "Example:\n  quorate member drain --name b1 --reason 'new kernel'")]
     Drain(Named),
     /// Let a drained broker lead again
     #[command(after_help = "Example:\n  quorate member resume --name b1")]
@@ -73,6 +76,9 @@ pub struct Named {
     /// The broker's name
     #[arg(long)]
     name: String,
+    /// Why, for the audit
+    #[arg(long, default_value = "")]
+    reason: String,
 }
 
 /// Which member, for good.
@@ -84,6 +90,9 @@ pub struct Confirmed {
     /// Do it without asking
     #[arg(long)]
     yes: bool,
+    /// Why, for the audit
+    #[arg(long, default_value = "")]
+    reason: String,
 }
 
 /// Carries it out.
@@ -97,26 +106,28 @@ pub fn run(command: MemberCommand, settings: &Settings, console: &mut Console) -
             let (view, _) = ask(&admin)?;
             members(&view, console)
         }
-        MemberCommand::Add { name, address } => {
-            change(&admin, "add", &json!({ "name": name, "address": address }), settings, console)
+        MemberCommand::Add { name, address, reason } => {
+            let body = json!({ "name": name, "address": address, "reason": reason });
+            change("add", body, settings, console)
         }
-        MemberCommand::Remove(Confirmed { name, yes }) => {
+        MemberCommand::Remove(Confirmed { name, yes, reason }) => {
             console
                 .confirm(&format!("Remove {name} from the cluster? Its store is never taken back."), yes)?;
-            change(&admin, "remove", &json!({ "name": name }), settings, console)
+            change("remove", json!({ "name": name, "reason": reason }), settings, console)
         }
-        MemberCommand::Replace(Confirmed { name, yes }) => {
+        MemberCommand::Replace(Confirmed { name, yes, reason }) => {
             console.confirm(&format!("Retire the store of {name}? It is never taken back."), yes)?;
             // The one that has the name now: asked again, no store that has come in its place by then is meant.
             let (view, _) = ask(&admin)?;
             let store = replaced_store(view.members(), &name);
-            change(&admin, "replace", &json!({ "name": name, "store_id": store }), settings, console)
+            let body = json!({ "name": name, "store_id": store, "reason": reason });
+            change("replace", body, settings, console)
         }
-        MemberCommand::Drain(Named { name }) => {
-            change(&admin, "drain", &json!({ "name": name }), settings, console)
+        MemberCommand::Drain(Named { name, reason }) => {
+            change("drain", json!({ "name": name, "reason": reason }), settings, console)
         }
-        MemberCommand::Resume(Named { name }) => {
-            change(&admin, "resume", &json!({ "name": name }), settings, console)
+        MemberCommand::Resume(Named { name, reason }) => {
+            change("resume", json!({ "name": name, "reason": reason }), settings, console)
         }
         MemberCommand::Permit { nodes, everybody: _, reason } => {
             permit(&admin, &json!({ "nodes": nodes, "reason": reason }), console)
@@ -152,17 +163,15 @@ fn permit(admin: &Admin, body: &Value, console: &mut Console) -> Result<Status, 
 }
 
 /// Asks until it is so in every group or the time is over; whoever leads goes on with it in any case.
-fn change(
-    admin: &Admin,
-    act: &str,
-    body: &Value,
-    settings: &Settings,
-    console: &mut Console,
-) -> Result<Status, Failure> {
+fn change(act: &str, mut body: Value, settings: &Settings, console: &mut Console) -> Result<Status, Failure> {
     let deadline = Instant::now() + settings.timeout;
+    // Brokers answer by then; that answer is worth waiting for.
+    let patient = Admin::new(&Settings { timeout: settings.timeout * 2, ..settings.clone() })?;
     let mut changed = Some(false);
     let answer = loop {
-        let (answer, earlier) = admin.post(&format!("/api/v1/members/{act}"), body)?;
+        let left = deadline.saturating_duration_since(Instant::now()).as_millis();
+        body["timeout_ms"] = json!(u64::try_from(left).unwrap_or(u64::MAX));
+        let (answer, earlier) = patient.post(&format!("/api/v1/members/{act}"), &body)?;
         if answer.status >= 300 {
             return Err(admin::refused(&answer));
         }

@@ -28,6 +28,9 @@ pub enum VhostCommand {
     Create {
         /// Its name
         name: String,
+        /// Why, for the audit
+        #[arg(long, default_value = "")]
+        reason: String,
     },
     /// Delete a virtual host with its queues, exchanges, bindings and messages
     #[command(after_help = "Examples:\n  quorate vhost delete billing --reason 'moved to h9'\n  \
@@ -58,7 +61,7 @@ pub fn run(command: VhostCommand, settings: &Settings, console: &mut Console) ->
     let admin = Admin::new(settings)?;
     match command {
         VhostCommand::List => list(&admin, console),
-        VhostCommand::Create { name } => create(&name, &admin, settings.timeout, console),
+        VhostCommand::Create { name, reason } => create(&name, &reason, &admin, settings.timeout, console),
         VhostCommand::Delete { name, confirm, yes, reason } => {
             delete(&admin, &name, (confirm, yes), &reason, console)
         }
@@ -99,7 +102,8 @@ fn await_led(name: &str, admin: &Admin, timeout: Duration) -> bool {
     };
     loop {
         let answers = admin.get_all("/api/v1/vhosts");
-        if answers.iter().flatten().all(|answer| answer.status < 300 && is_led(&answer.body)) {
+        let mut heard = answers.iter().flatten().peekable();
+        if heard.peek().is_some() && heard.all(|answer| answer.status < 300 && is_led(&answer.body)) {
             return true;
         }
         if Instant::now() >= deadline {
@@ -109,8 +113,14 @@ fn await_led(name: &str, admin: &Admin, timeout: Duration) -> bool {
     }
 }
 
-fn create(name: &str, admin: &Admin, timeout: Duration, console: &mut Console) -> Result<Status, Failure> {
-    let (answer, earlier) = admin.post("/api/v1/vhosts", &json!({ "name": name }))?;
+fn create(
+    name: &str,
+    reason: &str,
+    admin: &Admin,
+    timeout: Duration,
+    console: &mut Console,
+) -> Result<Status, Failure> {
+    let (answer, earlier) = admin.post("/api/v1/vhosts", &json!({ "name": name, "reason": reason }))?;
     if answer.status >= 300 {
         return Err(admin::refused(&answer));
     }

@@ -2,6 +2,7 @@
 //!
 //! Everything here is a function of the subjects: no file is read.
 
+mod apart;
 mod copies;
 mod latest;
 
@@ -441,6 +442,16 @@ impl Judgement {
         Some(LossBound { confirmed, reason, not_given })
     }
 
+    /// Everything is saved before somebody chooses.
+    fn exports(subjects: &[Subject]) -> Vec<String> {
+        subjects
+            .iter()
+            .filter(|subject| cluster_of(subject).is_some())
+            .filter(|subject| subject.directory.is_some())
+            .map(|subject| format!("quorate store export {}", quoted(&subject.path)))
+            .collect()
+    }
+
     fn commands(
         &self,
         subjects: &[Subject],
@@ -476,12 +487,7 @@ impl Judgement {
                 next
             }
             Verdict::Ambiguous | Verdict::Forked => {
-                let mut next: Vec<String> = subjects
-                    .iter()
-                    .filter(|subject| cluster_of(subject).is_some())
-                    .filter(|subject| subject.directory.is_some())
-                    .map(|subject| format!("quorate store export {}", quoted(&subject.path)))
-                    .collect();
+                let mut next = Self::exports(subjects);
                 next.push("quorate store mark-clean CHOSEN --against OTHERS --reason TEXT".to_owned());
                 next
             }
@@ -500,10 +506,14 @@ impl Judgement {
                             .as_ref()
                             .is_some_and(|status| matches!(status.state, StoreState::Recovered { .. }))
                     })
-                    .map(|subject| format!("quorate store unmark {}", quoted(&subject.path)))
+                    .map(|subject| {
+                        format!(
+                            "quorate store unmark {}    (all but the one to go on from)",
+                            quoted(&subject.path)
+                        )
+                    })
                     .collect();
                 if marked.len() > 1 {
-                    // All but the one to go on from.
                     return marked;
                 }
                 if !missing.is_empty() {

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use quorate_core::formation::lineage::{Relation, relation};
 use quorate_core::machine::{Queue, QueueId, SlotView};
 use quorate_core::node::offline::{Body, StoredGroup};
 use quorate_protocol::message::{Message, property};
@@ -33,6 +34,8 @@ pub struct Surplus {
     pub messages: u64,
     /// Where they are.
     pub queues: Vec<QueueSurplus>,
+    /// Both stores know other entries to be committed after what they have in common, in the same epochs: two histories.
+    pub is_apart: bool,
 }
 
 /// Of one queue.
@@ -64,12 +67,18 @@ pub fn surplus(base: &OpenSubject, other: &OpenSubject, path: &str) -> Result<Ve
             None => Some(Index(0)),
             Some(here) => last_common(base, here, other, there)?,
         };
-        let surplus = of_group(other, there, common, path)?;
+        let mut surplus = of_group(other, there, common, path)?;
+        surplus.is_apart = here.zip(common).is_some_and(|(here, common)| are_apart(here, there, common));
         if surplus.entries > 0 || surplus.common.is_none() {
             found.push(surplus);
         }
     }
     Ok(found)
+}
+
+/// After this entry the logs differ, and what differs is known to be committed in both.
+fn are_apart(here: &StoredGroup, there: &StoredGroup, common: Index) -> bool {
+    common < here.committed.min(there.committed) && relation(&here.lineage, &there.lineage) == Relation::Same
 }
 
 /// The last index up to which both logs are the same; none if they share no index.
@@ -140,6 +149,7 @@ fn of_group(
         entries: 0,
         messages: 0,
         queues: Vec::new(),
+        is_apart: false,
     };
     let Some(common) = common else { return Ok(surplus) };
     surplus.entries = there.end.index.0.saturating_sub(common.0);

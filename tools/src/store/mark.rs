@@ -106,7 +106,8 @@ pub struct Plan {
     pub alone: bool,
     /// What was gone on in spite of.
     pub overridden: Vec<Ground>,
-    /// Each group that does not go on by itself; all of them if all would.
+    /// Each group that waits; all of them for a store that is to go on alone or votes no more; for a clean one, wherever nobody is
+    /// beyond it.
     pub groups: Vec<GroupMark>,
     /// What may be lost, for people.
     pub warnings: Vec<String>,
@@ -132,8 +133,8 @@ pub fn judge(target: &Subject, others: &[Subject], options: &MarkOptions) -> Res
     let all: Vec<Subject> = std::iter::once(target).chain(others).cloned().collect();
     let judgement = inspect(&all);
     let sole = fit_among(target, own, others, &judgement)?;
-    let waiting = judgement.waiting();
-    let grounds = grounds(target, own, others, &judgement);
+    let groups = to_mark(own, others, &judgement, options.alone);
+    let grounds = grounds(target, own, others, (&judgement, &groups));
     if options.force || options.confirm.is_some() {
         let cluster = own.cluster_id.map(|id| id.to_string());
         if !options.force || options.confirm != cluster {
@@ -146,6 +147,11 @@ pub fn judge(target: &Subject, others: &[Subject], options: &MarkOptions) -> Res
     } else if let Some(first) = grounds.first() {
         return Err(first.clone());
     }
+    if !own.groups.iter().any(|part| groups.contains(&part.group)) {
+        let reason = format!("{} holds nothing of the virtual hosts that wait", target.path);
+        let next = vec!["quorate store inspect DIR…    (choose another one)".to_owned()];
+        return refuse(Ground::Incomplete, reason, next);
+    }
     let overridden: Vec<Ground> = grounds.iter().map(|refused| refused.ground).collect();
     let mut warnings: Vec<String> = grounds.into_iter().map(|refused| refused.reason).collect();
     warnings.extend(judgement.loss.as_ref().map(|loss| format!("loss {}: {}", loss.confirmed, loss.reason)));
@@ -157,11 +163,34 @@ pub fn judge(target: &Subject, others: &[Subject], options: &MarkOptions) -> Res
         groups: own
             .groups
             .iter()
-            .filter(|group| waiting.contains(&group.group))
+            .filter(|group| groups.contains(&group.group))
             .map(|group| mark_of(target, others, &judgement, group.group))
             .collect(),
         warnings,
     })
+}
+
+/// The groups that the mark is for: those that wait. The rest goes on by itself, but not
+/// - from a store that is to go on without the others, or that the cluster counts among its voters no more: it is marked in
+///   every group;
+/// - from one that is clean, if the mark made it less than that: it is marked wherever nobody is beyond it, and the group does
+///   not go on along a history that its own was left behind by.
+fn to_mark(own: &InitialStatus, others: &[Subject], judgement: &Judgement, alone: bool) -> BTreeSet<GroupId> {
+    let held = own.groups.iter().map(|part| part.group);
+    let all: BTreeSet<GroupId> = judgement.decisions.iter().map(|part| part.group).chain(held).collect();
+    let system = judgement.decisions.iter().find(|part| part.group == GroupId::SYSTEM);
+    let votes =
+        system.is_none_or(|system| system.electorate.voters.iter().any(|voter| voter.store == own.key.store));
+    if alone || !votes {
+        return all;
+    }
+    let waiting = judgement.waiting();
+    if !matches!(own.state, StoreState::Clean { .. }) {
+        return waiting;
+    }
+    let elsewhere = |other| later_in(other, own).chain(forked_from(other, own));
+    let others: BTreeSet<GroupId> = others.iter().flat_map(elsewhere).map(|part| part.group).collect();
+    all.into_iter().filter(|group| waiting.contains(group) || !others.contains(group)).collect()
 }
 
 fn refuse<T>(ground: Ground, reason: String, next: Vec<String>) -> Result<T, Refused> {
@@ -240,7 +269,12 @@ fn fit_among(
 }
 
 /// Every ground that `--force` overrides.
-fn grounds(target: &Subject, own: &InitialStatus, others: &[Subject], judgement: &Judgement) -> Vec<Refused> {
+fn grounds(
+    target: &Subject,
+    own: &InitialStatus,
+    others: &[Subject],
+    (judgement, groups): (&Judgement, &BTreeSet<GroupId>),
+) -> Vec<Refused> {
     let mut grounds = Vec::new();
     let mut add = |ground, reason, next| grounds.push(Refused { ground, reason, next });
     // Also where a start left the mark in single groups: its broker goes on from it once nobody contradicts.
@@ -260,12 +294,11 @@ fn grounds(target: &Subject, own: &InitialStatus, others: &[Subject], judgement:
             next,
         );
     }
-    let waiting = judgement.waiting();
     let mut later: Vec<&str> = Vec::new();
     let mut vhosts: BTreeSet<&str> = BTreeSet::new();
     for other in others {
         let beyond: Vec<&GroupStatus> =
-            later_in(other, own).filter(|part| waiting.contains(&part.group)).collect();
+            later_in(other, own).filter(|part| groups.contains(&part.group)).collect();
         if !beyond.is_empty() {
             later.push(other.path.as_str());
             vhosts.extend(beyond.iter().map(|part| part.vhost.as_str()));
@@ -336,6 +369,15 @@ fn later_in<'a>(other: &'a Subject, own: &'a InitialStatus) -> impl Iterator<Ite
             Relation::Earlier | Relation::Forked => false,
         },
     })
+}
+
+/// Where the other one's history is none of the own one's.
+fn forked_from<'a>(other: &'a Subject, own: &'a InitialStatus) -> impl Iterator<Item = &'a GroupStatus> {
+    let groups = other.status.as_ref().filter(|status| status.belongs()).map(|status| &status.groups);
+    let forked = |there: &&GroupStatus| {
+        own.group(there.group).is_some_and(|here| relation(&there.lineage, &here.lineage) == Relation::Forked)
+    };
+    groups.into_iter().flatten().filter(forked)
 }
 
 /// Row W1's number: the smaller of the largest `--cluster-wait-for` and the voters before the mark.

@@ -6,7 +6,7 @@ use bytes::{BufMut, BytesMut};
 use quorate_store::ids::RaftId;
 use quorate_store::stamp::EpochCause;
 
-use super::{put_author, read_author};
+use super::codec::{put_author, read_author};
 use crate::admin::Author;
 use crate::codec::{CodecError, Reader, put_count, put_text, put_uuid};
 use uuid::Uuid;

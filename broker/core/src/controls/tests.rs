@@ -1,7 +1,8 @@
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 use proptest::prelude::*;
 
 use super::*;
+use crate::codec::Reader;
 
 fn act(changes: Vec<Change>) -> Act {
     let author = Author { who: "anna".into(), address: "127.0.0.1:1".into() };
@@ -19,7 +20,7 @@ fn every_change() -> Vec<Change> {
         Change::RequiredNodes(3),
         Change::Durability(weak),
         Change::PermittedNodes(BTreeSet::from(["b1".to_owned(), "h2:1".to_owned()])),
-        Change::Transfer { to: RaftId(3), name: "b3".into() },
+        Change::Transfer { to: RaftId(3), name: "b3".into(), from: "b1".into() },
         primary(2, 5),
         Change::Lease { left_ms: 5000, set: true },
     ]
@@ -42,6 +43,24 @@ fn forced(kind: ForcedKind) -> Forced {
         author: Author { who: "anna".into(), address: String::new() },
         reason: "fire".into(),
     }
+}
+
+#[test]
+fn a_transfer_of_an_earlier_version_is_read_and_names_nobody_before() {
+    let encoded = |act: &Act| {
+        let mut out = BytesMut::new();
+        act.encode(&mut out);
+        out
+    };
+    let transfer = Change::Transfer { to: RaftId(3), name: "b3".into(), from: String::new() };
+    let (now, tag_at) = (act(vec![transfer]), encoded(&act(Vec::new())).len());
+    let mut old = encoded(&now);
+    assert_eq!(old[tag_at], 10);
+    old[tag_at] = 5;
+    let mut nobody = BytesMut::new();
+    crate::codec::put_text(&mut nobody, "");
+    old.truncate(old.len() - nobody.len());
+    assert_eq!(Act::decode(&mut Reader::new(old.freeze())), Ok(now));
 }
 
 #[test]
@@ -102,7 +121,7 @@ fn numbers_only_rise_and_who_takes_over_is_designated_where_somebody_was() {
     assert!(controls.apply(Index(5), &act(vec![primary(1, 8)])).is_empty(), "it is already");
     assert_eq!(controls.number(), 8, "who holds it has seen the number in its log");
     // A marked store goes on by a person's word: nothing that was forced before is in force.
-    controls.restore(RaftId(1));
+    controls.restore();
     assert_eq!(controls.in_force(), None);
 }
 

@@ -8,7 +8,7 @@ use quorate_store::stamp::{EpochCause, EpochEntry, LeftOut};
 use uuid::Uuid;
 
 use super::lineage::{Relation, relation};
-use super::rivals::{rivals, superseded};
+use super::rivals::{are_parted, rivals, superseded};
 use super::rolled_back::rolled_back;
 use super::status::{GroupStatus, InitialStatus, RecoveryMode, StoreState, VoterRef};
 
@@ -326,18 +326,24 @@ fn is_superseded(standing: &Standing<'_>, all: &[Standing<'_>]) -> bool {
 
 /// The first two rivals, one of them of the latest history if possible. What a mark superseded is in nobody's way.
 fn first_rivals(standings: &[Standing<'_>], history: &[EpochEntry]) -> Option<(usize, usize)> {
+    let first = |order: &[usize], test: fn(&Standing<'_>, &Standing<'_>) -> bool| {
+        let tested = |(one, other): (&usize, &usize)| {
+            standings.get(*one).zip(standings.get(*other)).is_some_and(|(one, other)| test(one, other))
+        };
+        let pairs = order
+            .iter()
+            .enumerate()
+            .flat_map(|(at, one)| order.iter().skip(at + 1).map(move |other| (one, other)));
+        pairs.into_iter().find(|pair| tested(*pair)).map(|(one, other)| (*one, *other))
+    };
+    let all = || 0..standings.len();
     if standings.iter().all(|standing| relation(standing.lineage, history) == Relation::Same) {
-        return None;
+        return first(&all().collect::<Vec<_>>(), are_parted);
     }
     let live = |at: &usize| standings.get(*at).is_some_and(|standing| !is_superseded(standing, standings));
-    let mut order: Vec<usize> = (0..standings.len()).filter(live).collect();
+    let mut order: Vec<usize> = all().filter(live).collect();
     order.sort_by_key(|at| standings.get(*at).is_none_or(|standing| standing.lineage != history));
-    order.iter().enumerate().find_map(|(place, one)| {
-        let other = order.iter().skip(place + 1).find(|other| {
-            standings.get(*one).zip(standings.get(**other)).is_some_and(|(one, other)| rivals(one, other))
-        })?;
-        Some((*one, *other))
-    })
+    first(&order, rivals)
 }
 
 /// The mark of this store, if nobody went on from it yet.

@@ -20,6 +20,7 @@ pub(crate) struct Company<'a> {
     members: Vec<&'a InitialStatus>,
     witnesses: Vec<&'a InitialStatus>,
     asides: Vec<Aside<'a>>,
+    rivalled_by: Option<&'a InitialStatus>,
 }
 
 /// The cluster this is about.
@@ -125,9 +126,13 @@ impl<'a> Company<'a> {
         });
         let sound = here.clone();
         let twice = stores_twice(&here);
-        let is_rival = |status: &InitialStatus| status.key == own.key && rivalled(own, &sound).is_some();
+        let rivalled_by = rivalled(own, &sound).or_else(|| contested(own, &sound));
+        let is_told_of = |status: &InitialStatus| {
+            let by = if status.key == own.key { rivalled_by } else { contested(status, &sound) };
+            by.is_some()
+        };
         set_aside(&mut here, &|status| {
-            (twice.contains(&status.key) || is_rival(status)).then_some(Why::StoreTwice)
+            (twice.contains(&status.key) || is_told_of(status)).then_some(Why::StoreTwice)
         });
         set_aside(&mut here, &|status| status.panicked.is_some().then_some(Why::Panicked));
         let choice = choose(own, &here);
@@ -135,7 +140,7 @@ impl<'a> Company<'a> {
         let losers = names_twice(&here);
         set_aside(&mut here, &|status| losers.contains(&status.key.store).then_some(Why::NameTwice));
         let witnesses = witnesses(&here, &sound);
-        Self { own, choice, members: here, witnesses, asides }
+        Self { own, choice, members: here, witnesses, asides, rivalled_by }
     }
 
     pub(crate) fn own(&self) -> &'a InitialStatus {
@@ -159,6 +164,11 @@ impl<'a> Company<'a> {
     /// Whose records of other stores are heard.
     pub(crate) fn witnesses(&self) -> &[&'a InitialStatus] {
         &self.witnesses
+    }
+
+    /// Somebody for whom another process with the own store counts, which keeps this one from counting.
+    pub(crate) fn rivalled_by(&self) -> Option<&'a InitialStatus> {
+        self.rivalled_by
     }
 
     /// Who does not count.
@@ -290,17 +300,8 @@ fn stores_twice(here: &[&InitialStatus]) -> BTreeSet<PeerKey> {
     for status in here {
         runs.entry(status.key.store).or_default().push(status);
     }
-    let acknowledged = |status: &InitialStatus| {
-        status.is_active(GroupId::SYSTEM)
-            || here.iter().any(|witness| {
-                witness.key.store != status.key.store
-                    && witness.is_active(GroupId::SYSTEM)
-                    && witness
-                        .recorded
-                        .iter()
-                        .any(|seen| seen.store == status.key.store && seen.run == Some(status.key.run))
-            })
-    };
+    let acknowledged =
+        |status: &InitialStatus| status.is_active(GroupId::SYSTEM) || is_acknowledged(status.key, here);
     let mut twice = BTreeSet::new();
     for same in runs.values().filter(|same| same.len() > 1) {
         let kept: Vec<_> = same.iter().filter(|status| acknowledged(status)).collect();
@@ -310,14 +311,39 @@ fn stores_twice(here: &[&InitialStatus]) -> BTreeSet<PeerKey> {
     twice
 }
 
+/// Whether somebody else who is active recorded this very run.
+fn is_acknowledged(key: PeerKey, here: &[&InitialStatus]) -> bool {
+    here.iter().any(|witness| {
+        witness.key.store != key.store
+            && witness.is_active(GroupId::SYSTEM)
+            && witness.recorded.iter().any(|seen| seen.store == key.store && seen.run == Some(key.run))
+    })
+}
+
 /// Somebody for whom another process with the own store counts: that one is to be met before anything is decided, though
-/// it be somebody else who answers first. Whoever took part in this run is that one itself.
-pub(super) fn rivalled<'a>(own: &InitialStatus, here: &[&'a InitialStatus]) -> Option<&'a InitialStatus> {
+/// it be somebody else who answers first. Whoever took part in this run is that one itself, and so is the only one of the
+/// two that an active cluster acknowledged, as in [`stores_twice`].
+fn rivalled<'a>(own: &InitialStatus, here: &[&'a InitialStatus]) -> Option<&'a InitialStatus> {
     if own.group(GroupId::SYSTEM).is_some_and(|part| part.was_active_this_run) {
         return None;
     }
-    let counts = |key: &PeerKey| key.store == own.key.store && *key != own.key;
+    let own_is_acknowledged = is_acknowledged(own.key, here);
+    let counts = |key: &PeerKey| {
+        key.store == own.key.store && *key != own.key && (!own_is_acknowledged || is_acknowledged(*key, here))
+    };
     here.iter().copied().find(|status| status.rivalled.iter().any(counts))
+}
+
+/// Somebody who met this process and another one with its store, while nobody is active who could have acknowledged one of
+/// them: then neither counts, for anybody.
+fn contested<'a>(status: &InitialStatus, here: &[&'a InitialStatus]) -> Option<&'a InitialStatus> {
+    let ran = status.group(GroupId::SYSTEM).is_some_and(|part| part.was_active_this_run);
+    if ran || here.iter().any(|other| other.is_active(GroupId::SYSTEM)) {
+        return None;
+    }
+    let met =
+        |other: &&InitialStatus| other.key.store != status.key.store && other.rivalled.contains(&status.key);
+    here.iter().copied().find(met)
 }
 
 /// The cluster this broker is in, or would join.

@@ -9,10 +9,12 @@ mod restore;
 #[cfg(test)]
 mod tests;
 
+use std::collections::BTreeSet;
+
 use quorate_store::ids::{ClusterId, GroupId};
 
 use super::assembly::Assembly;
-use super::company::Company;
+use super::company::{Company, Why};
 use super::facts::Facts;
 use super::rivals::outnumbered;
 use super::rows::Row;
@@ -161,6 +163,24 @@ impl<'a> Case<'a> {
             notes: self.company.notes(),
             cluster_id: self.company.cluster(),
         }
+    }
+
+    /// Names of those who are here and do not count for this reason.
+    fn aside_for(&self, why: &Why) -> BTreeSet<&str> {
+        let asides = self.company.asides().iter().filter(|aside| aside.why == *why);
+        asides.map(|aside| aside.status.name.as_str()).collect()
+    }
+
+    /// How those who are missing come to count: they are started; or, if they are here, what keeps them from it is ended.
+    fn bring(&self, missing: &[String]) -> Vec<String> {
+        let (twins, panicked) = (self.aside_for(&Why::StoreTwice), self.aside_for(&Why::Panicked));
+        let is_of = |names: &BTreeSet<&str>, name: &String| names.contains(name.as_str());
+        let twice = missing.iter().filter(|name| is_of(&twins, name)).map(|name| next::stop_twin(name));
+        let cleared = missing.iter().any(|name| is_of(&panicked, name));
+        let clear = cleared.then(|| next::clear_panic(self.company.cluster()));
+        let away: Vec<String> =
+            missing.iter().filter(|name| !is_of(&twins, name) && !is_of(&panicked, name)).cloned().collect();
+        twice.chain(clear).chain(next::start(&away)).collect()
     }
 
     /// The group as people call it.

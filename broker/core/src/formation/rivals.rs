@@ -5,6 +5,8 @@ use quorate_store::stamp::{EpochCause, EpochEntry, Known, LeftOut};
 
 use super::assembly::Standing;
 use super::lineage::{Relation, common, relation};
+use super::status::InitialStatus;
+use crate::machine::Agreement;
 
 /// Both hold what the other does not, and no mark says which of them goes on.
 pub(crate) fn rivals(one: &Standing<'_>, other: &Standing<'_>) -> bool {
@@ -17,11 +19,27 @@ pub(crate) fn rivals(one: &Standing<'_>, other: &Standing<'_>) -> bool {
         _ => (one.lineage, other.lineage),
     };
     match relation(mine, theirs) {
-        Relation::Same => false,
+        Relation::Same => are_parted(one, other),
         Relation::Forked => true,
         Relation::Earlier => exceeds(one, mine, theirs),
         Relation::Later => exceeds(other, theirs, mine),
     }
+}
+
+/// Their epochs are the same, and the cluster's safety number was renewed otherwise: some store voted in two histories, and
+/// each of them may hold confirmed messages that the other does not.
+pub(crate) fn parted(one: &InitialStatus, other: &InitialStatus) -> bool {
+    let (Some(mine), Some(theirs)) = (one.group(GroupId::SYSTEM), other.group(GroupId::SYSTEM)) else {
+        return false;
+    };
+    one.safety.compare(&other.safety) == Agreement::Apart
+        && !mine.lineage.is_empty()
+        && relation(&mine.lineage, &theirs.lineage) == Relation::Same
+}
+
+/// [`parted`], and both hold all they acknowledged: what may lack something is filled again in any case.
+pub(crate) fn are_parted(one: &Standing<'_>, other: &Standing<'_>) -> bool {
+    one.trusted && other.trusted && parted(one.member, other.member)
 }
 
 /// Both histories left what they share by the designated primary's number, the first one by the lower one, or by none and

@@ -10,6 +10,7 @@ use quorate_protocol::frame::{Binding, ExchangeKind, NumberRange, ProducerId};
 use quorate_protocol::name::{ExchangeName, NameError, QueueName, RoutingKey, VhostName};
 use quorate_store::ids::{ClusterId, Incarnation, RaftId, RunId, StoreId};
 
+use super::asked::Asked;
 use super::codec::{DecodeError, Reader, Writer};
 use super::transaction::Transaction;
 
@@ -273,6 +274,8 @@ pub enum Command {
         /// Random.
         number: u64,
     },
+    /// `system`: a change of members or a vhost that an operator asked for, with who did, for the audit.
+    Asked(Box<Asked>),
     /// `system`: a vhost with a group of its own.
     CreateVhost {
         /// Its name.
@@ -306,6 +309,7 @@ impl Command {
             Self::ForgetMember { .. } => 71,
             Self::LeaveMember { .. } => 72,
             Self::DrainMember { .. } => 73,
+            Self::Asked(_) => 74,
             Self::RenewSafety { .. } => 96,
         }
     }
@@ -389,6 +393,7 @@ impl Command {
                 out.string(address);
             }
             Self::ForgetMember { name } => out.string(name),
+            Self::Asked(asked) => asked.write(out),
             Self::RenewSafety { number } => out.u64(*number),
             Self::LeaveMember { store, replaced: flag } | Self::DrainMember { store, drained: flag } => {
                 out.uuid(store.0);
@@ -397,7 +402,7 @@ impl Command {
         }
     }
 
-    fn read(kind: u8, payload: Bytes) -> Result<Self, DecodeError> {
+    pub(super) fn read(kind: u8, payload: Bytes) -> Result<Self, DecodeError> {
         if kind == 1 {
             return Ok(Self::Publish(payload));
         }
@@ -448,6 +453,7 @@ impl Command {
             71 => Self::ForgetMember { name: from.string()? },
             72 => Self::LeaveMember { store: StoreId(from.uuid()?), replaced: from.bool("replaced")? },
             73 => Self::DrainMember { store: StoreId(from.uuid()?), drained: from.bool("drained")? },
+            74 => Self::Asked(Box::new(Asked::read(from)?)),
             96 => Self::RenewSafety { number: from.u64()? },
             _ => return Err(DecodeError::Value("command kind")),
         };

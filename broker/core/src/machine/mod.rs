@@ -17,8 +17,9 @@
 //! [`VhostMachine::checkpoint`].
 //!
 //! Reading order: [`command`], [`outcome`], [`limits`], `vhost`, `publish`, `producer`, `transaction`, `routing`, `queue`,
-//! `chunk`, `checkpoint`, `safety`, `system`.
+//! `chunk`, `checkpoint`, `safety`, `system`, `asked`.
 
+mod asked;
 mod checkpoint;
 mod chunk;
 mod codec;
@@ -37,6 +38,7 @@ mod system;
 mod transaction;
 mod vhost;
 
+pub use asked::Asked;
 pub use checkpoint::{ExportedRecord, RestoreError, export_state, meta_key};
 pub use chunk::SlotView;
 pub use codec::DecodeError;

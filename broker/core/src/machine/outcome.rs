@@ -58,6 +58,11 @@ impl Outcome {
             _ => None,
         }
     }
+
+    /// Whether something of the cluster is not as it was before.
+    pub(crate) fn has_changed(&self) -> bool {
+        matches!(self, Self::Done { affected: 1.. }) || self.new_vhost().is_some()
+    }
 }
 
 /// A transaction that is in effect.

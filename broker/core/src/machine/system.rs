@@ -9,6 +9,7 @@ use quorate_store::ids::{ClusterId, GroupId, Index, RaftId, StoreId};
 use quorate_store::state::{Family, Pair, StateBatch, StateWrite};
 use uuid::Uuid;
 
+use super::asked::Asked;
 use super::checkpoint::{MACHINE, META, RestoreError, key, split_key};
 use super::codec::{DecodeError, Reader, Writer};
 use super::command::{Command, CommandReader, Founding, Member, Place, read_name};
@@ -18,6 +19,7 @@ use super::limits::{MAX_ADDRESS_BYTES, MAX_MEMBERS, MAX_PLACES, MAX_VHOSTS};
 use super::outcome::Outcome;
 use super::safety::SafetyNumbers;
 use super::vhost::Applied;
+use crate::controls::AuditRecord;
 
 const FORMAT: u8 = 5;
 /// The vhost that every cluster begins with, and its group.
@@ -78,18 +80,39 @@ impl SystemMachine {
     }
 
     /// Applies the data of the entry at `index`: one outcome per command, in order.
-    pub fn apply(&mut self, _index: Index, data: &Bytes) -> Vec<Outcome> {
+    pub fn apply(&mut self, index: Index, data: &Bytes) -> Vec<Outcome> {
+        self.apply_and_note(index, data, &mut |_| {})
+    }
+
+    /// As [`Self::apply`]; what operators asked for and is so by this entry is noted for the audit.
+    pub(crate) fn apply_and_note(
+        &mut self,
+        index: Index,
+        data: &Bytes,
+        note: &mut impl FnMut(AuditRecord),
+    ) -> Vec<Outcome> {
         CommandReader::new(data)
-            .map(|located| match located.command {
-                Ok(command) => {
-                    self.apply_command(command).unwrap_or_else(|(code, text)| Outcome::Failed(code, text))
-                }
-                Err(error) => Outcome::Failed(
-                    FaultCode::MalformedFrame,
-                    format!("not a command of this release: {error}"),
-                ),
+            .map(|located| {
+                let applied = match located.command {
+                    Ok(Command::Asked(asked)) => self.apply_asked(index, *asked, note),
+                    Ok(command) => self.apply_command(command),
+                    Err(error) => {
+                        Err((FaultCode::MalformedFrame, format!("not a command of this release: {error}")))
+                    }
+                };
+                applied.unwrap_or_else(|(code, text)| Outcome::Failed(code, text))
             })
             .collect()
+    }
+
+    fn apply_asked(&mut self, index: Index, asked: Asked, note: &mut impl FnMut(AuditRecord)) -> Applied {
+        let Asked { at_ms, author, reason, command } = asked;
+        let told = self.told(&command);
+        let outcome = self.apply_command(command)?;
+        if let Some([what, before, after]) = told.filter(|_| outcome.has_changed()) {
+            note(AuditRecord { index, at_ms, author, reason, what, before, after });
+        }
+        Ok(outcome)
     }
 
     fn apply_command(&mut self, command: Command) -> Applied {

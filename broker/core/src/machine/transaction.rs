@@ -24,6 +24,7 @@ use super::command::{QueueId, read_ranges, write_ranges};
 use super::limits::{MAX_COPIES_PER_BATCH, MAX_LIVE_MESSAGES, MAX_SEQUENCE};
 use super::outcome::{Committed, Outcome};
 use super::publish::slot;
+use super::queue::Queue;
 use super::vhost::{Applied, Failure, VhostMachine, no_queue_numbered};
 
 /// Bytes of the command before the transaction's.
@@ -209,9 +210,12 @@ impl VhostMachine {
                 let needed = needed.entry(*id).or_default();
                 *needed += count;
                 let freed = effects.freed.get(id).copied().unwrap_or(0);
-                let room = self.queue(*id).map_or(0, |queue| queue.room_without(freed));
+                let queue = self.queue(*id);
+                let room = queue.map_or(0, |queue| queue.room_without(freed));
                 if *needed > room {
-                    let text = format!("{}: a queue has room for {room} of {needed}", named(&batch.body));
+                    let name = queue.map(Queue::name).map(ToString::to_string).unwrap_or_default();
+                    let text =
+                        format!("{}: queue {name} has room for {room} of {needed}", named(&batch.body));
                     return Err((FaultCode::QueueFull, text));
                 }
             }

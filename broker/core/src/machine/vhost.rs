@@ -138,6 +138,7 @@ impl VhostMachine {
             | Command::LeaveMember { .. }
             | Command::RenewSafety { .. }
             | Command::DrainMember { .. }
+            | Command::Asked(_)
             | Command::CreateVhost { .. } => {
                 Err((FaultCode::MalformedFrame, "a command for the group `system`".to_owned()))
             }

@@ -9,18 +9,19 @@ use quorate_store::stamp::Durability;
 
 use super::Node;
 use super::config::SYSTEM_NAME;
+use super::controls::check_reason;
 use super::gate::Gate;
 use super::group::Group;
 use super::members::{Ailment, ailments};
 use super::origin::Origin;
 use crate::admin::{
-    AdminReply, AdminRequest, Explanation, GroupStatusView, GroupVerdict, InForceView, MetricSample, Metrics,
-    NodeStatus, Status, VerdictWord,
+    AdminReply, AdminRequest, Author, Explanation, GroupStatusView, GroupVerdict, InForceView, MetricSample,
+    Metrics, NodeStatus, Status, VerdictWord,
 };
 use crate::controls::{durability_text, policy_text};
 use crate::io::{AdminId, Output};
 use crate::loss_window::{Window, forced_loss_window, loss_window};
-use crate::machine::Command;
+use crate::machine::{Asked, Command};
 use crate::replica::Replica;
 
 /// The cluster's own group, and all virtual hosts at once.
@@ -39,10 +40,12 @@ impl Node {
                     Err(reply) => reply,
                 }
             }
-            AdminRequest::CreateVhost { name, author: _ } => match self.create_vhost(id, &name) {
-                Ok(()) => return,
-                Err(reply) => reply,
-            },
+            AdminRequest::CreateVhost { name, reason, author } => {
+                match self.create_vhost(id, &name, (author, reason)) {
+                    Ok(()) => return,
+                    Err(reply) => reply,
+                }
+            }
             AdminRequest::Group(request) => match self.ask_group(id, request) {
                 Ok(()) => return,
                 Err(reply) => reply,
@@ -60,7 +63,8 @@ impl Node {
         self.emit(Output::AdminReply { id, reply });
     }
 
-    fn create_vhost(&mut self, id: AdminId, name: &str) -> Result<(), AdminReply> {
+    fn create_vhost(&mut self, id: AdminId, name: &str, word: (Author, String)) -> Result<(), AdminReply> {
+        check_reason(&word.1)?;
         let name = VhostName::new(name).map_err(|error| AdminReply::Failed {
             code: "INVALID_NAME",
             message: format!("virtual host: {error}"),
@@ -89,10 +93,16 @@ impl Node {
                 leader_admin_address: None,
             });
         }
-        self.with_group(GroupId::SYSTEM, |_, group| {
-            group.propose(Command::CreateVhost { name }, Origin::Admin(id));
-        });
+        self.propose_asked(Command::CreateVhost { name }, word, Origin::Admin(id));
         Ok(())
+    }
+
+    /// Proposes in `system` what an operator asked for, with who did and why.
+    pub(super) fn propose_asked(&mut self, command: Command, word: (Author, String), origin: Origin) {
+        let (author, reason) = word;
+        let asked = Asked { at_ms: self.wall_ms(), author, reason, command };
+        let command = Command::Asked(Box::new(asked));
+        self.with_group(GroupId::SYSTEM, |_, group| group.propose(command, origin));
     }
 
     /// Commands that change the cluster go through the leader of `system`.
@@ -122,9 +132,16 @@ impl Node {
             Some(group) => format!("virtual host {}", group.vhost),
             None => "the group `system`".to_owned(),
         };
+        let (code, message) = match address {
+            Some(_) => ("NOT_LEADER", format!("this broker does not lead {what}")),
+            None => (
+                "NO_QUORUM",
+                format!("nobody is known to lead {what}, and without a leader nothing is changed"),
+            ),
+        };
         Err(AdminReply::Failed {
-            code: if address.is_some() { "NOT_LEADER" } else { "NO_QUORUM" },
-            message: format!("this broker does not lead {what}"),
+            code,
+            message,
             next: vec!["quorate cluster status".into()],
             leader_admin_address: address,
         })
@@ -218,8 +235,7 @@ impl Node {
                 self.peers.get(store).map(|peer| peer.identity.client_address.clone()).unwrap_or_default()
             }
         });
-        let leads = group.id != GroupId::SYSTEM && group.leads_surely();
-        let gate = self.gate(group).filter(|_| leads).map(|gate| gate.told(&group.vhost));
+        let gate = self.gate_here(group).map(|gate| gate.told(&group.vhost));
         let (durability_here, durability_weakest) = group.durability_said();
         let window =
             Window { entries: self.config.unsynced_max_entries, millis: self.config.unsynced_max_millis };
@@ -258,6 +274,12 @@ impl Node {
             nodes,
             verdict,
         }
+    }
+
+    /// What keeps clients of a virtual host waiting that this broker leads; who follows does not know.
+    fn gate_here(&self, group: &Group) -> Option<Gate> {
+        let leads = group.id != GroupId::SYSTEM && group.leads_surely();
+        self.gate(group).filter(|_| leads)
     }
 
     fn in_force_view(&self, group: &Group) -> Option<InForceView> {
@@ -403,17 +425,18 @@ impl Node {
 
     fn group_samples(&self, group: &Group) -> Vec<MetricSample> {
         let labels = || vec![("vhost", group.vhost.clone())];
+        let is_led = self.active_leader(group).is_some();
         let mut samples = vec![
             Self::sample("leader", "This broker leads the group.", labels(), u64::from(group.is_leader())),
             Self::sample(
                 "quorum",
                 "The group is led with a quorum.",
                 labels(),
-                u64::from(self.active_leader(group).is_some()),
+                u64::from(is_led && self.gate_here(group).is_none()),
             ),
             Self::sample(
                 "forced",
-                "The group goes on by an override, a solo run or a take-over that has not ended.",
+                "An override, a solo run or a take-over of the group has not ended.",
                 labels(),
                 u64::from(group.controls.in_force().is_some()),
             ),

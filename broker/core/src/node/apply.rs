@@ -6,7 +6,7 @@ use quorate_store::ids::{GroupId, Index, Term};
 use quorate_store::record::{Entry, EntryKind};
 
 use super::Node;
-use super::group::{Group, Machine};
+use super::group::Group;
 use super::origin::Origin;
 use crate::admin::AdminReply;
 use crate::io::Output;
@@ -54,10 +54,7 @@ impl Node {
             }
         }
         let renewals = group.machine.system().map_or(0, |system| system.safety().renewals());
-        let outcomes = match &mut group.machine {
-            Machine::System(machine) => machine.apply(entry.index, &entry.data),
-            Machine::Vhost(machine) => machine.apply(entry.index, &entry.data),
-        };
+        let outcomes = group.apply_commands(entry);
         if group.id == GroupId::SYSTEM && !outcomes.is_empty() {
             self.stamp_changed = true;
             let system = group.machine.system();

@@ -66,11 +66,7 @@ impl Node {
         if self.asks.len() >= MAX_ASKS {
             return Err(refused("OVERLOADED", "too many commands about groups wait already".into(), &[]));
         }
-        if request.reason.len() > MAX_TEXT_BYTES || request.reason.chars().any(char::is_control) {
-            return Err(invalid(format!(
-                "a reason is text of up to {MAX_TEXT_BYTES} bytes without control characters"
-            )));
-        }
+        check_reason(&request.reason)?;
         let group_id = self.group_asked(request.vhost.as_deref())?;
         let renewed = self.renewal(group_id, &request.act)?;
         if let (GroupAct::Force(act), None) = (&request.act, &renewed) {
@@ -92,13 +88,15 @@ impl Node {
             }
             GroupAct::Transfer { to, within_millis } => {
                 if !TRANSFER_MILLIS.contains(&within_millis) {
-                    return Err(invalid("a transfer may take from 100ms to 10min".into()));
+                    let text = "a transfer may take from 100ms to 10min";
+                    return Err(refused("INVALID", text.into(), &["quorate group transfer --help"]));
                 }
                 let node = self.transferee(group, &to)?;
-                (vec![Change::Transfer { to: node, name: to.clone() }], Some((node, to)), within_millis)
+                let from = self.config.name.clone();
+                (vec![Change::Transfer { to: node, name: to.clone(), from }], Some((node, to)), within_millis)
             }
         };
-        let at_ms = self.config.tick_zero_ms.saturating_add(self.now.0);
+        let at_ms = self.wall_ms();
         let act = Act { at_ms, author: request.author, reason: request.reason, changes };
         if group.controls.clone().apply(Index(0), &act).is_empty() {
             let report = GroupReport {
@@ -469,9 +467,10 @@ fn permission(group: &Group, permitted: BTreeSet<String>) -> Result<Change, Admi
     };
     let fits = |text: &String| !text.is_empty() && text.len() <= 255 && !text.chars().any(char::is_control);
     if permitted.len() > MAX_PERMITTED || !permitted.iter().all(fits) {
-        return Err(invalid(format!(
+        let text = format!(
             "permitted nodes are up to {MAX_PERMITTED} names, store ids or cluster addresses of 1 to 255 bytes"
-        )));
+        );
+        return Err(refused("INVALID", text, &["quorate member permit --help"]));
     }
     let is_named =
         |names: [&str; 3]| permitted.is_empty() || names.iter().any(|name| permitted.contains(*name));
@@ -501,7 +500,7 @@ fn event_of(vhost: &str, changed: &Changed, act: &Act, leads: bool) -> Option<Ev
             let (_, before, after) = changed.texts();
             Event::AttributeUpdated { vhost, attribute: "permitted nodes", before, after }
         }
-        Changed::Leader { after } if leads => {
+        Changed::Leader { after, .. } if leads => {
             Event::TransferRequested { vhost, to: after, who: act.author.to_string() }
         }
         // That is told by each node when it is gone.
@@ -544,7 +543,7 @@ fn ended(group: &Group, in_force: &InForce, required: u64) -> Result<Change, Adm
     } else {
         "goes on with one of two voters: that ends by itself once the other one has everything"
     };
-    Err(refused("CONFLICT", format!("virtual host {} {text}", group.vhost), &["quorate group status"]))
+    Err(refused("GROUP_FORCED", format!("virtual host {} {text}", group.vhost), &["quorate group status"]))
 }
 
 /// Without a leader some of it can be forced, in another way.
@@ -576,6 +575,15 @@ fn no_group(vhost: &str) -> AdminReply {
 
 pub(super) fn invalid(message: String) -> AdminReply {
     refused("INVALID", message, &["quorate group set --help"])
+}
+
+/// An operator's reason is for people, and kept for long.
+pub(super) fn check_reason(reason: &str) -> Result<(), AdminReply> {
+    if reason.len() > MAX_TEXT_BYTES || reason.chars().any(char::is_control) {
+        let text = format!("a reason is text of up to {MAX_TEXT_BYTES} bytes without control characters");
+        return Err(refused("INVALID", text, &[]));
+    }
+    Ok(())
 }
 
 pub(super) fn refused(code: &'static str, message: String, next: &[&str]) -> AdminReply {

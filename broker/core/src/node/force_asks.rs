@@ -116,7 +116,7 @@ impl Node {
         }
         // Of a larger cluster's group two may be left for a while: who of them gives way is no question for a take-over.
         let of_cluster = self.groups.get(GroupId::SYSTEM).map_or(0, |system| latest_voters(system).len());
-        if voters.len() == 2 && of_cluster <= 2 {
+        if voters.len() == 2 && of_cluster == 2 {
             let text = "this cluster has two voters: a take-over settles which of them goes on, and which gives way later";
             return Err(refused("GROUP_OF_TWO", text.into(), &[TAKE_OVER]));
         }

@@ -352,7 +352,7 @@ impl Node {
             cause: force.kind.cause(own),
             left_out,
             who: force.author.to_string(),
-            when_ms: self.config.tick_zero_ms.saturating_add(self.now.0),
+            when_ms: self.wall_ms(),
             why: force.reason.clone(),
         }
     }
@@ -406,7 +406,7 @@ impl Node {
             }
             None => String::new(),
         };
-        let now_ms = self.config.tick_zero_ms.saturating_add(self.now.0);
+        let now_ms = self.wall_ms();
         let reason = if forced.reason.is_empty() { String::new() } else { format!(" ({})", forced.reason) };
         Some(format!(
             "virtual host {} goes on with {} of {} voters {what}, for {} now, by {}{reason}{lease}; what it confirms is marked, \

@@ -23,7 +23,7 @@ use super::steps::Parting;
 use crate::control::Control;
 use crate::controls::{Change, Controls};
 use crate::io::Tick;
-use crate::machine::{Command, CommandReader, SystemMachine, VhostMachine};
+use crate::machine::{Command, CommandReader, Outcome, SystemMachine, VhostMachine};
 use crate::replica::Replica;
 
 /// What a group's entries mean.
@@ -158,6 +158,8 @@ pub(crate) struct Group {
     /// Led since its quorum was last reported lost.
     pub(crate) had_quorum: bool,
     pub(crate) was_active: bool,
+    /// Until then those with whom it was active are awaited, though the group goes on elsewhere.
+    pub(crate) leaves_at: Option<Tick>,
     /// Leader only: ticks in which there was nothing to do, and where the log ended in them.
     pub(crate) idle_ticks: usize,
     pub(crate) idle_at: Index,
@@ -223,6 +225,7 @@ impl Group {
             seen_active: false,
             had_quorum: false,
             was_active: false,
+            leaves_at: None,
             idle_ticks: 0,
             idle_at: Index::default(),
             campaign_at: None,
@@ -372,6 +375,18 @@ impl Group {
                 }
             }
             Err(_) => self.proposals = taken.into_iter().flatten().collect(),
+        }
+    }
+
+    /// Applies an entry's commands: one outcome for each, in order. What operators asked for of members and virtual hosts goes to
+    /// the audit.
+    pub(crate) fn apply_commands(&mut self, entry: &Entry) -> Vec<Outcome> {
+        let Self { machine, controls, .. } = self;
+        match machine {
+            Machine::System(machine) => {
+                machine.apply_and_note(entry.index, &entry.data, &mut |record| controls.record(record))
+            }
+            Machine::Vhost(machine) => machine.apply(entry.index, &entry.data),
         }
     }
 

@@ -43,7 +43,7 @@ impl Node {
         let change = if self.is_restored(group) { Some(Change::Restored) } else { self.next_part(group) };
         if let Some(change) = change {
             group.force_asked_at = self.now;
-            let at_ms = self.config.tick_zero_ms.saturating_add(self.now.0);
+            let at_ms = self.wall_ms();
             let author = Author { who: self.config.name.clone(), address: String::new() };
             let act = Act { at_ms, author, reason: String::new(), changes: vec![change] };
             group.flush_proposals();

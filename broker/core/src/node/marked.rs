@@ -52,9 +52,9 @@ impl Group {
             Control::Act(act) => {
                 self.apply_act(index, act);
             }
-            Control::Recovery { recovery, sole } => {
+            Control::Recovery { recovery, .. } => {
                 self.begin_epoch(recovery);
-                self.controls.restore(sole);
+                self.controls.restore();
             }
             Control::Forced(forced) => {
                 self.begin_epoch(forced.id);
@@ -108,7 +108,7 @@ fn forced(epoch: &EpochEntry, kind: ForcedKind, sole: RaftId, members: &[StampMe
         nodes: of(&|left| left.named),
         former: of(&|left| left.voter),
         at_ms: epoch.when_ms,
-        author: Author { who: epoch.who.clone(), address: String::new() },
+        author: Author::from_text(&epoch.who),
         reason: epoch.why.clone(),
     }
 }

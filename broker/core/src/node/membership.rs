@@ -4,7 +4,7 @@ use quorate_store::ids::{GroupId, Index, RaftId, StoreId, Term};
 
 use super::group::Group;
 use super::origin::Origin;
-use super::peers::Linked;
+use super::peers::{Linked, Unlinked};
 use super::steps::Roster;
 use super::{Node, Phase};
 use crate::controls::Controls;
@@ -62,7 +62,12 @@ impl Node {
     pub(super) fn peer_unlinked(&mut self, key: PeerKey) {
         // What it acknowledged until now is remembered: it may come back with less.
         self.note_acknowledged();
-        let Some(identity) = self.peers.unlinked(key) else { return };
+        let identity = match self.peers.unlinked(key) {
+            Unlinked::Lost(identity) => identity,
+            // The run beside which it waited counts again.
+            Unlinked::Rival => return self.facts_changed = true,
+            Unlinked::Unknown => return,
+        };
         self.facts_changed = true;
         self.event(Event::ContactLost { member: identity.name, peer: key });
         self.admissions.remove(&key.store);
@@ -132,7 +137,7 @@ impl Node {
                     return;
                 }
                 self.peers.route(RaftId(message.from), from.store);
-                let mut lacks = false;
+                let (mut lacks, mut differs) = (false, None);
                 self.with_group(group, |node, group| {
                     if group.lineage.tag() != lineage {
                         return;
@@ -147,6 +152,7 @@ impl Node {
                     }
                     if let Some(replica) = &mut group.replica {
                         lacks = replica.lacks_acknowledged(&message);
+                        differs = replica.differs_committed(&message);
                         replica.step(*message);
                     }
                 });
@@ -154,6 +160,9 @@ impl Node {
                 if lacks && !self.transient && !self.refilling.contains(&group) {
                     self.tell_older("it lacks what it acknowledged to the leader of this term".to_owned());
                     self.distrust_store();
+                }
+                if let Some(index) = differs {
+                    self.committed_otherwise(group, from, index);
                 }
             }
             PeerMessage::Sleep { group, lineage, term, end } => {
@@ -233,7 +242,7 @@ impl Node {
         }
         self.told_status = Some(encoded);
         self.told_at = self.now;
-        let keys: Vec<_> = self.peers.all_linked().map(|peer| peer.identity.key).collect();
+        let keys: Vec<_> = self.peers.all_reached().collect();
         for to in keys {
             self.emit(Output::Send {
                 to,

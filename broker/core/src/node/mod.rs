@@ -67,7 +67,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use quorate_store::ids::{ClusterId, GroupId, Incarnation, Index, RaftId, RunId, StoreId};
 use quorate_store::record::Record;
-use quorate_store::stamp::Stamp;
+use quorate_store::stamp::{EpochEntry, Stamp};
 use quorate_store::state::ViewId;
 use rand_chacha::ChaCha12Rng;
 use rand_core::{Rng, SeedableRng};
@@ -488,6 +488,12 @@ impl Node {
         self.groups.get(group).map_or(0, |group| group.configuration.voters.len())
     }
 
+    /// The epoch that a virtual host's group is in here: for whoever watches from outside.
+    pub fn epoch(&self, vhost: &str) -> Option<EpochEntry> {
+        let group = self.groups.values().find(|group| group.vhost == vhost)?;
+        group.lineage.entries().last().cloned()
+    }
+
     fn emit(&mut self, output: Output) {
         self.outputs.push_back(output);
     }
@@ -558,6 +564,11 @@ impl Node {
     /// `system`'s view of the members: its machine, once there is one.
     fn system(&self) -> Option<&crate::machine::SystemMachine> {
         self.groups.get(GroupId::SYSTEM).and_then(|group| group.machine.system())
+    }
+
+    /// The wall clock, in milliseconds since 1970: for what is told to people.
+    fn wall_ms(&self) -> u64 {
+        self.config.tick_zero_ms.saturating_add(self.now.0)
     }
 
     /// The name to show for a store.

@@ -46,15 +46,10 @@ impl StoredGroup {
             None => (group.applied.next(), Vec::new(), true),
         };
         for entry in tail {
-            match (entry.kind, &mut group.machine) {
-                (EntryKind::Command, Machine::System(machine)) => {
-                    drop(machine.apply(entry.index, &entry.data));
-                }
-                (EntryKind::Command, Machine::Vhost(machine)) => {
-                    drop(machine.apply(entry.index, &entry.data));
-                }
-                (EntryKind::Control, _) => group.replay_act(&entry),
-                (EntryKind::Membership, _) => {}
+            match entry.kind {
+                EntryKind::Command => drop(group.apply_commands(&entry)),
+                EntryKind::Control => group.replay_act(&entry),
+                EntryKind::Membership => {}
             }
         }
         let Group { id, vhost, lineage, space, machine, .. } = group;

@@ -67,9 +67,9 @@ pub(crate) struct Peers {
     untried: BTreeSet<String>,
     /// Why there is no link to an address, where the two brokers do not want each other.
     refusals: BTreeMap<String, String>,
-    /// Runs of a store of which another run is linked: a copy, or a restart whose end was not noticed yet. They count
+    /// Runs of a store of which another run is linked: copies, or a restart whose end was not noticed yet. They count
     /// for nothing until the linked run is gone.
-    rivals: BTreeMap<StoreId, Peer>,
+    rivals: BTreeMap<PeerKey, Peer>,
 }
 
 /// What a new link means.
@@ -81,6 +81,22 @@ pub(crate) enum Linked {
     Known,
     /// Another run of the same store is linked; this one has to wait until that one is gone.
     Rival,
+}
+
+/// What the end of a link means.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Unlinked {
+    /// Contact was lost with this one.
+    Lost(PeerIdentity),
+    /// A run that waited for the linked one to go is gone.
+    Rival,
+    /// There was no such link.
+    Unknown,
+}
+
+/// Started over another member's store, as it says itself.
+fn is_misnamed(peer: &Peer) -> bool {
+    peer.status.as_ref().is_some_and(|status| recorded_name(status).is_some())
 }
 
 impl Peers {
@@ -161,8 +177,9 @@ impl Peers {
                 Linked::Known
             }
             Some(peer) if peer.linked => {
-                let store = identity.key.store;
-                self.rivals.insert(store, Peer { identity, linked: true, status: None });
+                if self.rivals.len() < MEMBERS || self.rivals.contains_key(&identity.key) {
+                    self.rivals.insert(identity.key, Peer { identity, linked: true, status: None });
+                }
                 Linked::Rival
             }
             Some(peer) => {
@@ -181,23 +198,35 @@ impl Peers {
         }
     }
 
-    /// The run that waited for the linked one to go, with the status it sent meanwhile.
-    pub(crate) fn take_rival(&mut self, store: StoreId) -> Option<(PeerIdentity, Option<InitialStatus>)> {
-        self.rivals.remove(&store).map(|rival| (rival.identity, rival.status))
+    fn rivals_of(&self, store: StoreId) -> impl Iterator<Item = &Peer> {
+        self.rivals.values().filter(move |rival| rival.identity.key.store == store)
     }
 
-    /// The linked runs beside which another one of the same store waits for them to go.
+    /// A run that waited for the linked one to go, with the status it sent meanwhile: one that was not started over another
+    /// member's store, if there is one.
+    pub(crate) fn take_rival(&mut self, store: StoreId) -> Option<(PeerIdentity, Option<InitialStatus>)> {
+        let first = self.rivals_of(store).min_by_key(|rival| is_misnamed(rival))?.identity.key;
+        self.rivals.remove(&first).map(|rival| (rival.identity, rival.status))
+    }
+
+    /// The linked runs beside which others of the same store wait for them to go. Whoever says itself that it was started
+    /// over another member's store is in nobody's way.
     pub(crate) fn rivalled(&self) -> Vec<PeerKey> {
-        self.rivals.keys().filter_map(|store| self.key(*store)).take(MEMBERS).collect()
+        let rivals = self.rivals.values().filter(|rival| !is_misnamed(rival));
+        let stores: BTreeSet<StoreId> = rivals.map(|rival| rival.identity.key.store).collect();
+        stores.into_iter().filter_map(|store| self.key(store)).collect()
+    }
+
+    /// Everybody who can be told something: who is linked, and who waits beside them.
+    pub(crate) fn all_reached(&self) -> impl Iterator<Item = PeerKey> {
+        self.all_linked().map(|peer| peer.identity.key).chain(self.rivals.keys().copied())
     }
 
     /// The linked run of this store, if it was started as another member over it, and another run waits for it to go.
     pub(crate) fn misnamed_before_rival(&self, store: StoreId) -> Option<(PeerKey, PeerIdentity)> {
         let peer = self.by_store.get(&store).filter(|peer| peer.linked)?;
-        let is_misnamed =
-            |peer: &Peer| peer.status.as_ref().is_some_and(|status| recorded_name(status).is_some());
-        let rival = self.rivals.get(&store)?;
-        (is_misnamed(peer) && !is_misnamed(rival)).then(|| (peer.identity.key, peer.identity.clone()))
+        let has_better = self.rivals_of(store).any(|rival| !is_misnamed(rival));
+        (is_misnamed(peer) && has_better).then(|| (peer.identity.key, peer.identity.clone()))
     }
 
     /// Whether this very run is the one that counts for its store, or none is known yet.
@@ -205,29 +234,28 @@ impl Peers {
         self.by_store.get(&key.store).is_none_or(|peer| !peer.linked || peer.identity.key == key)
     }
 
-    /// A link closed; the peer as it was, if it was linked.
-    pub(crate) fn unlinked(&mut self, key: PeerKey) -> Option<PeerIdentity> {
-        if self.rivals.get(&key.store).is_some_and(|rival| rival.identity.key == key) {
-            self.rivals.remove(&key.store);
+    /// A link closed.
+    pub(crate) fn unlinked(&mut self, key: PeerKey) -> Unlinked {
+        if self.rivals.remove(&key).is_some() {
+            return Unlinked::Rival;
         }
-        let peer = self.by_store.get_mut(&key.store)?;
+        let Some(peer) = self.by_store.get_mut(&key.store) else { return Unlinked::Unknown };
         if peer.identity.key != key || !peer.linked {
-            return None;
+            return Unlinked::Unknown;
         }
         peer.linked = false;
         peer.status = None;
         let identity = peer.identity.clone();
         self.tried_store(key.store);
-        Some(identity)
+        Unlinked::Lost(identity)
     }
 
     pub(crate) fn set_status(&mut self, from: PeerKey, status: InitialStatus) -> bool {
-        if let Some(rival) = self.rivals.get_mut(&from.store)
-            && rival.identity.key == from
+        if let Some(rival) = self.rivals.get_mut(&from)
             && status.key == from
         {
-            rival.status = Some(status);
-            return false;
+            // Only now is it known whether it is in anybody's way.
+            return rival.status.replace(status).is_none();
         }
         match self.by_store.get_mut(&from.store) {
             Some(peer) if peer.identity.key == from && status.key == from => {

@@ -474,15 +474,12 @@ impl Group {
                 Self::replay_control(&mut self.configuration, &entry.data);
                 self.replay_act(entry);
             }
-            EntryKind::Command => match &mut self.machine {
-                Machine::System(machine) => {
-                    let outcomes = machine.apply(entry.index, &entry.data);
-                    for id in outcomes.iter().filter_map(Outcome::new_vhost) {
-                        unmade.vhosts.extend(self.new_vhost(id).map(|new| (id, new)));
-                    }
+            EntryKind::Command => {
+                let outcomes = self.apply_commands(entry);
+                for id in outcomes.iter().filter_map(Outcome::new_vhost) {
+                    unmade.vhosts.extend(self.new_vhost(id).map(|new| (id, new)));
                 }
-                Machine::Vhost(machine) => drop(machine.apply(entry.index, &entry.data)),
-            },
+            }
         }
         self.bytes_since_checkpoint += entry.data.len() as u64;
         self.applied = entry.index;

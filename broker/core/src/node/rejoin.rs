@@ -39,6 +39,8 @@ use crate::replica::Replica;
 
 /// Between two attempts to keep an image, in milliseconds.
 const KEEP_AGAIN_MILLIS: u64 = 10_000;
+/// Election timeouts for which the own side is awaited: a leader is elected in two at most.
+const OWN_SIDE_TIMEOUTS: u64 = 3;
 const KEEP_PROBLEM: &str =
     "what this store holds must be kept in quarantine before it is filled again, and cannot be";
 const KEEP_NEXT: &str =
@@ -68,6 +70,10 @@ impl Node {
             let reference = facts.reference(id);
             let strange =
                 reference.is_some_and(|reference| !same_tip(&reference.lineage, group.lineage.entries()));
+            if !strange && let Some(group) = self.groups.get_mut(id) {
+                group.leaves_at = None;
+            }
+            let Some(group) = self.groups.get(id) else { continue };
             if group.recovered.is_none() && !strange && !group.stale {
                 continue;
             }
@@ -94,6 +100,7 @@ impl Node {
                 _ if goes_on && sound && group.recovered.is_some() && self.is_vouched(group, facts) => {
                     self.start_recovered(id);
                 }
+                Verdict::Join if strange && self.awaits_own_side(id, facts) => {}
                 Verdict::Join if !sound && reference.is_some() => self.rejoin(id),
                 _ => {}
             }
@@ -105,6 +112,34 @@ impl Node {
             let stamp = self.current_stamp();
             self.write_stamp(stamp, Then::LifeRenewed);
         }
+    }
+
+    /// Whether those with whom this broker led or followed until a moment ago may be about to go on with it: they are a majority
+    /// without whoever went on elsewhere. All of them may have hung at once, and the first to answer then is the other side;
+    /// who leaves before them leaves them without a quorum.
+    fn awaits_own_side(&mut self, id: GroupId, facts: &Facts) -> bool {
+        let Some(group) = self.groups.get(id).filter(|group| group.was_active && group.recovered.is_none())
+        else {
+            return false;
+        };
+        let is_elsewhere = |raft_id: &u64| {
+            let store = self.peers.store_of(RaftId(*raft_id));
+            let status = facts.seen.iter().find(|seen| Some(seen.key.store) == store);
+            let part = status.and_then(|status| status.group(id));
+            part.is_some_and(|part| !same_tip(&part.lineage, group.lineage.entries()))
+        };
+        let voters = &group.configuration.voters;
+        if voters.iter().filter(|voter| !is_elsewhere(voter)).count() < group.configuration.majority() {
+            return false;
+        }
+        let patience = self.config.timing.election_millis().saturating_mul(OWN_SIDE_TIMEOUTS);
+        let now = self.now;
+        let Some(group) = self.groups.get_mut(id) else { return false };
+        let until = *group.leaves_at.get_or_insert(now.plus(patience));
+        if until > now {
+            self.decide_at = Some(self.decide_at.map_or(until, |known| known.min(until)));
+        }
+        until > now
     }
 
     /// Remembers which groups may go on, before the stamp says that this store is in use again.

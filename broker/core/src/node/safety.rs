@@ -12,7 +12,7 @@
 //! ```
 
 use quorate_protocol::fault::FaultCode;
-use quorate_store::ids::{GroupId, StoreId};
+use quorate_store::ids::{GroupId, Index, StoreId};
 use quorate_store::panic::{PanicCause, PanicFound, PanicRecord};
 use quorate_store::stamp::StampIdentity;
 
@@ -23,7 +23,7 @@ use super::{Node, Phase, Then};
 use crate::admin::{AdminReply, Author, PanicView, SafetyView};
 use crate::event::{Event, Level};
 use crate::formation::{Facts, meeting};
-use crate::io::{AdminId, Output, Tick, Ticket};
+use crate::io::{AdminId, Output, PeerKey, Tick, Ticket};
 use crate::machine::{Agreement, Command, SafetyNumbers};
 
 /// What to type about a panic.
@@ -188,6 +188,19 @@ impl Node {
         true
     }
 
+    /// A leader has another entry where this broker knows which one is committed: some store voted in two histories.
+    pub(super) fn committed_otherwise(&mut self, group: GroupId, leader: PeerKey, index: Index) {
+        let vhost = self.groups.get(group).map(|group| group.vhost.clone()).unwrap_or_default();
+        let peer = self.peers.get(leader.store);
+        let number = peer.and_then(|peer| peer.status.as_ref()).map_or(0, |status| status.safety.number());
+        let at = peer.map(|peer| peer.identity.cluster_address.clone()).unwrap_or_default();
+        let who = format!(
+            "{} at {at}, which leads virtual host {vhost} and has another entry {index} than the one that is committed here,",
+            self.name_of(leader.store)
+        );
+        self.panic(PanicCause::TwoHistories, number, who, !self.transient);
+    }
+
     /// Stops taking part in anything, at once and until an operator clears it.
     fn panic(&mut self, cause: PanicCause, found_number: u64, found: String, is_kept: bool) {
         if self.is_panicked() || self.exited {
@@ -204,7 +217,7 @@ impl Node {
             cause,
             found_number,
             found,
-            when_ms: self.config.tick_zero_ms.saturating_add(self.now.0),
+            when_ms: self.wall_ms(),
         };
         let text = record.to_string();
         self.safety.panicked =

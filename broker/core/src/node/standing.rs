@@ -44,9 +44,11 @@ impl Node {
         Standing { candidacy, weight, rank: others().filter(better).count(), voters: voters().count() }
     }
 
-    /// An operator said that this voter must not lead. The only one there is does, whatever was said before.
+    /// An operator said that this voter must not lead. The only one there is does, whatever was said before, and so does the
+    /// one that a forced epoch goes on with, until that ends.
     pub(super) fn never_leads(group: &Group, id: RaftId) -> bool {
         group.controls.priority(id) == PRIORITY_NEVER
+            && group.controls.in_force().is_none_or(|in_force| in_force.forced.sole != id)
             && group.configuration.voters.iter().any(|voter| *voter != id.0)
     }
 

@@ -280,7 +280,11 @@ impl Node {
             self.peers.refusals().map(|(address, why)| format!("the peer at {address} is not linked: {why}")),
         );
         notes.extend(self.awaited());
-        notes.extend(self.groups.values().filter_map(|group| self.told_in_force(group)).take(FORCED_NOTES));
+        let forced = self.groups.values().filter_map(|group| {
+            let is_led = self.active_leader(group).is_some();
+            Some(self.told_in_force(group)? + if is_led { "" } else { "; nobody leads it at this moment" })
+        });
+        notes.extend(forced.take(FORCED_NOTES));
         notes.extend(self.safety_losses());
         if matches!(self.phase, Phase::Deciding) {
             notes.extend(self.peers.untried().map(|address| format!("{address} was not tried yet")));

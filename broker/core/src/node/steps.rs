@@ -240,7 +240,8 @@ impl Node {
         });
         if by_member && self.cluster_id.is_none() && self.groups.is_empty() && self.stop.is_none() {
             let reason = format!(
-                "the active cluster {} permits certain nodes only, and neither the name {} nor store {} nor address {} is one                  of them; next: quorate member permit --node {} there, or another --cluster-peers here",
+                "the active cluster {} permits certain nodes only, and neither the name {} nor store {} nor address {} is one of \
+                 them; next: quorate member permit there, with every member and --node {}, or another --cluster-peers here",
                 self.config.cluster_name,
                 self.config.name,
                 self.own.store,

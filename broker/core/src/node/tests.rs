@@ -10,7 +10,7 @@ use uuid::Uuid;
 use super::Node;
 use super::config::NodeConfig;
 use super::members::ailments;
-use super::peers::{Linked, Peers};
+use super::peers::{Linked, Peers, Unlinked};
 use crate::admin::{AdminReply, AdminRequest, Status};
 use crate::formation::InitialStatus;
 use crate::formation::samples;
@@ -40,7 +40,8 @@ fn a_copy_counts_for_nothing_while_the_run_that_was_there_first_is_linked() {
     assert!(!peers.counts(copy.key));
     assert_eq!(peers.key(original.key.store), Some(original.key));
     // The copy goes: nothing has happened to the original.
-    assert_eq!(peers.unlinked(copy.key), None);
+    assert_eq!(peers.unlinked(copy.key), Unlinked::Rival);
+    assert_eq!(peers.unlinked(copy.key), Unlinked::Unknown);
     assert!(peers.is_linked(original.key.store));
     assert!(peers.take_rival(original.key.store).is_none());
 }
@@ -51,11 +52,49 @@ fn a_restarted_broker_takes_its_place_once_its_former_run_is_gone() {
     let (before, after) = (run(1, 1), run(1, 2));
     peers.linked(before.clone());
     assert_eq!(peers.linked(after.clone()), Linked::Rival);
-    assert_eq!(peers.unlinked(before.key), Some(before));
+    assert_eq!(peers.unlinked(before.key), Unlinked::Lost(before));
     let (identity, status) = peers.take_rival(after.key.store).expect("it waits");
     assert_eq!((identity.key, status), (after.key, None));
     assert_eq!(peers.linked(identity), Linked::Gained);
     assert!(peers.counts(after.key));
+}
+
+#[test]
+fn of_several_copies_none_is_forgotten() {
+    let mut peers = Peers::default();
+    let all = [1, 2, 3].map(|number| run(1, number));
+    let expected = [Linked::Gained, Linked::Rival, Linked::Rival];
+    assert_eq!(all.clone().map(|one| peers.linked(one)), expected);
+    assert_eq!(peers.all_reached().collect::<Vec<_>>(), all.clone().map(|one| one.key), "all are told");
+    assert_eq!(peers.rivalled(), [all[0].key]);
+    peers.unlinked(all[2].key);
+    assert_eq!(peers.rivalled(), [all[0].key], "there is one left");
+    peers.unlinked(all[0].key);
+    let (second, _) = peers.take_rival(all[0].key.store).expect("it waits");
+    assert_eq!((second.key, peers.linked(second)), (all[1].key, Linked::Gained));
+    assert_eq!((peers.rivalled(), peers.take_rival(all[0].key.store).is_none()), (Vec::new(), true));
+}
+
+#[test]
+fn who_was_started_over_another_members_store_is_in_nobodys_way() {
+    let mut peers = Peers::default();
+    let status = |peer: &PeerIdentity, name: &str| InitialStatus {
+        key: peer.key,
+        name: name.into(),
+        ..samples::dirty(1)
+    };
+    let (own, copy) = (run(1, 1), run(1, 2));
+    let store = samples::store(1);
+    let [own, copy] = [own, copy].map(|one| PeerIdentity { key: PeerKey { store, ..one.key }, ..one });
+    peers.linked(own.clone());
+    peers.set_status(own.key, status(&own, "a"));
+    assert_eq!(peers.linked(copy.clone()), Linked::Rival);
+    assert_eq!(peers.rivalled(), [own.key], "it may be any copy");
+    assert!(peers.set_status(copy.key, status(&copy, "b")), "this is news");
+    assert_eq!(peers.rivalled(), []);
+    assert!(!peers.counts(copy.key));
+    peers.set_status(copy.key, status(&copy, "a"));
+    assert_eq!(peers.rivalled(), [own.key]);
 }
 
 /// A broker with this stamp that lists one peer, and may found alone.

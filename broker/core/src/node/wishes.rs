@@ -3,13 +3,14 @@
 use quorate_store::ids::{GroupId, StoreId};
 
 use super::Node;
+use super::controls::check_reason;
 use super::origin::Origin;
 use crate::admin::{AdminReply, MemberAct, MemberReport, MemberRequest};
 use crate::formation::status::StoreState;
 use crate::io::{AdminId, Output, Tick};
 use crate::machine::{Command, Member, Outcome, SystemMachine};
 
-/// Whoever asked is told how far it is after this, in milliseconds. What was decided goes on.
+/// Whoever asked is told how far it is after this at most, in milliseconds. What was decided goes on.
 const ANSWER_MILLIS: u64 = 20_000;
 /// Commands that wait for an answer at a time.
 const MAX_WISHES: usize = 64;
@@ -55,12 +56,14 @@ impl Node {
             return Err(refused("NO_QUORUM", "this broker has no state of the group `system`".into(), &[]));
         };
         let store = system.named(&request.name).map(|member| member.store);
+        check_reason(&request.reason)?;
         let command = self.command_for(system, &request)?;
         let decided = command.is_none();
+        let (author, reason) = (request.author.clone(), request.reason.clone());
         if let Some(command) = command {
-            self.with_group(GroupId::SYSTEM, |_, group| group.propose(command, Origin::Member(id)));
+            self.propose_asked(command, (author, reason), Origin::Member(id));
         }
-        let until = self.now.plus(ANSWER_MILLIS);
+        let until = self.now.plus(request.within_millis.min(ANSWER_MILLIS));
         self.wishes.push(Wish { id, request, store, until, decided, changed: false });
         Ok(())
     }
@@ -80,7 +83,7 @@ impl Node {
                 MemberAct::Add if !self.is_name_permitted(&name, request.address.as_deref()) => Err(refused(
                     "MEMBER_NOT_PERMITTED",
                     format!("the list of permitted nodes names neither {name} nor its address"),
-                    &["quorate member permit --node NAME"],
+                    &[&self.permit_also(&name)],
                 )),
                 MemberAct::Add => Ok(Some(Command::PermitMember {
                     name,
@@ -153,6 +156,13 @@ impl Node {
             }
             MemberAct::Resume => Ok(Some(Command::DrainMember { store, drained: false })),
         }
+    }
+
+    /// What permits this one beside those that are permitted already.
+    fn permit_also(&self, name: &str) -> String {
+        let listed = self.groups.get(GroupId::SYSTEM).map(|system| system.controls.permitted());
+        let listed = listed.into_iter().flatten().map(String::as_str);
+        listed.chain([name]).fold("quorate member permit".to_owned(), |typed, node| typed + " --node " + node)
     }
 
     /// Whether an operator's list, if there is one, lets a broker of this name or address join.

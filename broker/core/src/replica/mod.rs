@@ -10,6 +10,7 @@
 //! ```
 
 mod backlog;
+mod evidence;
 mod sleep;
 mod standing;
 mod storage;
@@ -428,25 +429,15 @@ impl Replica {
         }
     }
 
-    /// Whether this message of the present leader shows that this node acknowledged more than its log has: a heartbeat
-    /// names no commit beyond what its receiver acknowledged. The log was put back to an earlier time.
-    pub(crate) fn lacks_acknowledged(&self, message: &RaftMessage) -> bool {
-        let raft = &self.raw.raft;
-        message.is_heartbeat()
-            && message.to == self.id.0
-            && message.term >= raft.term
-            && message.commit > raft.raft_log.last_index()
-    }
-
     /// A peer's message. Messages that no correct peer sends are dropped.
     pub(crate) fn step(&mut self, message: RaftMessage) {
         if message.to != self.id.0 || message.from == self.id.0 || !message.is_sound() {
             return;
         }
-        let Some(mut message) = message.into_raft() else { return };
         if self.contradicts(&message) {
             return;
         }
+        let Some(mut message) = message.into_raft() else { return };
         let kind = message.get_msg_type();
         if kind == eraftpb::MessageType::MsgTimeoutNow && self.awaits_snapshot() {
             return;
@@ -486,21 +477,6 @@ impl Replica {
     fn awaits_probe(&self, id: u64) -> bool {
         let progress = self.raw.raft.prs().get(id);
         progress.is_some_and(|progress| progress.state == ProgressState::Probe && progress.paused)
-    }
-
-    /// A message that only a peer can send that lost or made up what was agreed; raft-rs would stop the process.
-    fn contradicts(&self, message: &eraftpb::Message) -> bool {
-        let log = &self.raw.raft.raft_log;
-        match message.get_msg_type() {
-            eraftpb::MessageType::MsgHeartbeat => message.commit > log.last_index(),
-            eraftpb::MessageType::MsgAppendResponse => !message.reject && message.index > log.last_index(),
-            eraftpb::MessageType::MsgAppend => message
-                .entries
-                .iter()
-                .take_while(|entry| entry.index <= log.committed)
-                .any(|entry| log.term(entry.index).is_ok_and(|term| term != 0 && term != entry.term)),
-            _ => false,
-        }
     }
 
     /// The snapshot at this place has been received whole and the machine is there: tell Raft, as from its leader.

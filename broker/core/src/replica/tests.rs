@@ -6,7 +6,7 @@ use raft::eraftpb;
 
 use super::storage::LogWindow;
 use super::wire::{MembershipChange, RaftMessage};
-use super::{Effects, Replica, Timing};
+use super::{Candidacy, Effects, Replica, Standing, Timing};
 use crate::io::{Tick, Ticket};
 
 struct Trio {
@@ -136,5 +136,95 @@ fn who_answers_many_heartbeats_is_sent_the_same_entries_once_a_tick() {
         assert_eq!(trio.waiting.iter().filter(again).count(), 1);
         trio.replicas[0].tick();
         trio.rest_without(Some(3));
+    }
+}
+
+/// An append of this leader: the entry before it, and one entry of the leader's term behind that.
+fn append(term: u64, (index, log_term): (u64, u64)) -> RaftMessage {
+    let mut message = eraftpb::Message::default();
+    message.set_msg_type(eraftpb::MessageType::MsgAppend);
+    (message.from, message.to, message.term) = (1, 2, term);
+    (message.index, message.log_term, message.commit) = (index, log_term, index);
+    let entry = eraftpb::Entry { index: index + 1, term, ..eraftpb::Entry::default() };
+    message.set_entries(vec![entry].into());
+    RaftMessage::from_raft(message).expect("it travels")
+}
+
+#[test]
+fn who_knows_what_is_committed_acknowledges_nothing_of_another_history() {
+    let mut trio = Trio::led_by_first(None);
+    for _ in 0..3 {
+        trio.replicas[0].propose(vec![b"x".as_slice().into()]).expect("it leads");
+        trio.rest();
+    }
+    trio.replicas[0].tick();
+    trio.rest();
+    let follower = &mut trio.replicas[1];
+    let (term, committed) = (follower.term().0, follower.commit().0);
+    assert!(committed >= 5, "{committed}");
+    for (message, differs) in [
+        // The leader's own, once more and further on.
+        (append(term, (committed - 1, term)), None),
+        (append(term, (committed, term)), None),
+        (append(term + 1, (committed, term)), None),
+        // The entry before, or one of those behind it, is not the one that is committed here.
+        (append(term + 3, (committed - 1, term + 1)), Some(committed - 1)),
+        (append(term + 3, (committed, term + 1)), Some(committed)),
+        (append(term + 3, (committed - 1, term)), Some(committed)),
+        // What nobody knows to be committed may be of another leader.
+        (append(term + 3, (committed + 1, term + 1)), None),
+        // Whoever does not lead any more is told so.
+        (append(term - 1, (committed, term - 1)), None),
+    ] {
+        assert_eq!(follower.differs_committed(&message), differs.map(Index), "{message:?}");
+    }
+    // raft-rs alone would have acknowledged all up to its commit.
+    follower.step(append(term + 3, (committed - 2, term + 1)));
+    trio.drive(1);
+    assert!(trio.waiting.iter().all(|message| message.from != 2), "{:?}", trio.waiting);
+}
+
+/// A request for the second one's vote by the third one, whose log ends at the given entry; whether it was given.
+fn is_given_vote(trio: &mut Trio, (index, log_term): (Index, u64)) -> bool {
+    let voter = &mut trio.replicas[1];
+    let mut message = eraftpb::Message::default();
+    // Raft's own vote for a leader that nobody hears of any more.
+    voter.forget_leader();
+    message.set_msg_type(eraftpb::MessageType::MsgRequestVote);
+    (message.from, message.to, message.term) = (3, 2, voter.term().0 + 1);
+    (message.index, message.log_term) = (index.0, log_term);
+    voter.step(RaftMessage::from_raft(message).expect("it travels"));
+    trio.waiting.clear();
+    trio.drive(1);
+    trio.waiting
+        .iter()
+        .filter_map(|message| RaftMessage::from_raft(message.clone()))
+        .any(|sent| sent.is_vote())
+}
+
+fn trio_with_an_entry() -> (Trio, (Index, u64)) {
+    let mut trio = Trio::led_by_first(None);
+    trio.replicas[0].propose(vec![b"acknowledged".as_slice().into()]).expect("it leads");
+    trio.rest();
+    let end = (trio.replicas[1].last(), trio.replicas[1].term().0);
+    (trio, end)
+}
+
+#[test]
+fn whoever_is_filled_again_votes_for_nobody() {
+    let (mut trio, end) = trio_with_an_entry();
+    trio.replicas[1].bar(true);
+    assert!(!is_given_vote(&mut trio, end));
+    trio.replicas[1].bar(false);
+    assert!(is_given_vote(&mut trio, end), "once it is filled");
+}
+
+#[test]
+fn whoever_leads_for_want_of_others_votes_as_anybody_does() {
+    for candidacy in [Candidacy::Free, Candidacy::HeldBack, Candidacy::StandIn, Candidacy::Never] {
+        let (mut trio, (last, term)) = trio_with_an_entry();
+        trio.replicas[1].set_standing(Standing { candidacy, voters: 3, ..Standing::default() });
+        assert!(!is_given_vote(&mut trio, (Index(last.0 - 1), term)), "{candidacy:?}: it lacks an entry");
+        assert!(is_given_vote(&mut trio, (last, term)), "{candidacy:?}");
     }
 }

@@ -188,7 +188,12 @@ impl RaftMessage {
 
     /// Whether it is a leader's heartbeat.
     pub fn is_heartbeat(&self) -> bool {
-        kind_of(self.kind) == Some(eraftpb::MessageType::MsgHeartbeat)
+        self.kind() == Some(eraftpb::MessageType::MsgHeartbeat)
+    }
+
+    /// Its kind in raft-rs's words; none if no such kind travels.
+    pub(super) fn kind(&self) -> Option<eraftpb::MessageType> {
+        kind_of(self.kind)
     }
 
     /// Whether it gives its receiver the sender's vote in this term.

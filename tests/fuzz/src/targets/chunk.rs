@@ -7,9 +7,11 @@
 use std::collections::BTreeMap;
 
 use bytes::Bytes;
+use quorate_core::admin::Author;
 use quorate_core::io::Input;
 use quorate_core::machine::{
-    Command, QueueDefinition, QueueId, Range, SystemMachine, Taken, Transaction, VhostMachine, export_state,
+    Asked, Command, QueueDefinition, QueueId, Range, SystemMachine, Taken, Transaction, VhostMachine,
+    export_state,
 };
 use quorate_core::peer::{PeerMessage, SnapshotOffer, SnapshotPair};
 use quorate_protocol::frame::{ExchangeKind, ProducerId};
@@ -190,7 +192,9 @@ fn restore_system(pairs: &[SnapshotPair]) -> bool {
         Command::CreateVhost { name }.encode(&mut data);
     }
     for member in machine.members().map(|member| member.store).collect::<Vec<_>>() {
-        Command::DrainMember { store: member, drained: true }.encode(&mut data);
+        let command = Command::DrainMember { store: member, drained: true };
+        let asked = Asked { at_ms: 1, author: Author::local("fuzz"), reason: String::new(), command };
+        Command::Asked(Box::new(asked)).encode(&mut data);
         Command::LeaveMember { store: member, replaced: true }.encode(&mut data);
         Command::RemoveMember { store: member }.encode(&mut data);
     }

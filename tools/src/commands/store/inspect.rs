@@ -125,9 +125,13 @@ pub(super) fn run(
         console.progress(format_args!("reading {}", path.display()));
         subjects.push(Subject::load(path, number, &reading));
     }
-    let judgement = judge(&subjects);
+    let mut judgement = judge(&subjects);
     console.progress("comparing");
-    let loss = judgement.loss.as_ref().map(|bound| compare(bound, &judgement, &subjects, &reading));
+    let (found, not_compared) =
+        if judgement.loss.is_some() { compare(&judgement, &subjects, &reading) } else { Compared::default() };
+    judgement.compared(&subjects, &found);
+    let only_elsewhere = found.into_iter().map(|(_, surplus)| surplus).collect();
+    let loss = judgement.loss.as_ref().map(|bound| Loss { bound, only_elsewhere, not_compared });
     if console.is_json() {
         console.json(&report(&judgement, &subjects, loss))?;
     } else {
@@ -136,14 +140,12 @@ pub(super) fn run(
     Ok(judgement.status)
 }
 
+/// What stores hold beyond which one; and which could not be compared, and why.
+type Compared = (Vec<(usize, Surplus)>, Vec<(String, String)>);
+
 /// What others hold beyond the latest store; without a latest one, what each store holds beyond each other one.
-fn compare<'a>(
-    bound: &'a LossBound,
-    judgement: &Judgement,
-    subjects: &[Subject],
-    reading: &Reading,
-) -> Loss<'a> {
-    let mut loss = Loss { bound, only_elsewhere: Vec::new(), not_compared: Vec::new() };
+fn compare(judgement: &Judgement, subjects: &[Subject], reading: &Reading) -> Compared {
+    let (mut all, mut not_compared) = Compared::default();
     let readable = |number: &usize| {
         subjects.get(*number).is_some_and(|one| one.status.as_ref().is_some_and(InitialStatus::belongs))
     };
@@ -160,12 +162,12 @@ fn compare<'a>(
                 _ => Err("only facts were given of it, or of the one to compare it with".to_owned()),
             };
             match compared {
-                Ok(found) => loss.only_elsewhere.extend(found),
-                Err(why) => loss.not_compared.push((other.path.clone(), why)),
+                Ok(found) => all.extend(found.into_iter().map(|surplus| (base, surplus))),
+                Err(why) => not_compared.push((other.path.clone(), why)),
             }
         }
     }
-    loss
+    (all, not_compared)
 }
 
 fn report<'a>(judgement: &'a Judgement, subjects: &'a [Subject], loss: Option<Loss<'a>>) -> Report<'a> {

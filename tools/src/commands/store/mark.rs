@@ -172,7 +172,12 @@ pub(super) fn mark(
     for warning in &plan.warnings {
         console.note(format_args!("  {warning}"));
     }
-    let question = format!("Go on from {} and leave every other store behind?", target.path);
+    let vhosts: Vec<String> = plan.groups.iter().map(|mark| vhost_of(&target, mark.group)).collect();
+    let question = format!(
+        "Go on from {} in {} and leave behind what every other store holds of that?",
+        target.path,
+        vhosts.join(", ")
+    );
     console.confirm(&question, arguments.yes || arguments.force)?;
     let recovery = Uuid::new_v4();
     write(arguments, lock.as_ref(), &plan, recovery, reason)?;
@@ -186,7 +191,7 @@ pub(super) fn mark(
     let marked = Marked {
         path: target.path.clone(),
         recovery_id: recovery.to_string(),
-        vhosts: plan.groups.iter().map(|mark| vhost_of(&target, mark.group)).collect(),
+        vhosts,
         members_awaited: plan.members,
         alone: plan.alone,
         overridden: plan.overridden.iter().map(|ground| ground.name()).collect(),

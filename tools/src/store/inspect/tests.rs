@@ -6,6 +6,7 @@ use quorate_store::stamp::LeftOut;
 use uuid::Uuid;
 
 use super::*;
+use crate::store::loss::Surplus;
 use crate::store::samples::{group, status, store, subject};
 
 #[test]
@@ -17,6 +18,36 @@ fn two_of_three_are_safe_and_the_one_beyond_is_the_latest() {
     assert!(judgement.why[0].contains("b2 is beyond b1 in / (1.2.30 after 1.2.20)"), "{:?}", judgement.why);
     // They would wait for the third, and that is said with what to type.
     assert!(judgement.next.iter().any(|next| next.contains("--cluster-wait-for 2")), "{:?}", judgement.next);
+}
+
+#[test]
+fn logs_that_differ_where_both_know_what_is_committed_are_no_safe_set() {
+    let subjects = [subject(1, 20), subject(2, 30)];
+    let surplus = |is_apart: bool| Surplus {
+        path: "/b1".into(),
+        vhost: "/".into(),
+        common: Some(5),
+        to: 20,
+        entries: 15,
+        messages: 3,
+        queues: Vec::new(),
+        is_apart,
+    };
+    let mut judgement = judge(&subjects);
+    judgement.compared(&subjects, &[(1, surplus(false))]);
+    assert_eq!(judgement.verdict, Verdict::SafeSet, "an end that was never committed");
+    judgement.compared(&subjects, &[(1, surplus(false)), (1, surplus(true))]);
+    assert_eq!((judgement.verdict, judgement.status), (Verdict::Forked, Status::Refused));
+    assert_eq!((judgement.latest, judgement.safe.len()), (None, 0));
+    assert_eq!(judgement.loss.as_ref().unwrap().confirmed, "unknown");
+    let told = judgement.why.last().unwrap();
+    assert!(told.starts_with("/b1 and /b2 have other entries of / after entry 5, "), "{told}");
+    assert!(judgement.next.iter().all(|next| !next.starts_with("quorated ")), "{:?}", judgement.next);
+    assert!(
+        judgement.next.last().unwrap().contains("--against OTHERS --force --confirm 0000"),
+        "{:?}",
+        judgement.next
+    );
 }
 
 #[test]

@@ -2,10 +2,11 @@
 
 use quorate_core::formation::status::RecoveryMode;
 use quorate_store::ids::{ClusterId, Index};
+use quorate_store::stamp::EpochCause;
 use uuid::Uuid;
 
 use super::*;
-use crate::store::samples::{CLUSTER, group, status, subject};
+use crate::store::samples::{CLUSTER, group, status, store, subject};
 
 fn forced() -> MarkOptions {
     let cluster = ClusterId(Uuid::from_u128(CLUSTER)).to_string();
@@ -123,8 +124,8 @@ fn acceptance_e6_one_of_two_that_forked_is_chosen_against_the_other() {
         subject
     };
     let plan = judge(&clean(1, 12, 20), &[clean(2, 13, 30)], &MarkOptions::default()).unwrap();
-    // The group `system`, which did not fork, goes on by itself.
-    let [vhost] = &plan.groups[..] else { panic!("{:?}", plan.groups) };
+    // The group `system`, which did not fork, is marked too: it starts from what is clean.
+    let [_, vhost] = &plan.groups[..] else { panic!("{:?}", plan.groups) };
     assert_eq!(vhost.group, GroupId(1));
     let known = vhost.left_out[0].known.unwrap();
     assert_eq!((known.tip, known.position.index), (Uuid::from_u128(13), Index(30)));
@@ -149,6 +150,58 @@ fn only_what_waits_is_marked_and_judged() {
     assert!(refused.reason.ends_with("/b2 is beyond it in /"), "{}", refused.reason);
     let plan = judge(&target, &[other(2, 50), other(3, 20)], &forced()).unwrap();
     assert_eq!(plan.groups.len(), 1, "also by force");
+}
+
+#[test]
+fn all_is_marked_where_the_rest_would_not_go_on() {
+    let marked = |plan: Plan| plan.groups.iter().map(|mark| mark.group.0).collect::<Vec<_>>();
+    let trusted = |number, index| with(untrusted(number, index), |status| status.groups[0].trusted = true);
+    let others = || vec![trusted(2, 20), trusted(3, 30)];
+    assert_eq!(marked(judge(&trusted(1, 30), &others(), &MarkOptions::default()).unwrap()), [1]);
+    // Without the others nothing else goes on.
+    let alone = || MarkOptions { alone: true, ..MarkOptions::default() };
+    assert_eq!(marked(judge(&trusted(1, 30), &others(), &alone()).unwrap()), [0, 1]);
+    let ahead = with(trusted(2, 20), |status| status.groups[0].position.index = Index(90));
+    let refused = judge(&trusted(1, 30), &[ahead.clone(), trusted(3, 30)], &alone()).unwrap_err();
+    assert_eq!(refused.ground, Ground::NotLatest, "{}", refused.reason);
+    // A clean store stays what it is for the groups that start from one, but not where somebody is beyond it.
+    let clean =
+        with(trusted(1, 30), |status| status.state = StoreState::Clean { shutdown: Uuid::from_u128(7) });
+    assert_eq!(marked(judge(&clean, &others(), &MarkOptions::default()).unwrap()), [0, 1]);
+    assert_eq!(marked(judge(&clean, &[ahead, trusted(3, 30)], &MarkOptions::default()).unwrap()), [1]);
+    // Of two branches of `system` its own was decided against: it does not come back by a mark of the virtual host.
+    let of_branch = |mut subject: Subject, tip: u128| {
+        let system = &mut status(&mut subject).groups[0];
+        *system = group(0, &[10, tip], 30);
+        subject
+    };
+    let clean = of_branch(clean.clone(), 12);
+    let chosen = |number: u128| {
+        let mut subject = of_branch(trusted(number, 20), 13);
+        let (incarnation, system) = (status(&mut subject).incarnation, &mut status(&mut subject).groups[0]);
+        let known = Known { incarnation, position: system.position, tip: Uuid::from_u128(12) };
+        let left =
+            LeftOut { store: store(1), name: "b1".into(), voter: true, named: false, known: Some(known) };
+        system.lineage[1].cause =
+            EpochCause::Mark { recovery: Uuid::from_u128(13), alone: false, members: 2, sole: RaftId(2) };
+        system.lineage[1].left_out.push(left);
+        subject
+    };
+    assert_eq!(marked(judge(&clean, &[chosen(2), chosen(3)], &MarkOptions::default()).unwrap()), [1]);
+    // The others took it out of the voters: in `system` it is behind them.
+    let without = |number| {
+        let mut subject = trusted(number, 20);
+        let system = &mut status(&mut subject).groups[0];
+        system.position.index = Index(90);
+        system.voters.retain(|voter| voter.raft_id != RaftId(1));
+        subject
+    };
+    let refused = judge(&trusted(1, 30), &[without(2), without(3)], &MarkOptions::default()).unwrap_err();
+    assert_eq!(refused.ground, Ground::NotLatest, "{}", refused.reason);
+    // What waits is not in it.
+    let none = with(trusted(1, 30), |status| status.groups.truncate(1));
+    let refused = judge(&none, &others(), &forced()).unwrap_err();
+    assert_eq!(refused.ground, Ground::Incomplete, "{}", refused.reason);
 }
 
 #[test]

@@ -35,7 +35,7 @@ pub(super) fn row_w1(case: &Case<'_>) -> Option<Decision> {
         reason.push_str(&list(&apart));
     }
     let mut decision = case.decision(Row::W1, Verdict::Wait, reason);
-    decision.next = next::start(&missing);
+    decision.next = case.bring(&missing);
     decision.missing = missing;
     // How to go on without them: with fewer only where fewer could restore or found.
     if recorded == 0 {
@@ -85,7 +85,7 @@ pub(super) fn row_f3(case: &Case<'_>) -> Option<Decision> {
     }
     let mut decision = case.decision(Row::F3, Verdict::Wait, reason);
     decision.missing = unmet.missing().to_vec();
-    decision.next = next::start(&decision.missing);
+    decision.next = case.bring(&decision.missing);
     decision.next.extend(without(&unmet));
     Some(decision)
 }

@@ -8,7 +8,7 @@ use quorate_store::stamp::EpochEntry;
 use super::super::assembly::Assembly;
 use super::super::company::Choice;
 use super::super::lineage::{Relation, relation};
-use super::super::rivals::{outnumbered, own_client_epochs, superseded};
+use super::super::rivals::{outnumbered, own_client_epochs, parted, superseded};
 use super::super::rolled_back::rolled_back;
 use super::super::rows::Row;
 use super::super::status::{Active, GroupStatus, InitialStatus, StoreState, VoterRef};
@@ -32,7 +32,9 @@ pub(super) fn row_j1(case: &Case<'_>) -> Option<Decision> {
         return Some(decision);
     }
     let leader = name_of(case, part, active);
-    if let Some(decision) = forked(case, Row::J1, &part.lineage, &leader) {
+    if let Some(decision) =
+        forked(case, Row::J1, &part.lineage, &leader).or_else(|| parted_from(case, Row::J1, reference))
+    {
         return Some(decision);
     }
     let standing = case.assembly.standing(own.key.store);
@@ -118,10 +120,15 @@ pub(super) fn row_j2(case: &Case<'_>) -> Option<Decision> {
     if case.is_stranded() || !running.is_restorable() {
         return None;
     }
-    if let Some(decision) = forked(case, Row::J2, running.history(), "a majority of its voters") {
+    let own = case.company.own();
+    let mut ran = running.standings().iter().filter(|standing| standing.ran);
+    let has_run = running.standing(own.key.store).is_some_and(|standing| standing.ran);
+    let other = || ran.find_map(|standing| parted_from(case, Row::J2, standing.member)).filter(|_| !has_run);
+    if let Some(decision) =
+        forked(case, Row::J2, running.history(), "a majority of its voters").or_else(other)
+    {
         return Some(decision);
     }
-    let own = case.company.own();
     let mut reason = format!(
         "{} was active in this run and {} of its {} voters are here: it goes on",
         case.group_name(),
@@ -158,7 +165,7 @@ pub(super) fn row_q1(case: &Case<'_>) -> Option<Decision> {
     }
     let mut decision = case.decision(Row::Q1, verdict, reason);
     decision.missing = names(running.missing());
-    decision.next = next::start(&decision.missing);
+    decision.next = case.bring(&decision.missing);
     if hopeless && !case.company.own().is_transient() {
         decision.next.extend([next::inspect(), next::mark_clean()]);
     }
@@ -166,19 +173,20 @@ pub(super) fn row_q1(case: &Case<'_>) -> Option<Decision> {
     let latest = running.most_recent().map(|latest| latest.position);
     let first =
         running.able().filter_map(|voter| running.standing(voter.store)).map(|able| able.position).max();
-    if !hopeless || first == latest {
+    if first == latest {
         decision.next.extend(without_them(case, running));
     }
     Some(decision)
 }
 
-/// How those of a running group that may vote go on by an operator's word: a take-over is for clusters of two voters.
+/// How those of a running group that may vote go on by an operator's word: a take-over is for clusters of two voters, not
+/// for what an override left of a larger one.
 fn without_them(case: &Case<'_>, running: &Assembly<'_>) -> Option<String> {
     let able: Vec<&str> = running.able().map(|voter| voter.name.as_str()).collect();
     let of_cluster = case.company.assembly(GroupId::SYSTEM).voters().len();
     match (able.as_slice(), running.voters().len()) {
         ([], _) => None,
-        ([one], 2) if of_cluster <= 2 => Some(next::take_over(one)),
+        ([one], 2) if of_cluster == 2 => Some(next::take_over(one)),
         (some, _) => Some(next::required_nodes(some)),
     }
 }
@@ -227,12 +235,36 @@ fn forked(case: &Case<'_>, row: Row, history: &[EpochEntry], leader: &str) -> Op
         case.group_name(),
         list(&epochs)
     );
+    Some(given_up(case, row, &reason))
+}
+
+/// The own store has the epochs of the group that goes on, and took part in another history of it: what it holds may have
+/// been confirmed there, and is not taken for a part of this one.
+fn parted_from(case: &Case<'_>, row: Row, other: &InitialStatus) -> Option<Decision> {
+    let own = case.company.own();
+    let trusted = case.assembly.standing(own.key.store).is_some_and(|standing| standing.trusted);
+    if !trusted || !parted(own, other) {
+        return None;
+    }
+    let reason = format!(
+        "this store took part in another history of the cluster that has the same epochs: its safety number is {:016x}, that of \
+         {} is {:016x}; some store voted in both, and messages that were confirmed here may not be there",
+        own.safety.number(),
+        other.name,
+        other.safety.number()
+    );
+    Some(given_up(case, row, &reason))
+}
+
+/// What this store holds counts only if a person says so, and how it is given up.
+fn given_up(case: &Case<'_>, row: Row, reason: &str) -> Decision {
     let reason = format!(
         "{reason}; to give them up: save them, stop this broker, have it replaced, and start it with an empty directory"
     );
     let mut decision = case.decision(row, Verdict::NeedsOperator, reason);
-    decision.next = vec![next::export(), next::replace(&own.name)];
-    Some(decision)
+    let replace = format!("{} (once this broker is stopped)", next::replace(&case.company.own().name));
+    decision.next = vec![next::export(), replace];
+    decision
 }
 
 /// Appends why each voter that cannot vote cannot.

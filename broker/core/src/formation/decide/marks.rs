@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 use quorate_store::stamp::{EpochCause, EpochEntry};
 
 use super::super::assembly::Standing;
-use super::super::lineage::common;
+use super::super::lineage::{Relation, common, relation};
 use super::super::rows::Row;
 use super::{Case, Decision, Verdict, list, next};
 
@@ -14,7 +14,7 @@ pub(super) fn row_x1(case: &Case<'_>) -> Option<Decision> {
     let (one, other) = case.assembly.rivals()?;
     let (one, other) = if one.member.name <= other.member.name { (one, other) } else { (other, one) };
     let mut reason = format!(
-        "the histories of {} in the stores of {} and {} forked: each holds what the other does not",
+        "the histories of {} in the stores of {} and {} forked: each may hold what the other does not",
         case.group_name(),
         one.member.name,
         other.member.name
@@ -40,6 +40,13 @@ fn alone(mine: &Standing<'_>, theirs: &Standing<'_>) -> String {
     let shared = common(mine.lineage, theirs.lineage);
     let own = mine.lineage.get(shared..).unwrap_or_default();
     let name = &mine.member.name;
+    if relation(mine.lineage, theirs.lineage) == Relation::Same {
+        let (number, renewals) = (mine.member.safety.number(), mine.member.safety.renewals());
+        return format!(
+            "{name} reaches to {}, with the safety number {number:016x} after {renewals} renewals",
+            mine.position
+        );
+    }
     if own.is_empty() {
         let begun = theirs.lineage.get(shared).map_or_else(|| "a later epoch".to_owned(), told);
         return format!("{name} reaches to {} and was not part of {begun}", mine.position);

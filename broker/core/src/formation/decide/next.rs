@@ -50,6 +50,11 @@ pub(super) fn start(missing: &[String]) -> Vec<String> {
     missing.iter().take(STARTS).map(one).collect()
 }
 
+/// Let the store of this broker be one process's again.
+pub(super) fn stop_twin(name: &str) -> String {
+    format!("kill PID (of one of the two processes that have the store of {name})")
+}
+
 /// Start the broker with a store of its own, or without one.
 pub(super) fn kind(transient: bool) -> String {
     if transient { "quorated … --transient".to_owned() } else { "quorated … --data-dir DIR".to_owned() }

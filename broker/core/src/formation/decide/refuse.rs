@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 
 use quorate_store::ids::{ClusterId, GroupId};
 
-use super::super::company::{Choice, Why, is_of, recorded_name, rivalled, stands_alone};
+use super::super::company::{Choice, Why, is_of, recorded_name, stands_alone};
 use super::super::rows::Row;
 use super::super::status::{InitialStatus, StoreState};
 use super::{Case, Decision, EXIT_REFUSED, Verdict, list, next};
@@ -164,11 +164,12 @@ pub(super) fn row_r4(case: &Case<'_>) -> Option<Decision> {
         .map(|aside| aside.status)
         .chain(company.members().iter().copied())
         .find(|other| other.key.store == own.key.store && other.key != own.key);
-    let by = if let Some(other) = other {
-        format!("by {} at {}", other.name, other.cluster_address)
-    } else {
-        let witness = rivalled(own, company.members())?;
-        format!("by another process that {} at {} is linked to", witness.name, witness.cluster_address)
+    let by = match (other, company.rivalled_by()) {
+        (Some(other), _) => format!("by {} at {}", other.name, other.cluster_address),
+        (None, Some(witness)) => {
+            format!("by another process that {} at {} has met", witness.name, witness.cluster_address)
+        }
+        (None, None) => "by another process".to_owned(),
     };
     let reason = format!(
         "SAFE-2002: store {} is in use twice: here, and {by}; one of them is a copy, or one directory is mounted twice",

@@ -3,9 +3,11 @@
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
+use quorate_store::ids::GroupId;
 use uuid::Uuid;
 
 use super::super::assembly::{Assembly, clean_id};
+use super::super::company::Why;
 use super::super::lineage::{Relation, relation};
 use super::super::rows::Row;
 use super::{Case, Decision, Verdict, list, next};
@@ -105,11 +107,24 @@ pub(super) fn row_w2(case: &Case<'_>) -> Option<Decision> {
         reason.push_str(" of those missing, with a trusted store, completes the majority");
     }
     let mut decision = case.decision(Row::W2, Verdict::Wait, reason);
-    decision.next = next::start(&missing);
+    decision.next = case.bring(&missing);
     decision.missing = missing;
     // If they never return.
+    decision.next.extend(take_over(case));
     decision.next.extend([next::inspect(), next::mark_clean()]);
     Some(decision)
+}
+
+/// How the one of two voters that is here goes on without the other, by an operator's word: not while that one runs, even if
+/// twice.
+fn take_over(case: &Case<'_>) -> Option<String> {
+    let twins = case.aside_for(&Why::StoreTwice);
+    if case.assembly.missing().iter().any(|voter| twins.contains(voter.name.as_str())) {
+        return None;
+    }
+    let system = case.company.assembly(GroupId::SYSTEM);
+    let [one] = system.able().collect::<Vec<_>>()[..] else { return None };
+    (system.voters().len() == 2 && case.assembly.may_vote(one.store)).then(|| next::take_over(&one.name))
 }
 
 /// Names the store to mark.

@@ -6,6 +6,8 @@ use quorate_store::ids::{ClusterId, Incarnation, RaftId, RunId, StoreId};
 use uuid::Uuid;
 
 use super::*;
+use crate::admin::Author;
+use crate::controls::AuditRecord;
 
 pub(crate) fn store(number: u128) -> StoreId {
     StoreId(Uuid::from_u128(number))
@@ -386,4 +388,71 @@ fn what_operators_want_survives_a_checkpoint() {
     });
     let (_, restored) = SystemMachine::restore(GroupId::SYSTEM, pairs).unwrap();
     assert_eq!((restored.digest(), &restored), (machine.digest(), &machine));
+}
+
+/// Applies what an operator asked for; the outcome, and what the audit has of it: what, before, after.
+fn asked(machine: &mut SystemMachine, command: Command) -> (Outcome, Vec<[String; 3]>) {
+    let author = Author { who: "anna".to_owned(), address: "h9:1".to_owned() };
+    let (at_ms, reason) = (12, "why".to_owned());
+    let asked = Asked { at_ms, author: author.clone(), reason: reason.clone(), command };
+    let mut data = Vec::new();
+    Command::Asked(Box::new(asked)).encode(&mut data);
+    let mut noted = Vec::new();
+    let mut outcomes = machine.apply_and_note(Index(7), &data.into(), &mut |record: AuditRecord| {
+        assert_eq!((record.index, record.at_ms), (Index(7), at_ms));
+        assert_eq!((&record.author, &record.reason), (&author, &reason));
+        noted.push([record.what, record.before, record.after]);
+    });
+    (outcomes.remove(0), noted)
+}
+
+#[test]
+fn the_audit_has_what_operators_changed_and_only_that() {
+    let mut machine = founded();
+    let permit = |address: &str| Command::PermitMember { name: "c".to_owned(), address: address.to_owned() };
+    let drain = |drained| Command::DrainMember { store: store(2), drained };
+    let leave = |replaced| Command::LeaveMember { store: store(1), replaced };
+    let vhost = || Command::CreateVhost { name: VhostName::new("orders").unwrap() };
+    let forget = || Command::ForgetMember { name: "c".to_owned() };
+    let gone = format!("store {}", store(1));
+    for (command, expected) in [
+        (permit(""), Some(["member c", "no voter", "voter"])),
+        (permit(""), None),
+        (permit("c:1"), Some(["member c", "waited for", "voter, looked for at c:1"])),
+        (forget(), Some(["member c", "waited for", "not waited for"])),
+        (forget(), None),
+        (drain(true), Some(["member b", "may lead", "drained"])),
+        (drain(true), None),
+        (drain(false), Some(["member b", "drained", "may lead"])),
+        (Command::DrainMember { store: store(9), drained: true }, None),
+        (leave(true), Some(["member a", &gone, "replaced by another store"])),
+        (leave(false), None),
+        (vhost(), Some(["virtual host orders", "none", "created"])),
+        (vhost(), None),
+    ] {
+        let mut plain = machine.clone();
+        let (outcome, noted) = asked(&mut machine, command.clone());
+        assert_eq!(outcome, apply(&mut plain, command.clone()), "{command:?}");
+        assert_eq!(plain, machine, "{command:?}");
+        let expected: Vec<_> = expected.into_iter().map(|texts| texts.map(str::to_owned)).collect();
+        assert_eq!(noted, expected, "{command:?}");
+    }
+}
+
+#[test]
+fn nothing_but_members_and_virtual_hosts_is_asked_for() {
+    let mut machine = founded();
+    let drain = Command::DrainMember { store: store(2), drained: true };
+    let author = Author::local("h9:1");
+    let wrap = |command| {
+        Command::Asked(Box::new(Asked { at_ms: 1, author: author.clone(), reason: String::new(), command }))
+    };
+    for command in
+        [wrap(drain), Command::RemoveMember { store: store(2) }, Command::RenewSafety { number: 1 }]
+    {
+        let before = machine.clone();
+        let (outcome, noted) = asked(&mut machine, command);
+        assert_eq!(code(outcome), FaultCode::MalformedFrame);
+        assert_eq!((noted, &machine), (Vec::new(), &before));
+    }
 }

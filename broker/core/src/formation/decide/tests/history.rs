@@ -7,7 +7,7 @@ use quorate_store::stamp::{EpochCause, LeftOut};
 use uuid::Uuid;
 
 use super::super::{Row, Verdict, decide, decide_group};
-use super::{decisions, outcome};
+use super::{decisions, outcome, seen_by};
 use crate::formation::samples::*;
 use crate::formation::status::{Active, InitialStatus, RecordedRun, StoreState};
 
@@ -201,7 +201,10 @@ fn a_mark_is_dropped_beside_the_active_cluster() {
     let decision = decide(&facts(served.clone(), [active(1), active(2)]));
     assert_eq!((decision.row, decision.verdict), (Row::J1, Verdict::NeedsOperator));
     assert!(decision.reason.contains("epoch 2 holds messages"), "{}", decision.reason);
-    assert_eq!(decision.next, ["quorate store export DIR", "quorate member replace --name c"]);
+    assert_eq!(
+        decision.next,
+        ["quorate store export DIR", "quorate member replace --name c (once this broker is stopped)"]
+    );
     assert_eq!(outcome(&facts(served, [ran(1), ran(2)])), (Row::J2, Verdict::NeedsOperator));
 }
 
@@ -420,4 +423,55 @@ fn a_stamp_that_calls_itself_marked_without_such_an_epoch_is_no_mark() {
     let mut other = marked(dirty(1), 9, true, &[]);
     other.state = StoreState::Recovered { recovery: Uuid::from_u128(8) };
     assert_ne!(outcome(&facts(other, [])).0, Row::O1);
+}
+
+#[test]
+fn the_same_epochs_with_other_safety_numbers_are_two_histories() {
+    let renewed = |mut status: InitialStatus, seed: u64, times: u64| {
+        status.safety.renew(7);
+        (0..times).for_each(|number| status.safety.renew(seed * 100 + number));
+        status
+    };
+    let (b, c) = (renewed(dirty(2), 2, 3), renewed(dirty(3), 2, 1));
+    // One of them lags; the third took part elsewhere.
+    assert_eq!(outcome(&seen_by(&[b.clone(), c.clone()], 0)), (Row::W1, Verdict::Wait));
+    let of_two = |mut status: InitialStatus| {
+        status.wait_for = 2;
+        status
+    };
+    let (a, b, c) = (of_two(renewed(dirty(1), 1, 2)), of_two(b), of_two(c));
+    assert_eq!(outcome(&seen_by(&[b.clone(), c.clone()], 0)), (Row::C1, Verdict::Restore));
+    for all in [vec![a.clone(), b.clone(), c.clone()], vec![a.clone(), b.clone()]] {
+        for decision in decisions(&all) {
+            assert_eq!(
+                (decision.row, decision.verdict),
+                (Row::X1, Verdict::NeedsOperator),
+                "{}",
+                decision.reason
+            );
+            assert!(decision.reason.contains("after 3 renewals"), "{}", decision.reason);
+        }
+    }
+    // No part of what goes on, nor of what went on a moment ago.
+    let takes_part = |status: &InitialStatus, like: InitialStatus| InitialStatus {
+        safety: status.safety.clone(),
+        wait_for: 2,
+        ..like
+    };
+    for (like, row) in [(active as fn(u128) -> InitialStatus, Row::J1), (ran, Row::J2)] {
+        let (b, c) = (takes_part(&b, like(2)), takes_part(&c, like(3)));
+        let decision = decide(&facts(a.clone(), [b.clone(), c.clone()]));
+        assert_eq!((decision.row, decision.verdict), (row, Verdict::NeedsOperator), "{}", decision.reason);
+        assert!(decision.reason.contains("safety number is"), "{}", decision.reason);
+        assert_eq!(outcome(&facts(b, [a.clone(), c])), (row, Verdict::Resume));
+    }
+    // What may lack something is filled again in any case, and an operator's mark decides.
+    let weak = InitialStatus { safety: a.safety.clone(), ..untrusted(1) };
+    assert_eq!(
+        outcome(&facts(weak, [takes_part(&b, active(2)), takes_part(&c, active(3))])).1,
+        Verdict::Join
+    );
+    let chosen = marked(c.clone(), 71, true, &[left_out(&a), left_out(&b)]);
+    assert_eq!(outcome(&facts(chosen.clone(), [a.clone(), b])), (Row::O1, Verdict::Restore));
+    assert_eq!(outcome(&facts(a, [chosen])), (Row::O1, Verdict::Join));
 }

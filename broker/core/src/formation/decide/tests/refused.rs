@@ -111,6 +111,44 @@ fn r4_who_is_told_of_another_process_with_its_store_is_held_before_that_one_answ
     assert_eq!(outcome(&facts(ran(1), [telling(2)])), (Row::J1, Verdict::Resume));
     assert_eq!(outcome(&facts(dirty(3), [telling(2)])), (Row::J1, Verdict::Resume));
     assert_eq!(outcome(&facts(copy.clone(), [active(2)])), (Row::J1, Verdict::Resume));
+    // Also by the word of one that does not count itself.
+    let panicked = InitialStatus { panicked: Some("a test".into()), ..telling(2) };
+    for others in [vec![panicked.clone()], vec![panicked.clone(), active(3)], vec![panicked, dirty(3)]] {
+        let held = decide(&facts(copy.clone(), others));
+        assert_eq!((held.row, held.verdict), (Row::R4, Verdict::Held), "{}", held.reason);
+    }
+    // The one that an active cluster acknowledged is not held by anybody's word, but where both were.
+    let recording = |number, of_store_1: u128| InitialStatus {
+        recorded: vec![RecordedRun {
+            store: store(1),
+            incarnation: Incarnation(1),
+            run: Some(run(of_store_1)),
+            positions: Vec::new(),
+        }],
+        ..active(number)
+    };
+    assert_eq!(outcome(&facts(copy.clone(), [telling(2), recording(3, 99)])), (Row::J1, Verdict::Resume));
+    let both =
+        facts(copy.clone(), [telling(2), recording(3, 99), recording(4, dirty(1).key.run.0.as_u128())]);
+    assert_eq!(outcome(&both), (Row::R4, Verdict::Held));
+    // While nobody is active neither counts for anybody, whichever was met first.
+    let met = InitialStatus { rivalled: vec![copy.key], ..dirty(2) };
+    for own in [copy.clone(), dirty(1)] {
+        assert_eq!(outcome(&facts(own, [met.clone(), dirty(3)])), (Row::R4, Verdict::Held));
+    }
+    for (own, other) in [(met.clone(), dirty(3)), (dirty(3), met.clone())] {
+        let decision = decide(&facts(own, [other, copy.clone()]));
+        assert_eq!((decision.row, decision.verdict), (Row::W1, Verdict::Wait));
+        let told = |note: &String| note.contains("does not count: store") && note.contains("is there twice");
+        assert!(decision.notes.iter().any(told), "{:?}", decision.notes);
+        // Nobody is told to start a third process.
+        let stop = "kill PID (of one of the two processes that have the store of a)";
+        assert_eq!(decision.next.first().map(String::as_str), Some(stop));
+        assert!(!decision.next.iter().any(|next| next.contains("--name a")), "{:?}", decision.next);
+    }
+    // Whoever took part in this run does.
+    let ran_with = |number| InitialStatus { rivalled: vec![ran(1).key], ..ran(number) };
+    assert_eq!(outcome(&facts(ran(1), [ran_with(2), ran(3)])), (Row::J2, Verdict::Resume));
     // A member that met the copy at somebody's goes on.
     let mut member = ran(1);
     member.key.run = run(99);

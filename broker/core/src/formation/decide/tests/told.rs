@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use quorate_store::ids::Epoch;
 
-use super::super::{Decision, Row, Verdict, decide};
+use super::super::{Decision, Row, Verdict, decide, decide_group};
 use super::kinds::{KINDS, Kind};
 use crate::formation::samples::*;
 use crate::formation::status::{InitialStatus, StoreState};
@@ -125,6 +125,19 @@ fn q1_and_w1_name_what_to_start() {
     let go_on =
         "quorate group set --vhost '*' --required-nodes 1 --nodes a --confirm CLUSTER-ID --reason TEXT";
     assert_eq!(decision.next, ["quorated … --name b", "quorated … --name c", go_on]);
+    // Not to go on alone with less than somebody who is here.
+    let running = |mut status: InitialStatus| {
+        status.stamped_run = Some(status.key.run);
+        status.groups[0].was_active_this_run = true;
+        status
+    };
+    let mut ahead = running(untrusted(2));
+    ahead.groups[0].position = position(2, 21);
+    let decision = decide(&facts(ran(1), [ahead.clone()]));
+    assert_eq!((decision.row, &decision.next[..]), (Row::Q1, &["quorated … --name c".to_owned()][..]));
+    ahead.groups[0].position = ran(1).groups[0].position;
+    let decision = decide(&facts(ran(1), [ahead]));
+    assert_eq!(decision.next, ["quorated … --name c", go_on]);
     let decision = decide(&facts(empty(1), [empty(2)]));
     assert_eq!(decision.row, Row::W1);
     assert_eq!(decision.next, ["quorated … --cluster-advertise c:7421", "quorated … --cluster-wait-for 2"]);
@@ -134,4 +147,57 @@ fn q1_and_w1_name_what_to_start() {
         decision.next.last().map(String::as_str),
         Some("quorated … --cluster-wait-for 1 --allow-small-cluster")
     );
+}
+
+#[test]
+fn a_take_over_is_named_for_the_one_that_is_here_of_two_and_not_while_the_other_runs() {
+    let of_two = |mut status: InitialStatus| {
+        status.groups[0].voters = voters(&[1, 2]);
+        status.wait_for = 1;
+        status
+    };
+    let take_over = |next: &String| next.contains("take-over --node a ");
+    let decision = decide(&facts(of_two(dirty(1)), []));
+    assert_eq!(decision.row, Row::W2, "{}", decision.reason);
+    assert_eq!(decision.next[0], "quorated … --name b");
+    assert!(take_over(&decision.next[1]), "{:?}", decision.next);
+    // Two processes have the other one's store.
+    let mut copy = of_two(dirty(2));
+    copy.key.run = run(99);
+    let met = InitialStatus { rivalled: vec![copy.key], ..of_two(dirty(1)) };
+    let decision = decide(&facts(met, [copy]));
+    assert_eq!(decision.row, Row::W2, "{}", decision.reason);
+    assert!(
+        decision.next[0].starts_with("kill PID") && !decision.next.iter().any(take_over),
+        "{:?}",
+        decision.next
+    );
+    // The group of a larger cluster, of which an override left two, and a cluster of which one is left.
+    for (of_cluster, of_group) in [(&[1, 2, 3][..], &[1, 2][..]), (&[1], &[1, 2])] {
+        let part = |mut status: InitialStatus| {
+            status.groups[0].voters = voters(of_cluster);
+            let mut orders = group(ORDERS, "orders");
+            orders.voters = voters(of_group);
+            orders.was_active_this_run = true;
+            status.groups.push(orders);
+            status
+        };
+        let decision = decide_group(&facts(part(active(1)), [part(active(3))]), ORDERS);
+        assert_eq!(decision.row, Row::Q1, "{}", decision.reason);
+        assert!(!decision.next.iter().any(take_over), "{:?}", decision.next);
+        assert!(
+            decision.next.iter().any(|next| next.contains("--required-nodes 1 --nodes a ")),
+            "{:?}",
+            decision.next
+        );
+    }
+}
+
+#[test]
+fn who_panicked_is_cleared_and_not_started() {
+    let panicked = InitialStatus { panicked: Some("a test".into()), ..dirty(2) };
+    let decision = decide(&facts(dirty(1), [panicked, dirty(3)]));
+    assert_eq!((decision.row, &decision.missing[..]), (Row::W1, &["b".to_owned()][..]));
+    assert!(decision.next[0].starts_with("quorate cluster panic clear --confirm "), "{:?}", decision.next);
+    assert!(!decision.next.iter().any(|next| next.contains("--name b")), "{:?}", decision.next);
 }
