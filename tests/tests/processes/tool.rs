@@ -19,6 +19,7 @@ fn what_a_full_queue_never_took_is_refused_and_not_unknown() {
         "{report}"
     );
     assert_eq!((status, &report["error"]["code"]), (2, &"QUEUE_FULL".into()), "{report}");
+    assert!(report["error"]["message"].as_str().unwrap().contains("queue q is full"), "{report}");
 }
 
 #[test]

@@ -87,4 +87,6 @@ pub struct Published {
     pub duplicates: Vec<NumberRange>,
     /// Not stored. Retryable ones may come again under the same number; the others will be refused again.
     pub refused: Vec<(NumberRange, FaultCode)>,
+    /// The queue that has no room, where something is refused for that; nobody: the virtual host has none.
+    pub full: Option<QueueId>,
 }

@@ -12,7 +12,6 @@ use super::chunk::SlotView;
 use super::command::QueueId;
 use super::limits::{MAX_COPIES_PER_BATCH, MAX_LIVE_MESSAGES, MAX_SEQUENCE};
 use super::outcome::{Outcome, Published};
-use super::queue::Queue;
 use super::vhost::{Applied, VhostMachine};
 
 impl VhostMachine {
@@ -39,13 +38,15 @@ impl VhostMachine {
             confirmed: Vec::new(),
             duplicates: judged.duplicates,
             refused: judged.refused,
+            full: None,
         };
         let mut next = numbers.first();
         let mut refused_for_good = None;
         if let Some(new) = judged.new {
-            let (stored, refusal) = self.store_batch(index, offset, &batch, new);
+            let StoredBatch { stored, refusal, full } = self.store_batch(index, offset, &batch, new);
             published.confirmed.extend(stored);
             published.refused.extend(refusal);
+            published.full = full;
             next = stored.map_or(new.first(), |stored| stored.last() + 1);
             refused_for_good = refusal.filter(|(_, code)| !code.is_retryable());
             if let Some((range, _)) = refused_for_good {
@@ -59,19 +60,20 @@ impl VhostMachine {
         Ok(Outcome::Published(published))
     }
 
-    /// Stores as many of the numbers `new` of a batch as there is room for: those stored, and those refused.
+    /// Stores as many of the numbers `new` of a batch as there is room for.
     fn store_batch(
         &mut self,
         index: Index,
         offset: u32,
         batch: &PublishBody,
         new: NumberRange,
-    ) -> (Option<NumberRange>, Option<(NumberRange, FaultCode)>) {
+    ) -> StoredBatch {
         let queues = match self.targets(batch, new) {
             Ok(queues) => queues,
-            Err(code) => return (None, Some((new, code))),
+            Err(code) => return StoredBatch { stored: None, refusal: Some((new, code)), full: None },
         };
-        let room = self.room(&queues).min(new.count());
+        let (room, narrowest) = self.room(&queues);
+        let room = room.min(new.count());
         let stored = room.checked_sub(1).and_then(|more| NumberRange::new(new.first(), new.first() + more));
         if stored.is_some() {
             let skip = usize::try_from(new.first() - batch.first()).expect("a batch's count fits");
@@ -82,7 +84,11 @@ impl VhostMachine {
         }
         let first_left = stored.map_or(new.first(), |stored| stored.last() + 1);
         let left = NumberRange::new(first_left, new.last());
-        (stored, left.map(|left| (left, FaultCode::QueueFull)))
+        StoredBatch {
+            stored,
+            refusal: left.map(|left| (left, FaultCode::QueueFull)),
+            full: narrowest.filter(|_| left.is_some()),
+        }
     }
 
     /// The queues that a batch goes to, at least one.
@@ -108,12 +114,24 @@ impl VhostMachine {
         }
     }
 
-    /// Messages that fit into every one of these queues.
-    fn room(&self, queues: &BTreeSet<QueueId>) -> u64 {
-        let of_queues = queues.iter().filter_map(|id| self.queue(*id)).map(Queue::room).min().unwrap_or(0);
+    /// Messages that fit into every one of these queues, and which queue allows no more; none: the virtual host.
+    fn room(&self, queues: &BTreeSet<QueueId>) -> (u64, Option<QueueId>) {
         let of_vhost = MAX_LIVE_MESSAGES.saturating_sub(self.live()) / (queues.len() as u64).max(1);
-        of_queues.min(of_vhost)
+        let rooms = queues.iter().filter_map(|id| self.queue(*id)).map(|queue| (queue.room(), queue.id()));
+        match rooms.min() {
+            Some((room, queue)) if room <= of_vhost => (room, Some(queue)),
+            Some(_) => (of_vhost, None),
+            None => (0, None),
+        }
     }
+}
+
+/// What became of the new messages of a batch.
+struct StoredBatch {
+    stored: Option<NumberRange>,
+    refusal: Option<(NumberRange, FaultCode)>,
+    /// The queue that had no room for those refused.
+    full: Option<QueueId>,
 }
 
 pub(super) fn slot(index: Index, offset: u32, span: MessageSpan) -> SlotView {

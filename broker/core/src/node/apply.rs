@@ -10,6 +10,7 @@ use super::group::Group;
 use super::origin::Origin;
 use crate::admin::AdminReply;
 use crate::io::Output;
+use crate::machine::QueueId;
 use crate::machine::{Outcome, Published};
 use crate::replica::Committed;
 use crate::replica::wire::MembershipChange;
@@ -204,14 +205,26 @@ impl Node {
                 range: *range,
                 code: *code,
                 retryable: code.is_retryable(),
-                text: refusal(*code, group),
+                text: refusal(*code, published.full, group),
             };
             self.write(session, channel, frame);
         }
     }
 }
 
-fn refusal(code: FaultCode, group: &Group) -> String {
+fn refusal(code: FaultCode, full: Option<QueueId>, group: &Group) -> String {
+    if code == FaultCode::QueueFull {
+        let queue = full.and_then(|id| group.machine.vhost()?.queue(id));
+        return match (full, queue) {
+            (Some(_), Some(queue)) => {
+                let (name, live) = (queue.name(), queue.live());
+                format!("virtual host {}: queue {name} is full; it holds {live} messages", group.vhost)
+            }
+            // Deleted by a later command of the same entry.
+            (Some(_), None) => format!("virtual host {}: {}", group.vhost, code.text()),
+            (None, _) => format!("virtual host {}: it has no room for more messages", group.vhost),
+        };
+    }
     let hint = match code {
         FaultCode::QueueNotFound => "declare the queue first, or name another",
         FaultCode::ExchangeNotFound => "declare the exchange first, or name another",

@@ -155,6 +155,7 @@ fn a_full_queue_refuses_for_now_and_nothing_overtakes() {
     let published = replica.publish(batch(1, 1, 1, ("", "q"), 5));
     assert_eq!(published.confirmed, [range(1, 3)]);
     assert_eq!(published.refused, [(range(4, 5), FaultCode::QueueFull)]);
+    assert_eq!(published.full, Some(replica.id("q")));
     assert!(FaultCode::QueueFull.is_retryable() && FaultCode::OutOfOrder.is_retryable());
     replica.one(Command::Ack { queue: replica.id("q"), ranges: vec![range(1, 1)] });
     // There is room now, but 4 was refused: 6 may not come before it.
