@@ -182,7 +182,7 @@ impl World {
 
     /// By an operator, or for one to mend.
     fn by_operator(&mut self, fault: &Fault) -> bool {
-        if Self::is_for_the_strict(fault) && self.is_weak() {
+        if Self::is_for_the_strict(fault) && (self.is_weak() || self.is_filling()) {
             return false;
         }
         match *fault {

@@ -41,6 +41,13 @@ impl World {
             || self.hosts.iter().any(stamped)
     }
 
+    /// Whether a store is still being filled again for what it lacked: it has no vote until then, so one more store that
+    /// goes may be the one that was needed.
+    pub(super) fn is_filling(&self) -> bool {
+        let fills = |host: &Host| host.medium.stamp().is_some_and(|stamp| !stamp.refilling.is_empty());
+        self.hosts.iter().any(fills)
+    }
+
     /// Faults that take a store, or whose operator has a book of his own, are for clusters in which everything is synced:
     /// two such operators at once would mend each other's work.
     pub(super) fn is_for_the_strict(fault: &Fault) -> bool {
