@@ -14,7 +14,7 @@ use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use socket2::SockRef;
-use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{Semaphore, oneshot, watch};
 use tower_service::Service;
@@ -112,9 +112,27 @@ pub(super) async fn serve_within(
 fn turn_away(stream: &TcpStream) {
     let body =
         r#"{"code":"busy","message":"too many connections are open","next":["ask again in a second"]}"#;
-    let head = "HTTP/1.1 503 Service Unavailable\r\ncontent-type: application/json\r\nconnection: close\r\ncontent-length";
+    answer_at_once(stream, "503 Service Unavailable", body);
+}
+
+/// To whom speaks plain HTTP to a port with TLS, so that the mistake has a name.
+fn ask_for_tls(stream: &TcpStream) {
+    let body = r#"{"code":"tls-needed","message":"this port speaks TLS","next":["ask by https://","quorate --admin-tls-ca FILE …"]}"#;
+    answer_at_once(stream, "400 Bad Request", body);
+}
+
+/// Whether what comes first begins a request of plain HTTP: its method. A handshake of TLS begins with 22.
+async fn speaks_plain_http(stream: &TcpStream) -> bool {
+    let mut first = [0];
+    matches!(stream.peek(&mut first).await, Ok(1) if first[0].is_ascii_uppercase())
+}
+
+/// A whole answer, without a connection of HTTP.
+fn answer_at_once(stream: &TcpStream, status: &str, body: &str) {
+    let head = format!("HTTP/1.1 {status}\r\ncontent-type: application/json\r\nconnection: close");
+    let answer = format!("{head}\r\ncontent-length: {}\r\n\r\n{body}", body.len());
     // Of a fresh socket the runtime does not know yet that it takes something, and would not try.
-    let _ = SockRef::from(stream).send(format!("{head}: {}\r\n\r\n{body}", body.len()).as_bytes());
+    let _ = SockRef::from(stream).send(answer.as_bytes());
 }
 
 async fn handle(
@@ -129,9 +147,20 @@ async fn handle(
         return error.to_string();
     }
     let Some(tls) = tls else { return said(talk(limits, stream, address, router, ending).await) };
-    match tokio::time::timeout(limits.head, tls.acceptor().accept(stream)).await {
+    let shaken = tokio::time::timeout(limits.head, async {
+        if speaks_plain_http(&stream).await {
+            ask_for_tls(&stream);
+            // Closed with something unread, it would be reset, and the answer might never be seen.
+            let (rest, mut end) = stream.into_split();
+            let _ = end.shutdown().await;
+            let _ = tokio::io::copy(&mut rest.take(HEAD_BYTES_MAX as u64), &mut tokio::io::sink()).await;
+            return Err("plain HTTP, and this port speaks TLS".to_owned());
+        }
+        tls.acceptor().accept(stream).await.map_err(|error| format!("TLS: {error}"))
+    });
+    match shaken.await {
         Ok(Ok(stream)) => said(talk(limits, stream, address, router, ending).await),
-        Ok(Err(error)) => format!("TLS: {error}"),
+        Ok(Err(error)) => error,
         Err(_) => "TLS: no handshake in time".to_owned(),
     }
 }
