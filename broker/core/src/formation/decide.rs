@@ -97,8 +97,42 @@ pub fn decide(facts: &Facts) -> Decision {
 /// Decides for one group: `system` first, then the group by its own log and configuration. A group that cannot go on
 /// waits alone.
 pub fn decide_group(facts: &Facts, group: GroupId) -> Decision {
+    decide_in(&Company::of(facts), group)
+}
+
+/// Groups of one member that [`asking`] looks at: while it is being updated, all of them do not go on yet.
+const GROUPS_ASKED: usize = 64;
+
+/// Members that ask for an operator in a group that goes on here, and their decision: by the same table and the same facts,
+/// with that member in the middle. Of a member that asks in `system`, that alone.
+pub fn asking(facts: &Facts) -> Vec<(String, Decision)> {
     let company = Company::of(facts);
-    let system = Case::new(&company, GroupId::SYSTEM).decide();
+    let mut asking = Vec::new();
+    for &member in company.members().iter().filter(|member| member.key != facts.own.key) {
+        let goes_on_here = facts.own.groups.iter().filter(|part| part.active.is_some());
+        let aside = goes_on_here.map(|part| part.group).filter(|group| !member.is_active(*group));
+        let aside: Vec<GroupId> = aside.take(GROUPS_ASKED).collect();
+        if aside.is_empty() {
+            continue;
+        }
+        let seen = facts.seen.iter().chain([&facts.own]).filter(|other| other.key != member.key);
+        let theirs = Facts { own: member.clone(), seen: seen.cloned().collect() };
+        let theirs = Company::of(&theirs);
+        for group in aside {
+            let decision = decide_in(&theirs, group);
+            if decision.verdict == Verdict::NeedsOperator {
+                asking.push((member.name.clone(), decision));
+                if group == GroupId::SYSTEM {
+                    break;
+                }
+            }
+        }
+    }
+    asking
+}
+
+fn decide_in(company: &Company<'_>, group: GroupId) -> Decision {
+    let system = Case::new(company, GroupId::SYSTEM).decide();
     if group == GroupId::SYSTEM {
         return system;
     }
@@ -108,7 +142,7 @@ pub fn decide_group(facts: &Facts, group: GroupId) -> Decision {
     if system.verdict == Verdict::Form || !(system.verdict.goes_on() || runs) {
         return system;
     }
-    Case::new(&company, group).decide()
+    Case::new(company, group).decide()
 }
 
 /// The rows that were tried for the group before `row`, in order: their facts do not hold.

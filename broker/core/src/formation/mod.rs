@@ -30,7 +30,7 @@ pub mod status;
 mod status_wire;
 mod wire;
 
-pub use decide::{Decision, Verdict, decide, decide_group, rows_before};
+pub use decide::{Decision, Verdict, asking, decide, decide_group, rows_before};
 pub use electorate::Electorate;
 pub use facts::Facts;
 pub use forming::{Ballot, FormingState, Founder, FoundingValue, Place};

@@ -6,7 +6,7 @@ use quorate_store::ids::{Epoch, GroupId, Incarnation, Index, Term};
 use quorate_store::stamp::{EpochCause, LeftOut};
 use uuid::Uuid;
 
-use super::super::{Row, Verdict, decide, decide_group};
+use super::super::{Row, Verdict, asking, decide, decide_group};
 use super::{decisions, outcome, seen_by};
 use crate::formation::samples::*;
 use crate::formation::status::{Active, InitialStatus, RecordedRun, StoreState};
@@ -250,9 +250,17 @@ fn j1_what_a_mark_decided_against_is_given_up_though_clients_know_of_it() {
     let mut grown = other.clone();
     grown.groups[1].position.index.0 += 1;
     assert_eq!(outcomes(&grown), [Verdict::Join, Verdict::NeedsOperator]);
+    // Those who go on know that it asks, in that group only.
+    let seen_from_there = facts(chosen.clone(), [grown.clone()]);
+    let told = decide_group(&facts(grown.clone(), [chosen.clone()]), ORDERS);
+    assert_eq!(asking(&seen_from_there), [(grown.name.clone(), told)]);
+    assert_eq!(asking(&facts(chosen.clone(), [other.clone()])), [], "it joins");
+    assert_eq!(asking(&facts(grown.clone(), [chosen.clone()])), [], "nothing goes on here");
     let mut lived = other.clone();
     lived.incarnation.0 += 1;
     assert_eq!(outcomes(&lived)[0], Verdict::NeedsOperator);
+    let asked = asking(&facts(chosen, [lived]));
+    assert_eq!(asked.len(), 1, "not once more for each group");
 }
 
 #[test]
