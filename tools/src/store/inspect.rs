@@ -3,22 +3,26 @@
 //! Everything here is a function of the subjects: no file is read.
 
 mod apart;
+mod bound;
 mod copies;
 mod latest;
+mod told;
 
-use std::cmp::Ordering;
 use std::collections::{BTreeMap, BTreeSet};
 
-use quorate_core::formation::status::{GroupStatus, StoreState};
+use quorate_core::formation::status::StoreState;
 use quorate_core::formation::{Decision, Electorate, Facts, InitialStatus, Row, decide, decide_group};
 use quorate_store::ids::{ClusterId, GroupId, StoreId};
-use quorate_store::stamp::{EpochCause, EpochEntry};
 use serde::Serialize;
 
 use super::subject::Subject;
 use crate::exit::Status;
 
+pub use self::bound::LossBound;
+pub(super) use self::bound::left_out_and_unheard;
 pub use self::latest::{Standing, compare};
+pub(super) use self::told::left_mark;
+pub use self::told::quoted;
 
 /// The one word of it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
@@ -53,17 +57,6 @@ pub struct GroupDecision {
     pub decision: Decision,
     /// Who may vote.
     pub electorate: Electorate,
-}
-
-/// What is certain of a loss if the cluster goes on from the latest store.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-pub struct LossBound {
-    /// `none` if it is proved that nothing confirmed is missing, else `unknown`.
-    pub confirmed: &'static str,
-    /// Why.
-    pub reason: String,
-    /// Recorded voters whose stores were not given.
-    pub not_given: Vec<String>,
 }
 
 /// All of it. Numbers are places in the list of subjects.
@@ -135,15 +128,6 @@ fn cluster_of(subject: &Subject) -> Option<ClusterId> {
     subject.status.as_ref().filter(|status| status.belongs()).and_then(|status| status.cluster_id)
 }
 
-/// A path as a shell takes it.
-pub fn quoted(path: &str) -> String {
-    let plain = |c: char| c.is_ascii_alphanumeric() || "/._-+:,@%=".contains(c);
-    if !path.is_empty() && path.chars().all(plain) {
-        return path.to_owned();
-    }
-    format!("'{}'", path.replace('\'', "'\\''"))
-}
-
 impl Judgement {
     fn remark_on_each(&mut self, subjects: &[Subject]) {
         for (remarks, subject) in self.remarks.iter_mut().zip(subjects) {
@@ -156,7 +140,7 @@ impl Judgement {
             remarks.extend(subject.facts.damage.iter().map(|damage| format!("damaged: {damage}")));
             remarks.extend(subject.facts.notes.iter().cloned());
             remarks.extend(left_mark(subject));
-            remarks.extend(lost(subject));
+            remarks.extend(told::lost(subject));
         }
     }
 
@@ -319,7 +303,7 @@ impl Judgement {
             .collect();
         self.why.extend(decided);
         self.loss = match self.latest {
-            Some(latest) if marks == 1 && !is_ambiguous => bound_of_mark(subjects, latest),
+            Some(latest) if marks == 1 && !is_ambiguous => bound::of_mark(subjects, latest),
             Some(latest) => self.bound(subjects, latest),
             None => Some(LossBound {
                 confirmed: "unknown",
@@ -340,307 +324,6 @@ impl Judgement {
         self.summary = self.sentence(subjects);
         self.next = self.commands(subjects, own, statuses);
     }
-
-    fn sentence(&self, subjects: &[Subject]) -> String {
-        let names = |numbers: &[usize]| {
-            let names: Vec<&str> =
-                numbers.iter().filter_map(|number| subjects.get(*number)).map(Subject::name).collect();
-            names.join(", ")
-        };
-        match self.verdict {
-            Verdict::SafeSet => {
-                let needed = self.decisions.iter().map(|group| group.electorate.majority).max().unwrap_or(1);
-                match self.safe.len().cmp(&needed) {
-                    Ordering::Greater => format!(
-                        "started together {} hold everything that was confirmed; any {needed} of them do",
-                        names(&self.safe)
-                    ),
-                    Ordering::Equal => {
-                        format!("started together {} hold everything that was confirmed", names(&self.safe))
-                    }
-                    Ordering::Less => {
-                        "started together these stores hold everything that was confirmed".to_owned()
-                    }
-                }
-            }
-            Verdict::Marked => {
-                let is_marked = |status: &InitialStatus| matches!(status.state, StoreState::Recovered { .. });
-                let marked = subjects.iter().find(|subject| subject.status.as_ref().is_some_and(is_marked));
-                let name = marked.map_or("one of them", Subject::name);
-                format!(
-                    "{name} was marked by an operator: a start goes on from it, and the others are updated"
-                )
-            }
-            Verdict::Ambiguous => {
-                "stores that claim the same hold different things: no choice is made here".to_owned()
-            }
-            Verdict::Forked => {
-                "the histories of these stores went on separately: no choice is made here".to_owned()
-            }
-            _ => {
-                let group = self
-                    .decisions
-                    .iter()
-                    .filter(|group| !group.decision.verdict.goes_on())
-                    .min_by_key(|group| group.electorate.able.len());
-                match group {
-                    Some(group) if group.electorate.able.len() >= group.electorate.majority => {
-                        format!("an operator has to choose: {}", group.decision.reason)
-                    }
-                    Some(group) => format!(
-                        "{} of the {} recorded voters of {} are given and may vote, {} are needed",
-                        group.electorate.able.len(),
-                        group.electorate.voters.len(),
-                        group.vhost,
-                        group.electorate.majority
-                    ),
-                    None => "these stores cannot go on by themselves".to_owned(),
-                }
-            }
-        }
-    }
-
-    /// What is certain if the cluster goes on from this store.
-    fn bound(&self, subjects: &[Subject], latest: usize) -> Option<LossBound> {
-        let store = store_of(subjects, latest)?;
-        let mut not_given = BTreeSet::new();
-        let mut unproved = Vec::new();
-        for group in &self.decisions {
-            let electorate = &group.electorate;
-            not_given.extend(electorate.missing.iter().map(|voter| voter.name.clone()));
-            let unheard = left_out_and_unheard(subjects, group);
-            let proved = (electorate.is_complete()
-                || (electorate.covers_every_majority() && electorate.able.contains(&store)))
-                && unheard.is_empty();
-            not_given.extend(unheard);
-            if !proved {
-                unproved.push(group.vhost.as_str());
-            }
-        }
-        let not_given: Vec<String> = not_given.into_iter().collect();
-        let facts = &subjects.get(latest)?.facts;
-        let reason = if unproved.is_empty() {
-            "every majority of the recorded voters has a store among those given that holds all it acknowledged, and \
-             the latest of these holds everything that any of them does"
-                .to_owned()
-        } else {
-            let known: Vec<String> = facts
-                .groups
-                .iter()
-                .filter(|group| unproved.contains(&group.vhost.as_str()))
-                .filter_map(|group| Some(format!("{} {}", group.vhost, group.commit?)))
-                .collect();
-            let who = if not_given.is_empty() { "others".to_owned() } else { not_given.join(", ") };
-            format!(
-                "what {} is known to have committed is here ({}); whether {who} went on confirming without it \
-                 cannot be known from the stores given",
-                subjects.get(latest)?.name(),
-                known.join(", ")
-            )
-        };
-        let confirmed = if unproved.is_empty() { "none" } else { "unknown" };
-        Some(LossBound { confirmed, reason, not_given })
-    }
-
-    /// Everything is saved before somebody chooses.
-    fn exports(subjects: &[Subject]) -> Vec<String> {
-        subjects
-            .iter()
-            .filter(|subject| cluster_of(subject).is_some())
-            .filter(|subject| subject.directory.is_some())
-            .map(|subject| format!("quorate store export {}", quoted(&subject.path)))
-            .collect()
-    }
-
-    fn commands(
-        &self,
-        subjects: &[Subject],
-        own: &InitialStatus,
-        statuses: &[&InitialStatus],
-    ) -> Vec<String> {
-        let path =
-            |number: usize| subjects.get(number).map(|subject| quoted(&subject.path)).unwrap_or_default();
-        let others = |but: usize| {
-            // `mark-clean` takes none that cannot be read.
-            let is_read = |number: &usize| subjects.get(*number).is_some_and(|one| one.status.is_some());
-            let paths: Vec<String> =
-                (0..subjects.len()).filter(|number| *number != but).filter(is_read).map(path).collect();
-            if paths.is_empty() { String::new() } else { format!(" --against {}", paths.join(" ")) }
-        };
-        match self.verdict {
-            Verdict::SafeSet => {
-                let mut next: Vec<String> = self
-                    .safe
-                    .iter()
-                    .filter_map(|number| subjects.get(*number))
-                    .map(|subject| {
-                        let dir = subject.directory.as_ref().map_or("DIR", |_| subject.path.as_str());
-                        format!("quorated --name {} --data-dir {} …", quoted(subject.name()), quoted(dir))
-                    })
-                    .collect();
-                let facts = Facts { own: own.clone(), seen: statuses.iter().copied().cloned().collect() };
-                let real = decide_group(&facts, GroupId::SYSTEM);
-                if real.row == Row::W1 {
-                    next.push(format!("they would wait: {}", real.reason));
-                    next.extend(real.next);
-                }
-                next
-            }
-            Verdict::Ambiguous | Verdict::Forked => {
-                let mut next = Self::exports(subjects);
-                next.push("quorate store mark-clean CHOSEN --against OTHERS --reason TEXT".to_owned());
-                next
-            }
-            Verdict::NoSafeSet => {
-                let missing: Vec<&str> = self
-                    .loss
-                    .as_ref()
-                    .map(|loss| loss.not_given.iter().map(String::as_str).collect())
-                    .unwrap_or_default();
-                let mut next = Vec::new();
-                let marked: Vec<String> = subjects
-                    .iter()
-                    .filter(|subject| {
-                        subject
-                            .status
-                            .as_ref()
-                            .is_some_and(|status| matches!(status.state, StoreState::Recovered { .. }))
-                    })
-                    .map(|subject| {
-                        format!(
-                            "quorate store unmark {}    (all but the one to go on from)",
-                            quoted(&subject.path)
-                        )
-                    })
-                    .collect();
-                if marked.len() > 1 {
-                    return marked;
-                }
-                if !missing.is_empty() {
-                    let given: Vec<String> = (0..subjects.len()).map(path).collect();
-                    next.push(format!(
-                        "quorate store inspect {} DIR…    (with the stores of {})",
-                        given.join(" "),
-                        missing.join(", ")
-                    ));
-                }
-                next.push(match self.latest {
-                    Some(latest) => {
-                        format!("quorate store mark-clean {}{} --reason TEXT", path(latest), others(latest))
-                    }
-                    None => "quorate store mark-clean CHOSEN --against OTHERS --reason TEXT".to_owned(),
-                });
-                next
-            }
-            Verdict::Marked => subjects
-                .iter()
-                .filter(|subject| {
-                    subject
-                        .status
-                        .as_ref()
-                        .is_some_and(|status| matches!(status.state, StoreState::Recovered { .. }))
-                })
-                .map(|subject| {
-                    let path = quoted(&subject.path);
-                    format!("quorated --name {} --data-dir {path} …", quoted(subject.name()))
-                })
-                .collect(),
-            Verdict::DifferentClusters | Verdict::Empty | Verdict::Unknown => Vec::new(),
-        }
-    }
-}
-
-/// What is certain if the cluster goes on from the marked store: the mark changes nothing of what the others hold, so
-/// they are asked as they were before it.
-fn bound_of_mark(subjects: &[Subject], marked: usize) -> Option<LossBound> {
-    let before: Vec<Subject> = subjects.iter().cloned().map(without_mark).collect();
-    let judgement = judge(&before);
-    let is_level = |tie: &Vec<usize>| tie.contains(&marked);
-    if judgement.latest == Some(marked) || judgement.ties.iter().any(is_level) {
-        return judgement.loss;
-    }
-    Some(LossBound {
-        confirmed: "unknown",
-        reason: format!(
-            "others hold what {} does not; how much of that was confirmed cannot be known from the stores given",
-            subjects.get(marked)?.name()
-        ),
-        not_given: judgement.loss?.not_given,
-    })
-}
-
-/// A marked store as it was before its mark, on which nothing was begun.
-fn without_mark(mut subject: Subject) -> Subject {
-    let Some(status) = &mut subject.status else { return subject };
-    let StoreState::Recovered { recovery: stamped } = status.state else { return subject };
-    status.state = StoreState::Dirty;
-    for group in &mut status.groups {
-        let is_mark = |epoch: &EpochEntry| matches!(epoch.cause, EpochCause::Mark { recovery, .. } if recovery == stamped);
-        if let [.., before, last] = group.lineage.as_slice()
-            && is_mark(last)
-        {
-            group.position.epoch = before.number;
-            group.lineage.pop();
-        }
-    }
-    subject
-}
-
-/// Says of which groups the store may lack what its broker acknowledged, and by which policy.
-fn lost(subject: &Subject) -> impl Iterator<Item = String> {
-    let status = subject.status.iter().flat_map(|status| &status.groups);
-    status.filter(|part| !part.trusted).filter_map(|part| {
-        let stamped = subject.facts.groups.iter().find(|group| group.vhost == part.vhost)?;
-        let (policy, weakest) = (stamped.policy.as_deref()?, stamped.weakest.as_deref()?);
-        let event = match weakest {
-            "no-sync" => "its process ended",
-            "write-no-sync" => "the system was started anew since",
-            _ => return None,
-        };
-        Some(format!(
-            "may lack what it acknowledged in {}: by {weakest} (the policy is {policy}) it acknowledged what was not synced, \
-             and {event}",
-            part.vhost
-        ))
-    })
-}
-
-/// Says where a start left a mark on which nothing was begun, in a store that is dirty.
-pub(super) fn left_mark(subject: &Subject) -> Option<String> {
-    let status = subject.status.as_ref().filter(|status| status.state == StoreState::Dirty)?;
-    let is_left = |group: &&GroupStatus| {
-        group.trusted
-            && group.lineage.last().is_some_and(|epoch| {
-                // The log ends where the epoch would begin.
-                matches!(epoch.cause, EpochCause::Mark { .. }) && group.position.index <= epoch.fork.index
-            })
-    };
-    let vhosts: Vec<&str> = status.groups.iter().filter(is_left).map(|group| group.vhost.as_str()).collect();
-    let path = quoted(&subject.path);
-    (!vhosts.is_empty()).then(|| {
-        format!(
-            "marked, and nothing was begun on the mark in {}: `quorate store unmark {path}` takes it back there",
-            vhosts.join(", ")
-        )
-    })
-}
-
-/// Who voted before the mark that the latest history of this group ends with, as long as nobody else votes in it: those
-/// who are not given may have gone on without it.
-pub(super) fn left_out_and_unheard(subjects: &[Subject], group: &GroupDecision) -> Vec<String> {
-    if group.electorate.voters.len() != 1 {
-        return Vec::new();
-    }
-    let statuses = || subjects.iter().filter_map(|subject| subject.status.as_ref());
-    let given = |store: StoreId| statuses().any(|status| status.key.store == store);
-    statuses()
-        .filter(|status| group.electorate.latest.contains(&status.key.store))
-        .filter_map(|status| status.group(group.group)?.lineage.last())
-        .filter(|epoch| matches!(epoch.cause, EpochCause::Mark { .. }))
-        .flat_map(|epoch| &epoch.left_out)
-        .filter(|left| left.voter && !given(left.store))
-        .map(|left| left.name.clone())
-        .collect()
 }
 
 fn store_of(subjects: &[Subject], number: usize) -> Option<StoreId> {

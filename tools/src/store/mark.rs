@@ -278,10 +278,7 @@ fn grounds(
     let mut grounds = Vec::new();
     let mut add = |ground, reason, next| grounds.push(Refused { ground, reason, next });
     // Also where a start left the mark in single groups: its broker goes on from it once nobody contradicts.
-    let marked = others.iter().find(|other| {
-        other.status.as_ref().is_some_and(|status| matches!(status.state, StoreState::Recovered { .. }))
-            || left_mark(other).is_some()
-    });
+    let marked = others.iter().find(|other| other.is_marked() || left_mark(other).is_some());
     if let Some(marked) = marked {
         let unmark = format!("quorate store unmark {}", quoted(&marked.path));
         let next = match marked.facts.in_use_by {

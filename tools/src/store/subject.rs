@@ -5,6 +5,7 @@ use std::io::Read;
 use std::path::{Path, PathBuf};
 
 use quorate_core::formation::InitialStatus;
+use quorate_core::formation::status::StoreState;
 use quorate_core::io::PeerKey;
 use quorate_store::ids::RunId;
 use uuid::Uuid;
@@ -126,6 +127,11 @@ impl Subject {
     /// The name of its broker, else of its path.
     pub fn name(&self) -> &str {
         self.facts.broker_name.as_deref().filter(|name| !name.is_empty()).unwrap_or(&self.path)
+    }
+
+    /// Whether an operator marked it, and nothing was begun on the mark.
+    pub(super) fn is_marked(&self) -> bool {
+        self.status.as_ref().is_some_and(|status| matches!(status.state, StoreState::Recovered { .. }))
     }
 }
 

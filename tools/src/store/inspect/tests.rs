@@ -2,7 +2,7 @@
 
 use quorate_core::formation::status::{RecordedRun, StoreState, VoterRef};
 use quorate_store::ids::{Epoch, Incarnation, Index, RaftId, RunId};
-use quorate_store::stamp::LeftOut;
+use quorate_store::stamp::{EpochCause, LeftOut};
 use uuid::Uuid;
 
 use super::*;
