@@ -247,6 +247,73 @@ fn of_two_stores_that_went_on_separately_the_one_marked_against_the_other_goes_o
     }
 }
 
+/// A store is marked blindly and serves clients out of sight of the others, who go on as the majority they are. When it is
+/// back, `system` is one history again, and the virtual host has two: whoever of the majority starts again then goes on
+/// with what it confirmed.
+#[test]
+fn whoever_of_the_majority_starts_again_beside_a_blind_mark_gives_nothing_up() {
+    for both in [false, true] {
+        let mut world = all_down(LogSizes::default(), 200);
+        mark(&world, 0, true, &[]);
+        world.start(0);
+        lead(&mut world);
+        let client = publisher(&mut world, "q", 50);
+        publish_all(&mut world, client);
+        world.end(0, true);
+        // What it confirmed is an operator's to give up.
+        world.checker.confirmed = 200;
+        for host in [1, 2] {
+            world.start(host);
+        }
+        lead(&mut world);
+        let client = publisher(&mut world, "q", 50);
+        publish_all(&mut world, client);
+        world.start(0);
+        let asks = (VerdictWord::NeedsOperator, "J1".to_owned());
+        assert!(world.run_until(20 * SECOND, |world| verdict(world, 0).as_ref() == Some(&asks)));
+        world.run_for(3 * SECOND);
+        let kept = |world: &World| {
+            let refilling = |host: usize| {
+                world.hosts[host].medium.stamp().is_some_and(|stamp| !stamp.refilling.is_empty())
+            };
+            assert!(!refilling(1) && !refilling(2), "given up: {:#?}", world.statuses);
+        };
+        if both {
+            for host in [1, 2] {
+                world.end(host, true);
+            }
+        }
+        for host in [1, 2] {
+            if !both {
+                world.end(host, true);
+                world.run_for(2 * SECOND);
+            }
+            // It hears of the mark before it hears of those with whom it went on.
+            let other = 3 - host;
+            for (from, to) in [(host, other), (other, host)] {
+                world.network.cut(from, to);
+            }
+            world.start(host);
+            world.run_for(SECOND);
+            for (from, to) in [(host, other), (other, host)] {
+                world.network.heal(from, to);
+            }
+            world.run_for(5 * SECOND);
+            kept(&world);
+        }
+        if !both {
+            let leader = lead(&mut world);
+            let client = publisher(&mut world, "q", 50);
+            world.clients[client].only = Some(leader);
+            publish_all(&mut world, client);
+        } else {
+            // Nobody is left who knows which of the two served last.
+            let asks = Some((VerdictWord::NeedsOperator, "X1".to_owned()));
+            assert!(world.run_until(20 * SECOND, |world| (0..3).all(|host| verdict(world, host) == asks)));
+        }
+    }
+}
+
 /// The first two hosts vote again, without an operator.
 fn both_vote(world: &mut World, step: u64) {
     let both = world.run_until(60 * SECOND, |world| [0, 1].iter().all(|host| votes(world, *host)));

@@ -158,6 +158,13 @@ impl<'a> Assembly<'a> {
         Some((self.standings.get(one)?, self.standings.get(other)?))
     }
 
+    /// Whether some member of this history is a rival of this one.
+    pub(crate) fn has_rival(&self, one: &Standing<'_>) -> bool {
+        let mut of_history =
+            self.standings.iter().filter(|other| relation(other.lineage, self.history) == Relation::Same);
+        of_history.any(|other| rivals(one, other))
+    }
+
     /// Members with an operator's mark that nobody else's mark supersedes.
     pub(crate) fn marked(&self) -> impl Iterator<Item = &Standing<'a>> {
         self.standings

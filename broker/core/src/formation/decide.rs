@@ -170,7 +170,7 @@ pub(crate) struct Case<'a> {
 }
 
 impl<'a> Case<'a> {
-    fn new(company: &'a Company<'a>, group: GroupId) -> Self {
+    pub(crate) fn new(company: &'a Company<'a>, group: GroupId) -> Self {
         let assembly = company.assembly(group);
         let running = assembly.running().filter(|running| {
             let goes_on = running.is_restorable() && !outnumbered(running.history(), assembly.history());

@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 use quorate_store::ids::{ClusterId, GroupId};
 
 use super::company::Company;
+use super::decide::Case;
 use super::lineage::{Relation, relation};
 use super::plan::FoundingPlan;
 use super::rivals::superseded;
@@ -87,12 +88,17 @@ impl Facts {
     }
 
     /// Whether this group's history went on elsewhere, by an operator's act that the own store had no part in, or that
-    /// decided against it.
+    /// decided against it. While the group is not active, a later history of which nothing says that it includes what the
+    /// own store went on to leaves nobody behind, nor does one beside which others are about to go on without it.
     pub fn is_left_behind(&self, group: GroupId) -> bool {
         let company = Company::of(self);
-        let assembly = company.assembly(group);
+        let case = Case::new(&company, group);
+        let assembly = case.running.as_ref().unwrap_or(&case.assembly);
         let Some(own) = assembly.standing(self.own.key.store) else { return false };
         let active = company.active(group).and_then(|member| member.group(group));
+        if active.is_none() && assembly.has_rival(own) {
+            return false;
+        }
         let history = active.map_or(assembly.history(), |part| part.lineage.as_slice());
         relation(own.lineage, history) == Relation::Earlier || superseded(own, history)
     }

@@ -264,6 +264,47 @@ fn j1_what_a_mark_decided_against_is_given_up_though_clients_know_of_it() {
 }
 
 #[test]
+fn who_went_on_without_a_blind_mark_is_not_left_behind_by_it() {
+    // The third was marked without the others, who went on as the majority they are; `system` is one history again.
+    let blind = |number: u128| {
+        let mut status = two(dirty(number));
+        let marked = begun(marked(status.clone(), 9, true, &[unknown(&dirty(1)), unknown(&dirty(2))]));
+        status.groups[1] = marked.groups[1].clone();
+        status.groups[1].client_epochs = vec![Epoch(1), Epoch(2)];
+        status.wait_for = 2;
+        status
+    };
+    let further = |mut status: InitialStatus| {
+        status.wait_for = 2;
+        status.groups[1].position.index.0 += 5;
+        status
+    };
+    let (one, other, third) = (further(two(dirty(1))), further(two(dirty(2))), blind(3));
+    let waits = |mut status: InitialStatus| {
+        status.groups[1].was_active_this_run = true;
+        status
+    };
+    // One of them starts again: beside the other that waits for it, it goes on at once; otherwise nothing is chosen.
+    for (others, row, verdict) in [
+        (vec![waits(other.clone()), third.clone()], Row::J2, Verdict::Resume),
+        (vec![other.clone(), third.clone()], Row::X1, Verdict::NeedsOperator),
+        (vec![third.clone()], Row::X1, Verdict::NeedsOperator),
+    ] {
+        let facts = facts(one.clone(), others);
+        let decision = decide_group(&facts, ORDERS);
+        assert_eq!((decision.row, decision.verdict), (row, verdict), "{}", decision.reason);
+        assert!(!facts.is_left_behind(ORDERS), "{row}");
+    }
+    // What the mark found, and nothing beyond it, is left behind.
+    let within = facts(two(dirty(1)), [third.clone()]);
+    assert!(within.is_left_behind(ORDERS));
+    // Where that history is active, it is the one: what only this store holds is kept in its quarantine.
+    let mut leads = third;
+    leads.groups[1].active = Some(Active { leader: store(3), term: Term(300) });
+    assert!(facts(one, [leads]).is_left_behind(ORDERS));
+}
+
+#[test]
 fn a_store_that_joined_system_alone_is_still_what_the_mark_recorded_of_its_other_groups() {
     let (chosen, mut other) = decided_fork();
     // As `leave_behind` left it: system is being filled again, in a new life; then all lost power.
