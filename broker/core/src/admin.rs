@@ -394,6 +394,17 @@ pub struct MemberStatus {
     pub change: Option<String>,
     /// Why it panicked, if it did.
     pub panicked: Option<String>,
+    /// Of another broker: it takes no part in a group that goes on before an operator decides.
+    pub needs_operator: Option<Need>,
+}
+
+/// What an operator is needed for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Need {
+    /// The row, and why in words.
+    pub reason: String,
+    /// Commands to type next.
+    pub next: Vec<String>,
 }
 
 /// One group as this broker sees it.

@@ -73,6 +73,8 @@ pub(super) struct MemberJson {
     change: Option<String>,
     /// Why it panicked, if it did.
     panicked: Option<String>,
+    /// Of another broker than the one that answers: why it takes no part in a group that goes on before an operator decides.
+    needs_operator: Option<String>,
 }
 
 /// One group.
@@ -230,6 +232,7 @@ impl From<MemberStatus> for MemberJson {
             drained: member.drained,
             change: member.change,
             panicked: member.panicked,
+            needs_operator: member.needs_operator.map(|need| need.reason),
         }
     }
 }

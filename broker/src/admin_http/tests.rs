@@ -57,6 +57,7 @@ fn sample_status() -> Status {
             drained: false,
             change: None,
             panicked: None,
+            needs_operator: None,
         }],
         permitted_nodes: vec!["b1".into()],
         quarantine_bytes: 4,

@@ -273,6 +273,7 @@ pub(super) fn show(view: &View, silent: &[Silent], console: &mut Console) -> Res
         ("absent", absent),
         ("damaged", damaged),
         ("panicked", panicked),
+        ("needs an operator", view.asking()),
     ] {
         if !names.is_empty() {
             line = format!("{line}; {what}: {}", names.join(", "));
@@ -375,7 +376,8 @@ fn group_table(view: &View, console: &mut Console) -> Result<(), Failure> {
 pub(super) fn members(view: &View, console: &mut Console) -> Result<Status, Failure> {
     let absent = view.members().iter().filter(|member| member["present"] != true).count();
     let (damaged, panicked) = (view.damaged().len(), view.panicked().len());
-    let status = if absent + damaged + panicked == 0 { Status::Done } else { Status::Warning };
+    let all_well = absent + damaged + panicked + view.asking().len() == 0;
+    let status = if all_well { Status::Done } else { Status::Warning };
     if console.is_json() {
         console.json(&view.members())?;
         return Ok(status);

@@ -71,6 +71,14 @@ impl View {
         self.members().iter().filter(panicked).map(|member| Self::text(member, "name")).collect()
     }
 
+    /// Voters that are there, and wait for an operator in a group that goes on without them.
+    pub(super) fn asking(&self) -> Vec<&str> {
+        let asking = |member: &&Value| {
+            member["voter"] == true && member["present"] == true && member["needs_operator"].is_string()
+        };
+        self.members().iter().filter(asking).map(|member| Self::text(member, "name")).collect()
+    }
+
     /// What the broker noticed besides its verdict.
     pub(super) fn notes(&self) -> Vec<&str> {
         Self::list(&self.0, "notes").iter().filter_map(Value::as_str).collect()
@@ -85,7 +93,7 @@ impl View {
     pub(super) fn is_complete(&self, members: usize) -> bool {
         let voters =
             self.members().iter().filter(|member| member["voter"] == true && member["present"] == true);
-        self.is_serving() && voters.count() >= members
+        self.is_serving() && self.asking().is_empty() && voters.count() >= members
     }
 
     pub(super) fn status(&self) -> Status {
@@ -96,6 +104,7 @@ impl View {
                     && self.absent().is_empty()
                     && self.damaged().is_empty()
                     && self.panicked().is_empty()
+                    && self.asking().is_empty()
                     && self.0["space_low"] != true =>
             {
                 Status::Done
@@ -198,6 +207,15 @@ mod tests {
         view.0["members"][1]["panicked"] = "two numbers".into();
         assert_eq!((view.status(), view.panicked()), (Status::Warning, vec!["b2"]));
         assert!(view.is_serving(), "it still serves");
+    }
+
+    #[test]
+    fn a_voter_that_waits_for_an_operator_is_a_warning_and_named() {
+        let mut view = view("active", "leader", true, true);
+        assert!(view.is_complete(2));
+        view.0["members"][1]["needs_operator"] = "row J1: forked".into();
+        assert_eq!((view.status(), view.asking()), (Status::Warning, vec!["b2"]));
+        assert!(view.is_serving() && !view.is_complete(2));
     }
 
     #[test]

@@ -11,7 +11,7 @@ mod tests;
 
 use std::collections::BTreeSet;
 
-use quorate_store::ids::{ClusterId, GroupId};
+use quorate_store::ids::{ClusterId, GroupId, StoreId};
 
 use super::assembly::Assembly;
 use super::company::{Company, Why};
@@ -105,7 +105,7 @@ const GROUPS_ASKED: usize = 64;
 
 /// Members that ask for an operator in a group that goes on here, and their decision: by the same table and the same facts,
 /// with that member in the middle. Of a member that asks in `system`, that alone.
-pub fn asking(facts: &Facts) -> Vec<(String, Decision)> {
+pub fn asking(facts: &Facts) -> Vec<(StoreId, Decision)> {
     let company = Company::of(facts);
     let mut asking = Vec::new();
     for &member in company.members().iter().filter(|member| member.key != facts.own.key) {
@@ -121,7 +121,7 @@ pub fn asking(facts: &Facts) -> Vec<(String, Decision)> {
         for group in aside {
             let decision = decide_in(&theirs, group);
             if decision.verdict == Verdict::NeedsOperator {
-                asking.push((member.name.clone(), decision));
+                asking.push((member.key.store, decision));
                 if group == GroupId::SYSTEM {
                     break;
                 }

@@ -4,10 +4,10 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use quorate_store::ids::{GroupId, Incarnation, RaftId, StoreId};
 
-use super::Node;
-use crate::admin::MemberStatus;
-use crate::formation::InitialStatus;
+use super::{Node, Phase};
+use crate::admin::{MemberStatus, Need};
 use crate::formation::status::{GroupStatus, StoreState, VoterRef};
+use crate::formation::{Decision, InitialStatus, asking};
 
 impl Node {
     /// The members as `system` knows them, else as the stamp does; then whoever is linked; then the voters that linked
@@ -58,9 +58,19 @@ impl Node {
             member.change = self.change_of(member.store_id);
             member.panicked = self.panic_of(member.store_id);
         }
+        for (store, Decision { row, reason, next, .. }) in self.asking() {
+            if let Some(member) = members.get_mut(&store).filter(|member| member.needs_operator.is_none()) {
+                member.needs_operator = Some(Need { reason: format!("row {row}: {reason}"), next });
+            }
+        }
         let mut members: Vec<MemberStatus> = members.into_values().collect();
         members.sort_by(|a, b| a.name.cmp(&b.name).then(a.store_id.cmp(&b.store_id)));
         members
+    }
+
+    /// Who takes no part in what goes on here before a person decides.
+    fn asking(&self) -> Vec<(StoreId, Decision)> {
+        if matches!(self.phase, Phase::Running) { asking(&self.facts()) } else { Vec::new() }
     }
 
     fn members_of_system(&self) -> Option<Vec<MemberStatus>> {
@@ -165,6 +175,7 @@ fn unseen(store_id: StoreId, name: String) -> MemberStatus {
         drained: false,
         change: None,
         panicked: None,
+        needs_operator: None,
     }
 }
 
@@ -185,7 +196,7 @@ pub(super) struct Ailment {
     pub(super) commands: Vec<String>,
 }
 
-/// Voters that are damaged or not there: the cluster runs without them, with less to spare.
+/// Voters that are damaged or not there, or wait for an operator: the cluster runs without them, with less to spare.
 pub(super) fn ailments(members: &[MemberStatus]) -> impl Iterator<Item = Ailment> {
     members.iter().filter(|member| member.voter).filter_map(|member| {
         let name = &member.name;
@@ -212,6 +223,12 @@ pub(super) fn ailments(members: &[MemberStatus]) -> impl Iterator<Item = Ailment
             return Some(Ailment {
                 note: format!("{name} panicked and does not count: {panic}"),
                 commands: vec![format!("quorate --admin {} cluster panic show", member.admin_address)],
+            });
+        }
+        if let Some(Need { reason, next }) = &member.needs_operator {
+            return Some(Ailment {
+                note: format!("{name} needs an operator ({reason})"),
+                commands: next.clone(),
             });
         }
         (member.state == "damaged").then(|| Ailment {

@@ -11,13 +11,11 @@ use super::group::Group;
 use super::lineage::Lineage;
 use super::startup::{Beginning, forming_of};
 use crate::formation::status::{Active, GroupStatus, PeerRef, RecordedRun, StoreState, VoterRef};
-use crate::formation::{Decision, InitialStatus, asking, founded_ms};
+use crate::formation::{InitialStatus, founded_ms};
 use crate::machine::{SystemMachine, VhostMachine};
 
 /// Notes of groups in a forced epoch that are shown at most; `group status` shows all.
 const FORCED_NOTES: usize = 4;
-/// Notes of members that ask for an operator that are shown at most.
-const ASKING_NOTES: usize = 4;
 
 impl Node {
     /// The present initial status.
@@ -275,14 +273,6 @@ impl Node {
         Some(VoterRef { store: stamped.store_id, name: stamped.name.clone(), raft_id })
     }
 
-    /// Who takes no part in what goes on here before a person decides, which that broker alone shows otherwise.
-    fn asking(&self) -> impl Iterator<Item = String> {
-        let asking = if matches!(self.phase, Phase::Running) { asking(&self.facts()) } else { Vec::new() };
-        asking.into_iter().take(ASKING_NOTES).map(|(name, Decision { row, reason, next, .. })| {
-            format!("{name} needs an operator (row {row}): {reason}; next: {}", next.join(" | "))
-        })
-    }
-
     /// What else was noticed.
     pub(super) fn notes(&self) -> Vec<String> {
         let mut notes = self.decision.as_ref().map_or_else(Vec::new, |decision| decision.notes.clone());
@@ -295,7 +285,6 @@ impl Node {
             Some(self.told_in_force(group)? + if is_led { "" } else { "; nobody leads it at this moment" })
         });
         notes.extend(forced.take(FORCED_NOTES));
-        notes.extend(self.asking());
         notes.extend(self.safety_losses());
         if matches!(self.phase, Phase::Deciding) {
             notes.extend(self.peers.untried().map(|address| format!("{address} was not tried yet")));

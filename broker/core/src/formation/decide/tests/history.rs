@@ -253,7 +253,7 @@ fn j1_what_a_mark_decided_against_is_given_up_though_clients_know_of_it() {
     // Those who go on know that it asks, in that group only.
     let seen_from_there = facts(chosen.clone(), [grown.clone()]);
     let told = decide_group(&facts(grown.clone(), [chosen.clone()]), ORDERS);
-    assert_eq!(asking(&seen_from_there), [(grown.name.clone(), told)]);
+    assert_eq!(asking(&seen_from_there), [(grown.key.store, told)]);
     assert_eq!(asking(&facts(chosen.clone(), [other.clone()])), [], "it joins");
     assert_eq!(asking(&facts(grown.clone(), [chosen.clone()])), [], "nothing goes on here");
     let mut lived = other.clone();
