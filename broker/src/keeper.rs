@@ -10,10 +10,11 @@ use quorate_core::io::Ticket;
 use quorate_store::files::Files;
 use quorate_store::ids::GroupId;
 use quorate_store::log::{LogTail, LogWriter};
-use quorate_store::quarantine::{Act, Divergence, Draft, Note};
+use quorate_store::quarantine::{Act, Divergence, Draft, Note, QUARANTINE_DIRECTORY};
 use quorate_store::stamp::Stamp;
 use quorate_store::state::StateStore;
 
+use crate::open_store::bytes_in;
 use crate::state_thread::StateWork;
 
 /// What the core asked for.
@@ -71,12 +72,15 @@ impl Keeper {
         quarantine_bytes: &Arc<AtomicU64>,
     ) -> Result<(), String> {
         let KeepOrder { ticket, reason, groups, diverged, stamp } = order;
-        let there = quarantine_bytes.load(Ordering::Relaxed);
+        let quarantine = self.dir.join(QUARANTINE_DIRECTORY);
+        // An operator may have purged some of it since.
+        let there = bytes_in(&quarantine);
+        quarantine_bytes.store(there, Ordering::Relaxed);
         if there >= self.bytes_max {
             return Err(format!(
-                "{} MiB in {} are all that --quarantine-max permits",
-                there >> 20,
-                self.dir.join(quorate_store::quarantine::QUARANTINE_DIRECTORY).display()
+                "{} holds {there} bytes, and --quarantine-max permits {}",
+                quarantine.display(),
+                self.bytes_max
             ));
         }
         let when_ms = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_millis());

@@ -65,8 +65,8 @@ pub struct LogOwner {
 pub struct LogWorker {
     owner: LogOwner,
     room: Room,
-    /// What the core was told last.
-    told_bytes: Option<u64>,
+    /// What the core was told last: of the log, and in quarantine.
+    told_bytes: Option<(u64, u64)>,
     /// Something was written in this run.
     written: bool,
     /// The disk was slow a moment ago.
@@ -165,11 +165,10 @@ impl LogWorker {
         if let Some(up_to) = writer.segment_idle() {
             inbox.input(Input::SegmentIdle { up_to });
         }
-        let log_bytes = writer.log_bytes();
-        if self.told_bytes != Some(log_bytes) {
-            self.told_bytes = Some(log_bytes);
+        let (log_bytes, quarantine_bytes) = (writer.log_bytes(), quarantine_bytes.load(Ordering::Relaxed));
+        if self.told_bytes != Some((log_bytes, quarantine_bytes)) {
+            self.told_bytes = Some((log_bytes, quarantine_bytes));
             counters.log_bytes.set(log_bytes);
-            let quarantine_bytes = quarantine_bytes.load(Ordering::Relaxed);
             counters.quarantine_bytes.set(quarantine_bytes);
             inbox.input(Input::Usage { log_bytes, quarantine_bytes });
         }

@@ -249,7 +249,8 @@ fn what_next(error: &FileError) -> &'static str {
 }
 
 /// Bytes of all files below a directory, as far as they can be seen: a number for status, nothing is decided on it.
-fn bytes_in(dir: &Path) -> u64 {
+/// Bytes of all files below this directory; what cannot be read counts nothing.
+pub fn bytes_in(dir: &Path) -> u64 {
     let Ok(entries) = std::fs::read_dir(dir) else { return 0 };
     entries
         .flatten()

@@ -45,6 +45,8 @@ async fn check(cluster: &mut Cluster, queue: &str, held: usize, all: u64) {
         assert!(image["why"].as_str().is_some_and(|why| !why.is_empty()), "{image}");
         assert!(image["bytes"].as_u64() > Some(0), "{image}");
     }
+    // Not only after the next start.
+    cluster[2].wait_until("it is counted", |status| status.0["quarantine_bytes"].as_u64() > Some(0));
     let path = images[0]["path"].as_str().unwrap();
     assert_eq!(exported(path, queue), held, "the image holds what the store held");
     let client = messages::connect(&cluster.url()).await;
