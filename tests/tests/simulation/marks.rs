@@ -301,15 +301,15 @@ fn whoever_of_the_majority_starts_again_beside_a_blind_mark_gives_nothing_up() {
             world.run_for(5 * SECOND);
             kept(&world);
         }
-        if !both {
+        if both {
+            // Nobody is left who knows which of the two served last.
+            let asks = Some((VerdictWord::NeedsOperator, "X1".to_owned()));
+            assert!(world.run_until(20 * SECOND, |world| (0..3).all(|host| verdict(world, host) == asks)));
+        } else {
             let leader = lead(&mut world);
             let client = publisher(&mut world, "q", 50);
             world.clients[client].only = Some(leader);
             publish_all(&mut world, client);
-        } else {
-            // Nobody is left who knows which of the two served last.
-            let asks = Some((VerdictWord::NeedsOperator, "X1".to_owned()));
-            assert!(world.run_until(20 * SECOND, |world| (0..3).all(|host| verdict(world, host) == asks)));
         }
     }
 }
