@@ -341,7 +341,7 @@ fn the_status_has_the_promised_shape() {
         let (code, status) = get(&format!("{address}/api/v1/status"));
         assert_eq!(code, 200);
         let member = json!({"name": "b1", "store_id": "00000000-0000-0000-0000-000000000001", "incarnation": 3, "address": "h:1",
-            "client_address": "h:2", "admin_address": "h:3", "state": "dirty", "present": true, "voter": true, "drained": false, "change": null, "panicked": null});
+            "client_address": "h:2", "admin_address": "h:3", "state": "dirty", "present": true, "voter": true, "drained": false, "change": null, "panicked": null, "needs_operator": null});
         let group = |number: u32, vhost: &str, role: &str, quorum: bool| {
             let shown = |text: &str| if number > 0 { json!(text) } else { Value::Null };
             let next: &[&str] = if number > 0 { &["quorate queue list"] } else { &[] };
